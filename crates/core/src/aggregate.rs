@@ -1,0 +1,32 @@
+//! The write side: one stream is the consistency boundary.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::command::CommandSet;
+use crate::event::EventSet;
+
+/// State folded from one stream, and the decisions made on it. Both functions are pure: no I/O, no clock, no panic.
+///
+/// State is serialisable so that it can be kept as a snapshot; [`Aggregate::SNAPSHOT_VERSION`] is raised when its shape changes,
+/// and older snapshots are then ignored.
+pub trait Aggregate: Default + Clone + Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// What happens to it.
+    type Event: EventSet;
+    /// What can be asked of it.
+    type Command: CommandSet;
+    /// Why a command is refused; the `Failure` of each of its commands.
+    type Error: Serialize + DeserializeOwned + std::fmt::Display + Send + Sync + 'static;
+    /// The category of its streams.
+    const TOPIC: &'static str;
+    /// A snapshot is kept every so many events; zero keeps none.
+    const SNAPSHOT_EVERY: u64 = 0;
+    /// Shape of the serialised state.
+    const SNAPSHOT_VERSION: u32 = 1;
+
+    /// What the command causes, or why it is refused.
+    fn decide(&self, command: Self::Command) -> Result<Vec<Self::Event>, Self::Error>;
+
+    /// The state after the event. Total: an event that happened cannot be refused.
+    fn evolve(&mut self, event: &Self::Event);
+}

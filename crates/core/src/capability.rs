@@ -1,0 +1,45 @@
+//! What a backend can do, as plain booleans and numbers with one grammar: `can_…`, `…_bytes_max`, `is_…`.
+
+/// What a store can do.
+#[expect(clippy::struct_excessive_bools, reason = "capabilities are independent facts, not states")]
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoreCapabilities {
+    /// The backend's name in messages, such as `embedded log`.
+    pub name: &'static str,
+    /// Whether [`Durability::Durable`](crate::Durability::Durable) survives the loss of power.
+    pub is_durable: bool,
+    /// Whether [`Durability::Buffered`](crate::Durability::Buffered) is a weaker level, not the same.
+    pub can_buffer: bool,
+    /// Whether commits may carry a condition over types and tags.
+    pub can_condition: bool,
+    /// Whether several processes may share the store.
+    pub can_share: bool,
+    /// Largest event ([`Envelope::size`](crate::Envelope::size)).
+    pub event_bytes_max: usize,
+    /// Largest commit, all events and record values together.
+    pub commit_bytes_max: usize,
+    /// Largest value of a record.
+    pub record_bytes_max: usize,
+}
+
+/// What a bus can do.
+#[expect(clippy::struct_excessive_bools, reason = "capabilities are independent facts, not states")]
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BusCapabilities {
+    /// The backend's name in messages, such as `kafka`.
+    pub name: &'static str,
+    /// Whether messages of one key arrive in the order in which they were published.
+    pub can_order_by_key: bool,
+    /// Whether a late subscriber gets what was published before.
+    pub can_replay: bool,
+    /// Whether a message can be handed back to be delivered later.
+    pub can_delay: bool,
+    /// Whether a message can be refused for good, to the broker's own dead letters.
+    pub can_reject: bool,
+    /// Whether publishing to nowhere is an error.
+    pub can_detect_unroutable: bool,
+    /// Whether the broker drops a message that is published twice.
+    pub can_deduplicate: bool,
+    /// Largest message.
+    pub message_bytes_max: usize,
+}

@@ -1,0 +1,254 @@
+//! Every error code, defined once: number, kind, title, why it happens, how to mend it.
+//!
+//! `docs/errors/*.md` and `ensue explain` are made from this table.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{Error, Kind};
+
+/// A stable error number such as `E0201`. Codes are never reused.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Code(u16);
+
+struct Entry {
+    code: Code,
+    kind: Kind,
+    title: &'static str,
+    why: &'static str,
+    fix: &'static str,
+}
+
+macro_rules! codes {
+    ($($name:ident $number:literal $kind:ident $title:literal $why:literal $fix:literal)*) => {
+        impl Code {
+            $(#[doc = $title] pub const $name: Self = Self($number);)*
+        }
+        const ENTRIES: &[Entry] = &[
+            $(Entry { code: Code::$name, kind: Kind::$kind, title: $title, why: $why, fix: $fix },)*
+        ];
+    };
+}
+
+codes! {
+    // 01xx: what came in breaks a rule
+    INVALID_NAME 101 Invalid "a name breaks its rule"
+        "Names of streams, types, tags and handlers travel into file formats, URLs and brokers, so each has a rule that is checked where the name is made."
+        "The message quotes the name and says which bytes are allowed; change the name."
+    INVALID_JSON 102 Invalid "the document is not JSON"
+        "The text could not be parsed as JSON; the message gives line and column."
+        "Check the document with a JSON validator; mind trailing commas and quotes."
+    INVALID_EVENT 103 Invalid "the document is JSON, but no event or command"
+        "An attribute is missing or has a wrong type, for CloudEvents JSON or for the plain shape {event_type, event_id, timestamp, data}."
+        "The message names the attribute; add or correct it."
+    UNKNOWN_TYPE 104 Invalid "the event type is not known here"
+        "The type is not registered by any application that has run on this store, so its topic and key cannot be derived."
+        "Check the spelling, or name the stream yourself with `--stream TOPIC/KEY`."
+    INVALID_BODY 105 Invalid "the body does not fit its type"
+        "The data of an event or command could not be decoded into the type that its name and version stand for; the message gives the path inside the document."
+        "Correct the field that the message names; for stored events add a default or an upcast to the type."
+    RULE_BROKEN 106 Invalid "the data breaks a rule of its type"
+        "The document has the right shape but its values contradict each other or are out of range, such as a total that is not the sum of the items, or money with three decimals."
+        "The message names the field and the value that was expected."
+    TOO_LARGE 107 Full "the event is too large"
+        "Events are facts, not files: the limit protects every other reader and writer of the log."
+        "Store the large object elsewhere and put its address into the event; `ensue stat` shows the limit."
+    RESERVED 108 Denied "the name is reserved"
+        "Topics that begin with `command.` or `saga.` are written by Ensue itself; a foreign event in them would break a running saga."
+        "Use another topic."
+
+    // 02xx: somebody else was faster
+    STALE_VERSION 201 Conflict "the stream has moved on"
+        "The append expected a version that is not the stream's current one: another writer was faster, or the decision was made from old state."
+        "Read the stream again, decide again, append with the new version."
+    CONDITION_FAILED 202 Conflict "the condition of the append no longer holds"
+        "An event that matches the condition's query was appended after the position that the decision was made from."
+        "Read the query again, decide again, append with the new position."
+    STALE_RECORD 203 Conflict "the record has moved on"
+        "The write expected a revision that is not the record's current one; for a checkpoint this means that another process took the lane over."
+        "Read the record again and retry; a lane stops by itself."
+    DUPLICATE_ID 204 Conflict "the id was used before for something else"
+        "An event or command with this source and id is already stored, and its body differs. The same id with the same body would have been a success."
+        "Give the new event an id of its own."
+
+    // 03xx: handlers
+    HANDLER_FAILED 301 Failed "the handler returned an error"
+        "The user's code answered with an error; after the retries of its policy the key is parked."
+        "Read the cause, mend it, then `ensue dead redrive`."
+    HANDLER_PANICKED 302 Failed "the handler panicked"
+        "A panic counts as a failed attempt; the process goes on."
+        "Read the message, mend the code, then `ensue dead redrive`."
+    HANDLER_TIMED_OUT 303 Timeout "the handler took too long"
+        "The attempt ran past the timeout of its handler and was cancelled."
+        "Raise `.timeout(..)` where the handler is mounted, or make the call faster."
+    KEY_PARKED 304 Failed "an earlier event of this key is parked"
+        "To keep the order of its key, an event waits behind the one that failed."
+        "Redrive or discard the parked key: `ensue dead ls`."
+    DEAD_FULL 305 Full "the dead letters of this handler are full"
+        "The bound on parked events is reached, so the lane has stopped instead of losing order or data."
+        "`ensue dead ls` shows the groups; redrive or discard, and the lane goes on."
+    REJECTED 306 Failed "the handler rejected the event"
+        "The handler said that retrying is of no use, so the key was parked at once."
+        "Read the reason, then redrive or discard."
+    COMMAND_FAILED 307 Failed "the command was refused"
+        "The command's handler answered with its typed failure."
+        "The message holds the failure; it is an answer, not a fault."
+
+    // 04xx: the store
+    IN_USE 401 Unavailable "the data directory is in use"
+        "One process owns a data directory at a time; another one holds its lock."
+        "Stop the process that the message names, or use another directory with `--data DIR`."
+    READ_ONLY 402 Denied "the data directory cannot be written"
+        "The directory or its file system is read-only for this user."
+        "Check owner and mount options, or run as the user who owns it."
+    NEWER_FORMAT 403 Unsupported "the data directory was written by a newer version"
+        "The superblock carries format bits that this version does not know; reading on could misread data."
+        "Use the version of Ensue that wrote it, or newer."
+    FULL 404 Full "there is no room for the append"
+        "The disk is full or below the low-water mark. What was acknowledged is safe; reads go on."
+        "Free space on the file system; appends continue without a restart."
+    INCOMPLETE 405 Corrupt "files of the data directory are missing"
+        "The superblock names files that are not there: part of the directory was deleted or not copied."
+        "Restore the missing files from a backup; Ensue does not guess around them."
+    NOT_A_STORE 406 NotFound "there is no store here"
+        "The directory does not exist, or holds other files and no superblock."
+        "Check `--data DIR`; `ensue demo` makes a store to play with."
+    IO 407 Unavailable "the operating system refused a file operation"
+        "A read, write or sync failed; the cause says which."
+        "Read the cause. After a failed write the log stops taking appends until it is opened again."
+    POISONED 408 Poisoned "the writer has stopped after a failed write"
+        "After a failed write or sync the kernel may have dropped pages, so nothing more is acknowledged."
+        "Check the disk, then open the store again: recovery finds what was acknowledged."
+    CLOSED 409 Unavailable "the store is closed"
+        "The call came after the store had begun to close."
+        "Open it again."
+    CORRUPT 412 Corrupt "acknowledged data is damaged"
+        "A checksum or the chain of frames does not hold in a range that had been acknowledged; it is never cut off silently."
+        "`ensue verify` shows the exact range. Restore it from a backup."
+    BUSY 413 Unavailable "too much is queued"
+        "The queue in front of the writer is at its bound in bytes."
+        "Wait for earlier commits to finish, or send fewer at once."
+    NOT_FOUND 414 NotFound "there is no such thing"
+        "The stream, event, flow, saga or record does not exist in this store."
+        "List what exists with the `ls` command of the same noun."
+
+    // 05xx: the application does not hold together
+    DUPLICATE_HANDLER 501 Invalid "two handlers share a name"
+        "A handler's name owns its checkpoints; two handlers would steal each other's events."
+        "Give each handler a name of its own."
+    COMMAND_UNHANDLED 502 Invalid "a command has no handler"
+        "A saga or relay sends this command, but nothing in the application answers it."
+        "Mount a handler with `.handle(..)` or an aggregate that takes it."
+    COMMAND_CONTESTED 503 Invalid "a command has two handlers"
+        "A command is answered by exactly one handler."
+        "Remove one of them."
+    NEVER_PRODUCED 504 Invalid "an event is consumed but never produced"
+        "Nothing in the application emits it, no saga returns it, and no intake brings it in, so the handler would wait for ever."
+        "Correct the type, mount its producer, or declare that it comes from outside with `.external::<Event>()`."
+    DUPLICATE_TYPE 505 Invalid "two events share a name"
+        "Two Rust types claim the same event type with different topics or versions."
+        "Rename one of them."
+    UNSUPPORTED 506 Unsupported "the backend cannot do this"
+        "The store or bus lacks a capability that the application needs."
+        "The message says which capability, and what to use instead."
+    NO_STATE 507 Invalid "a handler asks for state that was not given"
+        "`State<T>` is looked up by type, and no `.state(value)` of this type was given to the application."
+        "Add `.state(..)` with a value of the type in the message."
+
+    // 06xx: sagas
+    SAGA_MISMATCH 601 Failed "the saga's code no longer fits its journal"
+        "Replaying the journal asked for another step than the one recorded; going on would repeat or skip an effect."
+        "Bring back the old order of steps for running instances, or pin a version."
+    SAGA_UNDO_FAILED 602 Failed "a compensation failed"
+        "Undoing a finished step was refused or ran out of retries; the saga waits for a decision."
+        "`ensue saga show` lists what is undone and what is not."
+    SAGA_DEADLINE 603 Timeout "a saga waited longer than it may"
+        "A step or an awaited event did not arrive within its deadline."
+        "This is an outcome the saga handles: by default it compensates."
+    SAGA_STEP_FAILED 604 Failed "a step of a saga failed for good"
+        "The command was refused, or the step ran out of retries."
+        "The saga undoes its finished steps in reverse order."
+
+    // 07xx: the command line
+    USAGE 701 Invalid "the command line is not understood"
+        "An argument is missing, unknown or contradicts another."
+        "`ensue help COMMAND` shows the arguments."
+    CHECK_FAILED 702 Failed "the check found differences"
+        "The command compared what is with what should be, and they differ; the output lists where."
+        "Read the listed differences."
+}
+
+impl Code {
+    /// Every code, in order.
+    pub fn all() -> impl Iterator<Item = Code> {
+        ENTRIES.iter().map(|entry| entry.code)
+    }
+
+    fn entry(self) -> &'static Entry {
+        ENTRIES.iter().find(|entry| entry.code == self).expect("codes are only made by the table")
+    }
+
+    /// What sort of failure it is.
+    pub fn kind(self) -> Kind {
+        self.entry().kind
+    }
+
+    /// The headline.
+    pub fn title(self) -> &'static str {
+        self.entry().title
+    }
+
+    /// Why it happens.
+    pub fn why(self) -> &'static str {
+        self.entry().why
+    }
+
+    /// What to do.
+    pub fn fix(self) -> &'static str {
+        self.entry().fix
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "E{:04}", self.0)
+    }
+}
+
+impl fmt::Debug for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Code {
+    type Err = Error;
+
+    fn from_str(input: &str) -> Result<Self, Error> {
+        let digits = input.trim_start_matches(['E', 'e']);
+        let code = digits.parse().ok().map(Code);
+        code.filter(|code| ENTRIES.iter().any(|entry| entry.code == *code)).ok_or_else(|| {
+            Error::new(Code::NOT_FOUND, format!("there is no error code `{input}`"))
+                .with_fix("codes look like E0201; `ensue explain` lists them")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_sorted() {
+        let codes: Vec<Code> = Code::all().collect();
+        assert!(codes.windows(2).all(|pair| matches!(pair, [a, b] if a < b)), "{codes:?}");
+    }
+
+    #[test]
+    fn a_code_parses_as_it_prints() {
+        for code in Code::all() {
+            assert_eq!(code.to_string().parse::<Code>().expect("its own text"), code);
+        }
+        assert_eq!("E9999".parse::<Code>().expect_err("no such code").code(), Code::NOT_FOUND);
+    }
+}
