@@ -17,6 +17,7 @@ pub mod error;
 pub mod event;
 pub mod host;
 pub mod name;
+pub mod outcome;
 pub mod query;
 pub mod record;
 pub mod store;
@@ -38,6 +39,7 @@ pub use name::{
     ContentType, EventId, EventType, Key, Position, Revision, Source, Space, StreamName, SubscriptionName,
     Tag, Topic, Version,
 };
+pub use outcome::{Failure, IntoOutcome, Outcome};
 pub use query::{Query, QueryItem};
 pub use record::{Change, Record, RecordPage, RecordScan, RecordWrite};
 pub use store::{Direction, Read, Select, Store, StoreExt};

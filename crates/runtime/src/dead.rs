@@ -1,0 +1,224 @@
+//! Dead letters: events that a handler could not process, parked with everything behind them of the same key.
+//!
+//! A letter names its event by position; the event itself stays where it is, in the log.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use ensue_core::{
+    Code, Commit, Error, EventId, EventType, Position, Record, RecordScan, RecordWrite, Recorded, Store,
+    StoreExt, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
+
+use crate::spaces::{self, DEAD, DISCARDED, HALTED, REDRIVE};
+use crate::subscription::Subscription;
+
+/// A parked event.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Parked {
+    /// What orders it; other keys are not held up.
+    pub key: SmolStr,
+    /// Which event.
+    pub position: Position,
+    /// Its type.
+    pub event_type: EventType,
+    /// Its id.
+    pub event_id: EventId,
+    /// Its flow.
+    pub flow: EventId,
+    /// Why: the code, such as `E0301`; `E0304` for one that waits behind another.
+    pub code: String,
+    /// Why, in words.
+    pub reason: String,
+    /// How often it was tried; zero for one that waits behind another.
+    pub attempts: u32,
+    /// Since when.
+    pub parked_at: Timestamp,
+}
+
+impl Parked {
+    pub(crate) fn failed(recorded: &Recorded, key: &str, error: &Error, attempts: u32, now: Timestamp) -> Self {
+        Self {
+            key: key.into(),
+            position: recorded.position,
+            event_type: recorded.envelope.event_type.clone(),
+            event_id: recorded.envelope.id.clone(),
+            flow: recorded.envelope.flow().clone(),
+            code: error.code().to_string(),
+            reason: error.message().to_owned(),
+            attempts,
+            parked_at: now,
+        }
+    }
+
+    pub(crate) fn waiting(recorded: &Recorded, key: &str, now: Timestamp) -> Self {
+        let error = Error::new(Code::KEY_PARKED, format!("waits behind an earlier event of {key}"));
+        Self::failed(recorded, key, &error, 0, now)
+    }
+
+    pub(crate) fn failed_again(mut self, error: &Error, now: Timestamp) -> Self {
+        self.code = error.code().to_string();
+        self.reason = error.message().to_owned();
+        self.attempts += 1;
+        self.parked_at = now;
+        self
+    }
+
+    pub(crate) fn write(&self, subscription: &str) -> RecordWrite {
+        let key = spaces::at_position(&[subscription, &self.key], self.position);
+        RecordWrite::put(DEAD.clone(), key, spaces::encode(self))
+    }
+
+    /// Whether this is the event that failed, not one that waits behind it.
+    pub fn is_cause(&self) -> bool {
+        self.attempts > 0
+    }
+}
+
+/// A dead letter with the handler it belongs to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct DeadLetter {
+    /// The handler that could not process it.
+    pub handler: SmolStr,
+    /// The event and why.
+    #[serde(flatten)]
+    pub parked: Parked,
+}
+
+/// A lane that has stopped.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Halted {
+    /// Whose.
+    pub handler: SmolStr,
+    /// Which.
+    pub lane: u16,
+    /// Why: the code.
+    pub code: String,
+    /// Why, in words.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Every dead letter of the store, by handler, key and position.
+pub async fn list(store: &dyn Store) -> Result<Vec<DeadLetter>, Error> {
+    let records = store.records(RecordScan::all(DEAD.clone())).await?;
+    records
+        .iter()
+        .map(|record| {
+            let parked = spaces::decode("dead letter", &record.value)?;
+            Ok(DeadLetter { handler: owner(&record.key), parked })
+        })
+        .collect()
+}
+
+/// Every lane that has stopped.
+pub async fn halted(store: &dyn Store) -> Result<Vec<Halted>, Error> {
+    let records = store.records(RecordScan::all(HALTED.clone())).await?;
+    records.iter().map(|record| spaces::decode("halted lane", &record.value)).collect()
+}
+
+/// Asks that the dead letters of a key be tried again, in order. The handler does it as soon as it runs. `E0414` if
+/// nothing is parked there.
+pub async fn request_redrive(store: &dyn Store, handler: &str, key: &str) -> Result<usize, Error> {
+    let letters = letters_of(store, handler, key).await?;
+    if letters.is_empty() {
+        return Err(none_parked(handler, key));
+    }
+    let record = RecordWrite::put(REDRIVE.clone(), spaces::join(&[handler, key]), Bytes::from_static(b"{}"));
+    store.commit(Commit { records: vec![record], ..Commit::default() }).await?;
+    Ok(letters.len())
+}
+
+/// Gives up what is parked under a key, or only the letter at one position. The letters are kept aside with the
+/// reason. What remains is asked to be tried again, so that nothing waits behind a letter that is gone.
+pub async fn discard(
+    store: &dyn Store,
+    handler: &str,
+    key: &str,
+    only: Option<Position>,
+    reason: &str,
+) -> Result<usize, Error> {
+    let mut letters = letters_of(store, handler, key).await?;
+    letters.retain(|(_, letter)| only.is_none_or(|position| letter.position == position));
+    if letters.is_empty() {
+        return Err(none_parked(handler, key));
+    }
+    let mut records = Vec::new();
+    for (record, letter) in &letters {
+        let aside = serde_json::json!({ "handler": handler, "letter": letter, "reason": reason });
+        records.push(RecordWrite::delete(DEAD.clone(), record.key.clone()).expect(record.revision));
+        records.push(RecordWrite::put(DISCARDED.clone(), record.key.clone(), spaces::encode(&aside)));
+    }
+    records.push(RecordWrite::put(REDRIVE.clone(), spaces::join(&[handler, key]), Bytes::from_static(b"{}")));
+    store.commit(Commit { records, ..Commit::default() }).await?;
+    Ok(letters.len())
+}
+
+fn none_parked(handler: &str, key: &str) -> Error {
+    Error::new(Code::NOT_FOUND, format!("{handler} has nothing parked under {key}"))
+        .with_fix("`ensue dead ls` lists handlers and keys")
+}
+
+/// The letters of one key, oldest first.
+pub(crate) async fn letters_of(store: &dyn Store, handler: &str, key: &str) -> Result<Vec<(Record, Parked)>, Error> {
+    let records = store.records(RecordScan::prefix(DEAD.clone(), spaces::within(&[handler, key]))).await?;
+    records.into_iter().map(|record| Ok((record.clone(), spaces::decode("dead letter", &record.value)?))).collect()
+}
+
+/// The keys that are parked, with how many letters each.
+pub(crate) async fn parked_keys(store: &dyn Store, handler: &str) -> Result<HashMap<SmolStr, usize>, Error> {
+    let records = store.records(RecordScan::prefix(DEAD.clone(), spaces::within(&[handler]))).await?;
+    let mut keys = HashMap::new();
+    for record in records {
+        let letter: Parked = spaces::decode("dead letter", &record.value)?;
+        *keys.entry(letter.key).or_default() += 1;
+    }
+    Ok(keys)
+}
+
+/// Keys for which somebody asked for a redrive.
+pub(crate) async fn requested(store: &dyn Store, handler: &str) -> Result<Vec<SmolStr>, Error> {
+    let prefix = spaces::within(&[handler]);
+    let records = store.records(RecordScan::prefix(REDRIVE.clone(), prefix.clone())).await?;
+    Ok(records
+        .iter()
+        .filter_map(|record| record.key.get(prefix.len()..))
+        .map(|key| SmolStr::from(String::from_utf8_lossy(key)))
+        .collect())
+}
+
+/// Remembers that a lane has stopped, as well as the store still can.
+pub(crate) async fn record_halt(subscription: &Subscription, lane: u16, error: &Error) {
+    let halted = Halted {
+        handler: subscription.name.clone(),
+        lane,
+        code: error.code().to_string(),
+        reason: error.message().to_owned(),
+        since: subscription.shared.press.host.clock.now(),
+    };
+    let key = crate::subscription::lane_key(&subscription.name, lane);
+    let record = RecordWrite::put(HALTED.clone(), key, spaces::encode(&halted));
+    // When the store itself is what failed, the running application still shows the halt.
+    let _stored = subscription.shared.store.commit(Commit { records: vec![record], ..Commit::default() }).await.is_ok();
+}
+
+/// Forgets earlier halts of a handler: it is about to try again.
+pub(crate) async fn clear_halts(store: &dyn Store, handler: &str) -> Result<(), Error> {
+    let records = store.records(RecordScan::prefix(HALTED.clone(), spaces::within(&[handler]))).await?;
+    if records.is_empty() {
+        return Ok(());
+    }
+    let records = records.into_iter().map(|record| RecordWrite::delete(HALTED.clone(), record.key)).collect();
+    store.commit(Commit { records, ..Commit::default() }).await?;
+    Ok(())
+}
+
+/// The first part of a key.
+fn owner(key: &[u8]) -> SmolStr {
+    let first = key.split(|byte| *byte == 0).next().unwrap_or_default();
+    SmolStr::from(String::from_utf8_lossy(first))
+}
+

@@ -1,0 +1,328 @@
+//! A lane: deliveries of some keys, strictly in order, each settled by the commit that also moves the checkpoint.
+//!
+//! Invariant: every settlement expects the revision of the checkpoint's record, so a lane that another process took
+//! over cannot settle anything.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ensue_core::{
+    Code, Commit, CommitError, Error, Failure, Kind, Position, RecordWrite, Recorded, Revision, StoreExt,
+};
+use smol_str::SmolStr;
+use tokio::sync::mpsc;
+
+use crate::dead::{self, Parked};
+use crate::effects::Effects;
+use crate::policy::OnFailure;
+use crate::spaces::{self, CHECKPOINT};
+use crate::subscription::{Checkpoints, Processed, Subscription, fenced, lane_key, move_lane, position_of};
+
+mod redrive;
+
+/// Pause before a commit is repeated that the store could not take.
+const STORE_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a lane is asked to do.
+pub(crate) enum Work {
+    /// Handle these, in order.
+    Events(Vec<Recorded>),
+    /// Try the dead letters of this key again, in order.
+    Redrive(SmolStr),
+}
+
+/// Why a lane ends before its time.
+enum Halt {
+    /// The application closes.
+    Closing,
+    /// It cannot go on.
+    Broken(Error),
+}
+
+/// What became of a settlement.
+enum Settlement {
+    Done,
+    /// The state it was computed from is out of date; work it out again.
+    OutOfDate,
+    /// The store will never take it.
+    Refused(Error),
+}
+
+pub(crate) struct Lane {
+    subscription: Arc<Subscription>,
+    number: u16,
+    checkpoint: Bytes,
+    revision: Revision,
+    settled: Position,
+    /// Keys that are parked, with how many events each.
+    parked: HashMap<SmolStr, usize>,
+}
+
+impl Lane {
+    pub(crate) fn new(
+        subscription: Arc<Subscription>,
+        number: u16,
+        from: &Checkpoints,
+        parked: HashMap<SmolStr, usize>,
+    ) -> Self {
+        Self {
+            checkpoint: lane_key(&subscription.name, number),
+            revision: from.revision(number),
+            settled: from.settled().get(usize::from(number)).copied().unwrap_or_default(),
+            subscription,
+            number,
+            parked,
+        }
+    }
+
+    pub(crate) async fn run(mut self, mut work: mpsc::Receiver<Work>) {
+        let mut queue = VecDeque::new();
+        loop {
+            let next = match queue.pop_front() {
+                Some(key) => Some(Work::Redrive(key)),
+                None => work.recv().await,
+            };
+            let result = match next {
+                None => return,
+                Some(Work::Redrive(key)) => self.redrive(&key).await,
+                Some(Work::Events(mut events)) => {
+                    // What has queued up meanwhile is settled along: fewer, larger commits under load.
+                    while events.len() < self.subscription.settings.batch && queue.is_empty() {
+                        match work.try_recv() {
+                            Ok(Work::Events(more)) => events.extend(more),
+                            Ok(Work::Redrive(key)) => queue.push_back(key),
+                            Err(_) => break,
+                        }
+                    }
+                    self.work_through(&events).await
+                }
+            };
+            match result {
+                Ok(()) => {}
+                Err(Halt::Closing) => return,
+                Err(Halt::Broken(error)) => {
+                    let number = self.number;
+                    dead::record_halt(&self.subscription, number, &error).await;
+                    return self.subscription.standing.halt(error);
+                }
+            }
+        }
+    }
+
+    async fn work_through(&mut self, mut rest: &[Recorded]) -> Result<(), Halt> {
+        let mut attempt = 1;
+        let mut alone = false;
+        while let Some(first) = rest.first() {
+            if *self.subscription.shared.closing.borrow() {
+                return Err(Halt::Closing);
+            }
+            let processed = if self.parked.contains_key(self.key(first)) {
+                self.queue_behind_parked(first)?
+            } else {
+                let run = self.run_length(rest, alone || attempt > 1);
+                self.subscription.processor.process(rest.get(..run).unwrap_or(rest), attempt).await
+            };
+            let Processed { effects, handled, failure } = processed;
+            if let Some(last) = handled.checked_sub(1).and_then(|last| rest.get(last)) {
+                match self.settle(effects, last.position, handled).await? {
+                    Settlement::Done => {
+                        rest = rest.get(handled..).unwrap_or_default();
+                        (attempt, alone) = (1, false);
+                    }
+                    Settlement::OutOfDate => {
+                        // One by one, so that the delivery that is out of date does not hold up the others.
+                        alone = true;
+                        continue;
+                    }
+                    Settlement::Refused(_) if handled > 1 => {
+                        alone = true;
+                        continue;
+                    }
+                    Settlement::Refused(error) => {
+                        self.give_up(first, &error, attempt).await?;
+                        rest = rest.get(1..).unwrap_or_default();
+                        attempt = 1;
+                        continue;
+                    }
+                }
+            }
+            let (Some(failure), Some(failed)) = (failure, rest.first()) else { continue };
+            attempt = self.after_failure(failed, failure, attempt).await?;
+            if attempt == 0 {
+                rest = rest.get(1..).unwrap_or_default();
+                attempt = 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn key<'a>(&self, recorded: &'a Recorded) -> &'a str {
+        self.subscription.processor.key(recorded)
+    }
+
+    /// How many deliveries from the front may be worked on together.
+    fn run_length(&self, rest: &[Recorded], alone: bool) -> usize {
+        if alone {
+            return 1;
+        }
+        let batch = rest.get(..self.subscription.settings.batch).unwrap_or(rest);
+        let mut run = batch.len();
+        if !self.parked.is_empty() {
+            run = batch.iter().position(|recorded| self.parked.contains_key(self.key(recorded))).unwrap_or(run);
+        }
+        if self.subscription.processor.reads_own_writes() {
+            let mut seen = std::collections::HashSet::new();
+            run = batch.iter().take(run).position(|recorded| !seen.insert(self.key(recorded))).unwrap_or(run);
+        }
+        run.max(1)
+    }
+
+    /// Waits and says which attempt is next; zero when the delivery was given up.
+    async fn after_failure(&mut self, failed: &Recorded, failure: Failure, attempt: u32) -> Result<u32, Halt> {
+        let (pause, next) = match failure {
+            Failure::Later(pause) => (pause, attempt),
+            Failure::Rejected(error) => {
+                self.give_up(failed, &error, attempt).await?;
+                return Ok(0);
+            }
+            Failure::Failed(error) => match self.subscription.settings.retry.pause_after(attempt) {
+                Some(pause) => (self.jittered(pause), attempt + 1),
+                None => {
+                    self.give_up(failed, &error, attempt).await?;
+                    return Ok(0);
+                }
+            },
+        };
+        self.pause(pause).await?;
+        Ok(next)
+    }
+
+    /// Between half of the pause and all of it, so that lanes that failed together do not return together.
+    fn jittered(&self, pause: Duration) -> Duration {
+        let micros = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
+        let host = &self.subscription.shared.press.host;
+        Duration::from_micros(micros / 2 + host.below(micros / 2 + 1))
+    }
+
+    async fn pause(&self, pause: Duration) -> Result<(), Halt> {
+        let shared = &self.subscription.shared;
+        self.subscription.standing.pause(1);
+        let closed = tokio::select! {
+            () = shared.closed() => true,
+            () = shared.press.host.clock.sleep(pause) => false,
+        };
+        self.subscription.standing.pause(-1);
+        if closed { Err(Halt::Closing) } else { Ok(()) }
+    }
+
+    /// The delivery will not succeed: what the policy says then.
+    async fn give_up(&mut self, failed: &Recorded, error: &Error, attempts: u32) -> Result<(), Halt> {
+        let mut effects = Effects::default();
+        match self.subscription.settings.on_failure {
+            OnFailure::Stop => return Err(Halt::Broken(error.clone())),
+            OnFailure::Skip => {}
+            OnFailure::Park => {
+                let letter = Parked::failed(failed, self.key(failed), error, attempts, self.now());
+                effects.put(letter.write(&self.subscription.name));
+                self.admit(failed)?;
+            }
+        }
+        match self.settle(effects, failed.position, 1).await? {
+            Settlement::Done => Ok(()),
+            Settlement::OutOfDate => Err(Halt::Broken(fenced(&self.subscription.name, self.number))),
+            Settlement::Refused(error) => Err(Halt::Broken(error)),
+        }
+    }
+
+    /// An event of a parked key waits behind those that are parked already.
+    fn queue_behind_parked(&mut self, recorded: &Recorded) -> Result<Processed, Halt> {
+        let letter = Parked::waiting(recorded, self.key(recorded), self.now());
+        self.admit(recorded)?;
+        let mut effects = Effects::default();
+        effects.put(letter.write(&self.subscription.name));
+        Ok(Processed { effects, handled: 1, failure: None })
+    }
+
+    /// Counts one more parked event, if there is room.
+    fn admit(&mut self, recorded: &Recorded) -> Result<(), Halt> {
+        let lanes = usize::from(self.subscription.settings.lanes.max(1));
+        let bound = (self.subscription.settings.dead_max / lanes).max(1);
+        if self.parked.values().sum::<usize>() >= bound {
+            return Err(Halt::Broken(Error::new(
+                Code::DEAD_FULL,
+                format!("lane {} of {} holds {bound} dead letters", self.number, self.subscription.name),
+            )));
+        }
+        *self.parked.entry(self.key(recorded).into()).or_default() += 1;
+        Ok(())
+    }
+
+    fn now(&self) -> ensue_core::Timestamp {
+        self.subscription.shared.press.host.clock.now()
+    }
+
+    /// One commit: everything that was caused, and the checkpoint.
+    async fn settle(&mut self, effects: Effects, up_to: Position, count: usize) -> Result<Settlement, Halt> {
+        let moved = move_lane(self.checkpoint.clone(), up_to, self.revision);
+        let settlement = self.commit(effects, moved, up_to).await?;
+        if matches!(settlement, Settlement::Done) {
+            self.settled = up_to;
+            self.subscription.standing.settled(usize::from(self.number), up_to, count);
+        }
+        Ok(settlement)
+    }
+
+    /// Commits until the store has taken or refused it for good.
+    async fn commit(&mut self, effects: Effects, fence: RecordWrite, goal: Position) -> Result<Settlement, Halt> {
+        let Effects { appends, mut records, after } = effects;
+        records.push(fence);
+        let commit = Commit { appends, records, ..Commit::default() };
+        loop {
+            let error = match self.subscription.shared.store.commit(commit.clone()).await {
+                Ok(committed) => {
+                    self.revision = committed.revision;
+                    after.into_iter().for_each(|hook| hook());
+                    return Ok(Settlement::Done);
+                }
+                Err(error) => error,
+            };
+            match error {
+                CommitError::RecordConflict { ref write, .. }
+                    if write.space == *CHECKPOINT && write.key == self.checkpoint =>
+                {
+                    // Either an earlier try took hold without our hearing of it, or another process has the lane.
+                    if !self.took_hold(goal).await.map_err(Halt::Broken)? {
+                        return Err(Halt::Broken(fenced(&self.subscription.name, self.number)));
+                    }
+                    after.into_iter().for_each(|hook| hook());
+                    return Ok(Settlement::Done);
+                }
+                CommitError::Conflict { .. }
+                | CommitError::ConditionFailed { .. }
+                | CommitError::RecordConflict { .. } => return Ok(Settlement::OutOfDate),
+                CommitError::Full(ref error) if error.code() == Code::TOO_LARGE => {
+                    return Ok(Settlement::Refused(error.clone()));
+                }
+                CommitError::Poisoned(error) => return Err(Halt::Broken(error)),
+                CommitError::Other(error) if error.code() == Code::CLOSED => return Err(Halt::Closing),
+                CommitError::Other(error) if !error.is_retryable() && error.kind() != Kind::Full => {
+                    return Ok(Settlement::Refused(error));
+                }
+                _ => self.pause(STORE_PAUSE).await?,
+            }
+        }
+    }
+
+    /// Whether the stored checkpoint is the one we tried to write.
+    async fn took_hold(&mut self, goal: Position) -> Result<bool, Error> {
+        let store = &self.subscription.shared.store;
+        let Some(record) = store.record(CHECKPOINT.clone(), self.checkpoint.clone()).await? else { return Ok(false) };
+        let ours = record.revision > self.revision && position_of(&record)? == goal && goal > self.settled;
+        if ours {
+            self.revision = record.revision;
+        }
+        Ok(ours)
+    }
+}

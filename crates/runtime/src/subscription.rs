@@ -1,0 +1,259 @@
+//! A subscription reads the log and spreads events over lanes by key.
+//!
+//! Within a lane events are handled strictly in order; lanes are independent. A lane settles its deliveries, with
+//! everything they cause, in one commit that also moves the lane's checkpoint: there is no second place to get out of
+//! step with. What does not match still advances the subscription.
+
+use std::sync::Arc;
+
+use ensue_core::{BoxFuture, Code, Error, EventType, Failure, Position, Query, Read, Recorded, Store};
+use futures_util::TryStreamExt;
+use smol_str::SmolStr;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::effects::Effects;
+use crate::lane::{Lane, Work};
+use crate::message::Press;
+use crate::policy::{Settings, StartFrom};
+use crate::progress::{Board, Standing};
+use crate::spaces;
+
+mod checkpoint;
+pub(crate) use checkpoint::{Checkpoints, lane_key, move_lane, position_of};
+
+/// Deliveries read from the store before they are handed to the lanes.
+const PAGE: usize = 512;
+/// Pages that may wait in front of a lane; then reading waits, so memory stays bounded.
+const QUEUED_PAGES: usize = 8;
+/// The common checkpoint is written when it has moved this far; the lanes' own are exact.
+const FLOOR_STRIDE: u64 = 4_096;
+
+/// What is shared by everything that runs in one application.
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) press: Press,
+    pub(crate) board: Board,
+    /// Wakes the timers when one was set.
+    pub(crate) timers: tokio::sync::Notify,
+    /// Turns true when the application shuts down.
+    pub(crate) closing: watch::Sender<bool>,
+}
+
+impl Shared {
+    /// Resolves when the application shuts down.
+    pub(crate) async fn closed(&self) {
+        let mut closing = self.closing.subscribe();
+        // An error means that the sender is gone, which is closed as well.
+        let _closed = closing.wait_for(|closing| *closing).await.is_ok();
+    }
+}
+
+/// What a lane does with its deliveries.
+pub(crate) trait Processor: Send + Sync + 'static {
+    /// The types it reads. May grow while it runs.
+    fn types(&self) -> Vec<EventType>;
+
+    /// What orders deliveries: those of one key go through one lane.
+    fn key<'a>(&self, recorded: &'a Recorded) -> &'a str {
+        recorded.stream.key.as_str()
+    }
+
+    /// Whether two deliveries of one key must not share a batch, because the second reads what the first stores.
+    fn reads_own_writes(&self) -> bool {
+        false
+    }
+
+    /// Works through `batch` in order until one fails or it is time to settle. Effects are those of the first
+    /// `handled` deliveries.
+    fn process<'a>(&'a self, batch: &'a [Recorded], attempt: u32) -> BoxFuture<'a, Processed>;
+}
+
+/// What [`Processor::process`] did.
+#[derive(Default)]
+pub(crate) struct Processed {
+    pub(crate) effects: Effects,
+    pub(crate) handled: usize,
+    pub(crate) failure: Option<Failure>,
+}
+
+/// A named place in the log and what is done from there on.
+pub(crate) struct Subscription {
+    pub(crate) name: SmolStr,
+    pub(crate) settings: Settings,
+    pub(crate) processor: Arc<dyn Processor>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) standing: Arc<Standing>,
+    /// Requests of operators, by key.
+    pub(crate) requests: tokio::sync::Mutex<mpsc::Receiver<Request>>,
+}
+
+/// What an operator asks of a running subscription.
+pub(crate) enum Request {
+    /// Work off the dead letters of this key.
+    Redrive(SmolStr),
+}
+
+impl Subscription {
+    /// Runs until the application closes or the store fails.
+    pub(crate) async fn run(self: Arc<Self>) {
+        if let Err(error) = self.follow().await
+            && !*self.shared.closing.borrow()
+        {
+            self.standing.halt(error);
+        }
+    }
+
+    async fn follow(self: &Arc<Self>) -> Result<(), Error> {
+        let store = &*self.shared.store;
+        let mut checkpoints = Checkpoints::load(store, &self.name).await?;
+        if !checkpoints.has_run() {
+            let start = match self.settings.start {
+                StartFrom::Beginning => Position::ZERO,
+                StartFrom::Now => ensue_core::StoreExt::head(store).await?,
+                StartFrom::After(position) => position,
+            };
+            checkpoints = checkpoints.restart(store, self.settings.lanes, start).await?;
+        }
+        if checkpoints.lane_count() != self.settings.lanes {
+            // The old lanes first come to one position: a key that moves to another lane must not be overtaken.
+            let meeting_point = checkpoints.furthest();
+            self.phase(&checkpoints, Some(meeting_point)).await?;
+            if *self.shared.closing.borrow() {
+                return Ok(());
+            }
+            checkpoints = Checkpoints::load(store, &self.name).await?;
+            checkpoints = checkpoints.restart(store, self.settings.lanes, meeting_point).await?;
+        }
+        self.phase(&checkpoints, None).await
+    }
+
+    /// Reads and hands out, with a fixed number of lanes, to the end of time or up to a position.
+    async fn phase(self: &Arc<Self>, from: &Checkpoints, until: Option<Position>) -> Result<(), Error> {
+        let mut lanes = Lanes::open(self, from).await?;
+        self.standing.begin(from.settled(), from.floor());
+        let mut requests = self.requests.lock().await;
+        let mut floor_written = from.floor();
+        let mut cursor = from.floor();
+        while until.is_none_or(|until| cursor < until) {
+            let head = tokio::select! {
+                biased;
+                () = self.shared.closed() => break,
+                Some(request) = requests.recv() => {
+                    lanes.ask(self, request).await;
+                    continue;
+                }
+                head = self.shared.store.advanced(cursor) => head?,
+            };
+            let head = until.map_or(head, |until| head.min(until));
+            if !self.hand_out(&mut lanes, cursor, head).await? {
+                break;
+            }
+            cursor = head;
+            self.standing.advance_cursor(cursor);
+            let floor = self.standing.floor();
+            if floor.0 >= floor_written.0 + FLOOR_STRIDE {
+                from.write_floor(&*self.shared.store, floor).await?;
+                floor_written = floor;
+            }
+        }
+        lanes.close().await;
+        if !self.standing.is_halted() {
+            from.write_floor(&*self.shared.store, self.standing.floor()).await?;
+        }
+        Ok(())
+    }
+
+    /// Hands everything in `(cursor, head]` that matches to the lanes. False: the application is closing.
+    async fn hand_out(&self, lanes: &mut Lanes, cursor: Position, head: Position) -> Result<bool, Error> {
+        let types = self.processor.types();
+        if types.is_empty() {
+            return Ok(true);
+        }
+        let read = Read::query(Query::types(types)).after(cursor).until(head);
+        let mut events = self.shared.store.read(read).try_ready_chunks(PAGE);
+        loop {
+            let page = match events.try_next().await {
+                Ok(Some(page)) => page,
+                Ok(None) => return Ok(true),
+                Err(error) => return Err(error.1),
+            };
+            tokio::select! {
+                () = self.shared.closed() => return Ok(false),
+                () = lanes.deliver(self, page) => {}
+            }
+        }
+    }
+}
+
+/// The lanes of a running subscription.
+struct Lanes {
+    queues: Vec<mpsc::Sender<Work>>,
+    already: Vec<Position>,
+    tasks: JoinSet<()>,
+}
+
+impl Lanes {
+    async fn open(subscription: &Arc<Subscription>, from: &Checkpoints) -> Result<Self, Error> {
+        let parked = crate::dead::parked_keys(&*subscription.shared.store, &subscription.name).await?;
+        let mut lanes = Self { queues: Vec::new(), already: from.settled(), tasks: JoinSet::new() };
+        for number in 0..from.lane_count() {
+            let (queue, work) = mpsc::channel(QUEUED_PAGES);
+            let mine = parked.iter().filter(|(key, _)| spaces::spread(key, from.lane_count()) == number);
+            let lane = Lane::new(Arc::clone(subscription), number, from, mine.cloned().collect());
+            lanes.tasks.spawn(lane.run(work));
+            lanes.queues.push(queue);
+        }
+        for key in crate::dead::requested(&*subscription.shared.store, &subscription.name).await? {
+            lanes.ask(subscription, Request::Redrive(key)).await;
+        }
+        Ok(lanes)
+    }
+
+    fn lane_of(&self, key: &str) -> usize {
+        usize::from(spaces::spread(key, u16::try_from(self.queues.len()).unwrap_or(u16::MAX)))
+    }
+
+    async fn ask(&self, subscription: &Subscription, request: Request) {
+        let Request::Redrive(key) = request;
+        if let Some(queue) = self.queues.get(self.lane_of(&key)) {
+            subscription.standing.sent(self.lane_of(&key), Position::ZERO, Position::ZERO, 1);
+            // A lane that has stopped takes nothing; the request stays in the store for the next start.
+            if queue.send(Work::Redrive(key)).await.is_err() {
+                subscription.standing.settled(0, Position::ZERO, 1);
+            }
+        }
+    }
+
+    async fn deliver(&self, subscription: &Subscription, page: Vec<Recorded>) {
+        let mut shares: Vec<Vec<Recorded>> = self.queues.iter().map(|_| Vec::new()).collect();
+        for recorded in page {
+            let lane = self.lane_of(subscription.processor.key(&recorded));
+            let done = self.already.get(lane).copied().unwrap_or_default();
+            if recorded.position > done
+                && let Some(share) = shares.get_mut(lane)
+            {
+                share.push(recorded);
+            }
+        }
+        for (lane, (share, queue)) in shares.into_iter().zip(&self.queues).enumerate() {
+            let (Some(first), Some(last)) = (share.first(), share.last()) else { continue };
+            subscription.standing.sent(lane, first.position, last.position, share.len());
+            // A lane that has stopped takes nothing more; its checkpoint stays where it is.
+            let _stopped = queue.send(Work::Events(share)).await.is_err();
+        }
+    }
+
+    /// Waits for the lanes to finish what they were handed; when the application closes they stop after the batch in
+    /// hand, and the rest is delivered again at the next start.
+    async fn close(mut self) {
+        self.queues.clear();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// The error of a subscription that was taken over by another process.
+pub(crate) fn fenced(name: &str, lane: u16) -> Error {
+    Error::new(Code::STALE_RECORD, format!("lane {lane} of {name} was taken over by another process"))
+        .with_fix("nothing to do: the other process goes on from the checkpoint")
+}

@@ -1,0 +1,108 @@
+//! Checkpoints: how far each lane is, and one floor for the whole subscription so that an idle lane costs no re-reading.
+
+use bytes::Bytes;
+use ensue_core::{Commit, Error, Position, Record, RecordScan, RecordWrite, Revision, Store, StoreExt};
+use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
+
+use crate::spaces::{self, CHECKPOINT};
+
+/// The floor: everything up to here is settled in every lane.
+#[derive(Serialize, Deserialize)]
+struct Floor {
+    position: Position,
+    lanes: u16,
+}
+
+/// One lane: everything of this lane up to here is settled.
+#[derive(Serialize, Deserialize)]
+struct Mark {
+    position: Position,
+}
+
+/// The stored progress of one subscription.
+pub(crate) struct Checkpoints {
+    name: SmolStr,
+    floor: Option<Floor>,
+    lanes: Vec<(Position, Revision)>,
+}
+
+/// The record of one lane.
+pub(crate) fn lane_key(name: &str, lane: u16) -> Bytes {
+    spaces::join(&[name, &format!("{lane:05}")])
+}
+
+/// The write that moves a lane on.
+pub(crate) fn move_lane(key: Bytes, to: Position, expected: Revision) -> RecordWrite {
+    RecordWrite::put(CHECKPOINT.clone(), key, spaces::encode(&Mark { position: to })).expect(expected)
+}
+
+/// The position in a lane's record.
+pub(crate) fn position_of(record: &Record) -> Result<Position, Error> {
+    Ok(spaces::decode::<Mark>("checkpoint", &record.value)?.position)
+}
+
+impl Checkpoints {
+    pub(crate) async fn load(store: &dyn Store, name: &SmolStr) -> Result<Self, Error> {
+        let floor = store.record(CHECKPOINT.clone(), spaces::join(&[name])).await?;
+        let floor: Option<Floor> = floor.map(|record| spaces::decode("checkpoint", &record.value)).transpose()?;
+        let count = floor.as_ref().map_or(0, |floor| floor.lanes);
+        let mut lanes = vec![(Position::ZERO, Revision::ZERO); usize::from(count)];
+        for record in store.records(RecordScan::prefix(CHECKPOINT.clone(), spaces::within(&[name]))).await? {
+            let position = position_of(&record)?;
+            let number = record.key.get(name.len() + 1..).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+            if let Some(lane) = number.and_then(|number: usize| lanes.get_mut(number)) {
+                *lane = (position, record.revision);
+            }
+        }
+        Ok(Self { name: name.clone(), floor, lanes })
+    }
+
+    pub(crate) fn has_run(&self) -> bool {
+        self.floor.is_some()
+    }
+
+    pub(crate) fn floor(&self) -> Position {
+        self.floor.as_ref().map(|floor| floor.position).unwrap_or_default()
+    }
+
+    pub(crate) fn lane_count(&self) -> u16 {
+        u16::try_from(self.lanes.len()).unwrap_or(u16::MAX)
+    }
+
+    /// What each lane has settled.
+    pub(crate) fn settled(&self) -> Vec<Position> {
+        self.lanes.iter().map(|(position, _)| (*position).max(self.floor())).collect()
+    }
+
+    pub(crate) fn revision(&self, lane: u16) -> Revision {
+        self.lanes.get(usize::from(lane)).map(|(_, revision)| *revision).unwrap_or_default()
+    }
+
+    /// The furthest position any lane has settled.
+    pub(crate) fn furthest(&self) -> Position {
+        self.settled().into_iter().max().unwrap_or_default()
+    }
+
+    /// Begins anew with this many lanes, all at one position.
+    pub(crate) async fn restart(self, store: &dyn Store, lanes: u16, at: Position) -> Result<Self, Error> {
+        let mut records: Vec<RecordWrite> = (0..self.lane_count())
+            .map(|lane| RecordWrite::delete(CHECKPOINT.clone(), lane_key(&self.name, lane)))
+            .collect();
+        let floor = Floor { position: at, lanes };
+        records.push(RecordWrite::put(CHECKPOINT.clone(), spaces::join(&[&self.name]), spaces::encode(&floor)));
+        store.commit(Commit { records, ..Commit::default() }).await?;
+        Self::load(store, &self.name).await
+    }
+
+    /// Stores the floor. Never goes back, and is no fence: the lanes' own records are.
+    pub(crate) async fn write_floor(&self, store: &dyn Store, position: Position) -> Result<(), Error> {
+        if position <= self.floor() {
+            return Ok(());
+        }
+        let floor = Floor { position, lanes: self.lane_count() };
+        let record = RecordWrite::put(CHECKPOINT.clone(), spaces::join(&[&self.name]), spaces::encode(&floor));
+        store.commit(Commit { records: vec![record], ..Commit::default() }).await?;
+        Ok(())
+    }
+}
