@@ -202,3 +202,25 @@ pub trait StoreExt: Store {
 }
 
 impl<S: Store + ?Sized> StoreExt for S {}
+
+impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
+    fn capabilities(&self) -> &StoreCapabilities {
+        (**self).capabilities()
+    }
+
+    fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed, CommitError>> {
+        (**self).commit(commit)
+    }
+
+    fn read(&self, read: Read) -> BoxStream<'_, Result<Recorded, Error>> {
+        (**self).read(read)
+    }
+
+    fn scan(&self, scan: RecordScan) -> BoxFuture<'_, Result<RecordPage, Error>> {
+        (**self).scan(scan)
+    }
+
+    fn advanced(&self, after: Position) -> BoxFuture<'_, Result<Position, Error>> {
+        (**self).advanced(after)
+    }
+}

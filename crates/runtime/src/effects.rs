@@ -7,24 +7,29 @@ use ensue_core::{Append, RecordWrite};
 pub(crate) struct Effects {
     pub(crate) appends: Vec<Append>,
     pub(crate) records: Vec<RecordWrite>,
-    /// Run after the commit is durable; must not fail. For cache invalidation and wake-ups.
+    /// Run once the commit is durable; must not fail. For cache invalidation and wake-ups.
     pub(crate) after: Vec<Box<dyn FnOnce() + Send>>,
 }
 
+/// A batch that changes more than this is settled before more is added.
+const WEIGHT_MAX: usize = 2_048;
+
 impl Effects {
-    /// Adds what a later delivery of the same batch changes. A record written by both keeps the later write.
+    /// Adds what a later delivery of the same batch changes.
     pub(crate) fn absorb(&mut self, later: Effects) {
         self.appends.extend(later.appends);
-        for write in later.records {
-            self.put(write);
+        if self.records.is_empty() {
+            self.records = later.records;
+        } else {
+            later.records.into_iter().for_each(|write| self.put(write));
         }
         self.after.extend(later.after);
     }
 
-    /// Adds a record write; one key is written once in a commit, so a later write replaces an earlier one but keeps
-    /// what the earlier one expected to find.
+    /// Adds a record write. One key is written once in a commit: a later write replaces an earlier one, but keeps what
+    /// the earlier one expected to find.
     pub(crate) fn put(&mut self, mut write: RecordWrite) {
-        let earlier = self.records.iter_mut().rev().find(|known| known.space == write.space && known.key == write.key);
+        let earlier = self.records.iter_mut().rev().find(|known| known.key == write.key && known.space == write.space);
         match earlier {
             Some(known) => {
                 write.expected = known.expected;
@@ -35,7 +40,7 @@ impl Effects {
     }
 
     /// Whether a batch that has grown this far should be settled.
-    pub(crate) fn weight(&self) -> usize {
-        self.appends.len() + self.records.len()
+    pub(crate) fn is_heavy(&self) -> bool {
+        self.appends.len() + self.records.len() > WEIGHT_MAX
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ensue_core::{
-    Code, Commit, CommitError, Error, Failure, Kind, Position, RecordWrite, Recorded, Revision, StoreExt,
+    Code, Commit, CommitError, Error, Failure, Kind, Position, Recorded, Revision, StoreExt,
 };
 use smol_str::SmolStr;
 use tokio::sync::mpsc;
@@ -18,7 +18,7 @@ use crate::dead::{self, Parked};
 use crate::effects::Effects;
 use crate::policy::OnFailure;
 use crate::spaces::{self, CHECKPOINT};
-use crate::subscription::{Checkpoints, Processed, Subscription, fenced, lane_key, move_lane, position_of};
+use crate::subscription::{Checkpoints, Mark, Processed, Subscription, fenced, lane_key, mark_of, move_lane};
 
 mod redrive;
 
@@ -55,7 +55,7 @@ pub(crate) struct Lane {
     number: u16,
     checkpoint: Bytes,
     revision: Revision,
-    settled: Position,
+    mark: Mark,
     /// Keys that are parked, with how many events each.
     parked: HashMap<SmolStr, usize>,
 }
@@ -67,14 +67,8 @@ impl Lane {
         from: &Checkpoints,
         parked: HashMap<SmolStr, usize>,
     ) -> Self {
-        Self {
-            checkpoint: lane_key(&subscription.name, number),
-            revision: from.revision(number),
-            settled: from.settled().get(usize::from(number)).copied().unwrap_or_default(),
-            subscription,
-            number,
-            parked,
-        }
+        let (mark, revision) = from.lane(number);
+        Self { checkpoint: lane_key(&subscription.name, number), revision, mark, subscription, number, parked }
     }
 
     pub(crate) async fn run(mut self, mut work: mpsc::Receiver<Work>) {
@@ -265,19 +259,19 @@ impl Lane {
 
     /// One commit: everything that was caused, and the checkpoint.
     async fn settle(&mut self, effects: Effects, up_to: Position, count: usize) -> Result<Settlement, Halt> {
-        let moved = move_lane(self.checkpoint.clone(), up_to, self.revision);
-        let settlement = self.commit(effects, moved, up_to).await?;
+        let goal = Mark { position: up_to, settlements: self.mark.settlements + 1 };
+        let settlement = self.commit(effects, goal).await?;
         if matches!(settlement, Settlement::Done) {
-            self.settled = up_to;
+            self.mark = goal;
             self.subscription.standing.settled(usize::from(self.number), up_to, count);
         }
         Ok(settlement)
     }
 
     /// Commits until the store has taken or refused it for good.
-    async fn commit(&mut self, effects: Effects, fence: RecordWrite, goal: Position) -> Result<Settlement, Halt> {
+    async fn commit(&mut self, effects: Effects, goal: Mark) -> Result<Settlement, Halt> {
         let Effects { appends, mut records, after } = effects;
-        records.push(fence);
+        records.push(move_lane(self.checkpoint.clone(), goal, self.revision));
         let commit = Commit { appends, records, ..Commit::default() };
         loop {
             let error = match self.subscription.shared.store.commit(commit.clone()).await {
@@ -316,10 +310,10 @@ impl Lane {
     }
 
     /// Whether the stored checkpoint is the one we tried to write.
-    async fn took_hold(&mut self, goal: Position) -> Result<bool, Error> {
+    async fn took_hold(&mut self, goal: Mark) -> Result<bool, Error> {
         let store = &self.subscription.shared.store;
         let Some(record) = store.record(CHECKPOINT.clone(), self.checkpoint.clone()).await? else { return Ok(false) };
-        let ours = record.revision > self.revision && position_of(&record)? == goal && goal > self.settled;
+        let ours = record.revision > self.revision && mark_of(&record)? == goal;
         if ours {
             self.revision = record.revision;
         }

@@ -20,7 +20,7 @@ use crate::progress::{Board, Standing};
 use crate::spaces;
 
 mod checkpoint;
-pub(crate) use checkpoint::{Checkpoints, lane_key, move_lane, position_of};
+pub(crate) use checkpoint::{Checkpoints, Mark, lane_key, mark_of, move_lane};
 
 /// Deliveries read from the store before they are handed to the lanes.
 const PAGE: usize = 512;
@@ -62,6 +62,11 @@ pub(crate) trait Processor: Send + Sync + 'static {
     /// Whether two deliveries of one key must not share a batch, because the second reads what the first stores.
     fn reads_own_writes(&self) -> bool {
         false
+    }
+
+    /// Reads what it needs from the store before the first delivery.
+    fn prepare(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(std::future::ready(Ok(())))
     }
 
     /// Works through `batch` in order until one fails or it is time to settle. Effects are those of the first

@@ -15,16 +15,18 @@ struct Floor {
 }
 
 /// One lane: everything of this lane up to here is settled.
-#[derive(Serialize, Deserialize)]
-struct Mark {
-    position: Position,
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    pub(crate) position: Position,
+    /// How many settlements there were. Tells a settlement whose reply was lost from one by somebody else.
+    pub(crate) settlements: u64,
 }
 
 /// The stored progress of one subscription.
 pub(crate) struct Checkpoints {
     name: SmolStr,
     floor: Option<Floor>,
-    lanes: Vec<(Position, Revision)>,
+    lanes: Vec<(Mark, Revision)>,
 }
 
 /// The record of one lane.
@@ -33,13 +35,13 @@ pub(crate) fn lane_key(name: &str, lane: u16) -> Bytes {
 }
 
 /// The write that moves a lane on.
-pub(crate) fn move_lane(key: Bytes, to: Position, expected: Revision) -> RecordWrite {
-    RecordWrite::put(CHECKPOINT.clone(), key, spaces::encode(&Mark { position: to })).expect(expected)
+pub(crate) fn move_lane(key: Bytes, to: Mark, expected: Revision) -> RecordWrite {
+    RecordWrite::put(CHECKPOINT.clone(), key, spaces::encode(&to)).expect(expected)
 }
 
-/// The position in a lane's record.
-pub(crate) fn position_of(record: &Record) -> Result<Position, Error> {
-    Ok(spaces::decode::<Mark>("checkpoint", &record.value)?.position)
+/// What a lane's record says.
+pub(crate) fn mark_of(record: &Record) -> Result<Mark, Error> {
+    spaces::decode("checkpoint", &record.value)
 }
 
 impl Checkpoints {
@@ -47,12 +49,12 @@ impl Checkpoints {
         let floor = store.record(CHECKPOINT.clone(), spaces::join(&[name])).await?;
         let floor: Option<Floor> = floor.map(|record| spaces::decode("checkpoint", &record.value)).transpose()?;
         let count = floor.as_ref().map_or(0, |floor| floor.lanes);
-        let mut lanes = vec![(Position::ZERO, Revision::ZERO); usize::from(count)];
+        let mut lanes = vec![(Mark::default(), Revision::ZERO); usize::from(count)];
         for record in store.records(RecordScan::prefix(CHECKPOINT.clone(), spaces::within(&[name]))).await? {
-            let position = position_of(&record)?;
+            let mark = mark_of(&record)?;
             let number = record.key.get(name.len() + 1..).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
             if let Some(lane) = number.and_then(|number: usize| lanes.get_mut(number)) {
-                *lane = (position, record.revision);
+                *lane = (mark, record.revision);
             }
         }
         Ok(Self { name: name.clone(), floor, lanes })
@@ -72,11 +74,13 @@ impl Checkpoints {
 
     /// What each lane has settled.
     pub(crate) fn settled(&self) -> Vec<Position> {
-        self.lanes.iter().map(|(position, _)| (*position).max(self.floor())).collect()
+        self.lanes.iter().map(|(mark, _)| mark.position.max(self.floor())).collect()
     }
 
-    pub(crate) fn revision(&self, lane: u16) -> Revision {
-        self.lanes.get(usize::from(lane)).map(|(_, revision)| *revision).unwrap_or_default()
+    /// What this lane begins with: its mark, not before the floor, and the revision that fences it.
+    pub(crate) fn lane(&self, lane: u16) -> (Mark, Revision) {
+        let (mark, revision) = self.lanes.get(usize::from(lane)).copied().unwrap_or_default();
+        (Mark { position: mark.position.max(self.floor()), ..mark }, revision)
     }
 
     /// The furthest position any lane has settled.

@@ -1,0 +1,170 @@
+//! Loading aggregates from their streams, deciding on them, and looking at them as they were.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use ensue_core::{
+    Aggregate, Append, Error, EventSet, Expected, Key, Position, Read, RecordWrite, Recorded, Store, StoreExt,
+    StreamName, Timestamp, Topic, Version,
+};
+use futures_util::TryStreamExt;
+use serde::{Deserialize, Serialize};
+
+use crate::message::{Origin, Press};
+use crate::spaces::{self, SNAPSHOT};
+
+/// Aggregates of one sort, read from a store.
+pub struct Aggregates<A> {
+    store: Arc<dyn Store>,
+    of: PhantomData<fn() -> A>,
+}
+
+/// An aggregate at a version of its stream.
+#[derive(Clone, Debug)]
+pub struct Loaded<A> {
+    /// The state.
+    pub state: A,
+    /// The version it stands at; zero if there is no such stream.
+    pub version: Version,
+    /// How many events were folded; the rest came from a snapshot.
+    pub replayed: u64,
+}
+
+/// A stored state. One for each stream, always the newest.
+#[derive(Serialize, Deserialize)]
+struct Snapshot<A> {
+    version: Version,
+    shape: u32,
+    state: A,
+}
+
+impl<A: Aggregate> Aggregates<A> {
+    /// Reads from this store.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, of: PhantomData }
+    }
+
+    fn stream(key: &str) -> Result<StreamName, Error> {
+        Ok(StreamName { topic: Topic::new(A::TOPIC)?, key: Key::new(key)? })
+    }
+
+    /// As it is now, starting from the newest snapshot.
+    pub async fn load(&self, key: &str) -> Result<Loaded<A>, Error> {
+        let stream = Self::stream(key)?;
+        let mut loaded = self.snapshot(&stream).await?;
+        let read = Read::stream(stream).from_version(loaded.version.next());
+        loaded.fold(self.store.read(read)).await?;
+        Ok(loaded)
+    }
+
+    /// As it was at a version; a version that is not reached yet gives the newest.
+    pub async fn at_version(&self, key: &str, version: Version) -> Result<Loaded<A>, Error> {
+        let read = Read::stream(Self::stream(key)?).to_version(version);
+        let mut loaded = Loaded::empty();
+        loaded.fold(self.store.read(read)).await?;
+        Ok(loaded)
+    }
+
+    /// As it was when the log had reached a position.
+    pub async fn at_position(&self, key: &str, position: Position) -> Result<Loaded<A>, Error> {
+        let read = Read::stream(Self::stream(key)?).until(position);
+        let mut loaded = Loaded::empty();
+        loaded.fold(self.store.read(read)).await?;
+        Ok(loaded)
+    }
+
+    /// As it was at a time, by when the store recorded the events.
+    pub async fn at_time(&self, key: &str, time: Timestamp) -> Result<Loaded<A>, Error> {
+        let mut events = self.store.read(Read::stream(Self::stream(key)?));
+        let mut loaded = Loaded::empty();
+        while let Some(recorded) = events.try_next().await? {
+            if recorded.recorded_at > time {
+                break;
+            }
+            loaded.apply(&recorded)?;
+        }
+        Ok(loaded)
+    }
+
+    async fn snapshot(&self, stream: &StreamName) -> Result<Loaded<A>, Error> {
+        if A::SNAPSHOT_EVERY == 0 {
+            return Ok(Loaded::empty());
+        }
+        let record = self.store.record(SNAPSHOT.clone(), stream.to_string()).await?;
+        // A snapshot is a shortcut: one of another shape is ignored and the events are folded instead.
+        let snapshot = record.and_then(|record| serde_json::from_slice::<Snapshot<A>>(&record.value).ok());
+        let fitting = snapshot.filter(|snapshot| snapshot.shape == A::SNAPSHOT_VERSION);
+        Ok(fitting.map_or_else(Loaded::empty, |snapshot| Loaded {
+            state: snapshot.state,
+            version: snapshot.version,
+            replayed: 0,
+        }))
+    }
+}
+
+impl<A: Aggregate> Loaded<A> {
+    fn empty() -> Self {
+        Self { state: A::default(), version: Version::ZERO, replayed: 0 }
+    }
+
+    fn apply(&mut self, recorded: &Recorded) -> Result<(), Error> {
+        self.state.evolve(&recorded.decode::<A::Event>()?);
+        self.version = recorded.version;
+        self.replayed += 1;
+        Ok(())
+    }
+
+    async fn fold(&mut self, mut events: ensue_core::BoxStream<'_, Result<Recorded, Error>>) -> Result<(), Error> {
+        while let Some(recorded) = events.try_next().await? {
+            self.apply(&recorded)?;
+        }
+        Ok(())
+    }
+
+    /// Decides, and says what to commit: nothing of it has happened yet. The inner error is the aggregate's refusal.
+    pub(crate) fn decide(
+        mut self,
+        key: &str,
+        command: A::Command,
+        press: &Press,
+        origin: &Origin,
+    ) -> Result<Result<(Option<Append>, Option<RecordWrite>), A::Error>, Error> {
+        let events = match self.state.decide(command) {
+            Ok(events) => events,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let before = self.version;
+        let stream = Aggregates::<A>::stream(key)?;
+        let mut envelopes = Vec::with_capacity(events.len());
+        for (index, event) in events.iter().enumerate() {
+            let (event_stream, envelope) = press.caused(event.draft()?, origin, index);
+            if event_stream != stream {
+                return Err(Error::new(
+                    ensue_core::Code::RULE_BROKEN,
+                    format!("{} of {stream} names another stream: {event_stream}", envelope.event_type),
+                )
+                .with_fix("an aggregate's events carry the aggregate's own topic and key"));
+            }
+            envelopes.push(envelope);
+            self.state.evolve(event);
+            self.version = self.version.next();
+        }
+        if envelopes.is_empty() {
+            return Ok(Ok((None, None)));
+        }
+        let snapshot = self.due_snapshot(before, &stream);
+        Ok(Ok((Some(Append { stream, expected: Expected::Exact(before), events: envelopes }), snapshot)))
+    }
+
+    /// The snapshot to keep, when these events crossed a multiple of `SNAPSHOT_EVERY`.
+    fn due_snapshot(&self, before: Version, stream: &StreamName) -> Option<RecordWrite> {
+        let every = A::SNAPSHOT_EVERY;
+        let crossed = |version: Version| version.0.checked_div(every).unwrap_or_default();
+        if crossed(self.version) == crossed(before) {
+            return None;
+        }
+        let snapshot =
+            Snapshot { version: self.version, shape: A::SNAPSHOT_VERSION, state: self.state.clone() };
+        Some(RecordWrite::put(SNAPSHOT.clone(), stream.to_string(), spaces::encode(&snapshot)))
+    }
+}

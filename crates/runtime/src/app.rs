@@ -1,0 +1,382 @@
+//! An application: handlers and read models mounted on a store, checked before it starts, drained when it stops.
+
+use std::any::TypeId;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ensue_core::{Aggregate, Code, Command, CommandSet, Error, Event, EventInfo, EventSet, EventType, Host, Source, Store};
+use smol_str::SmolStr;
+use tokio::sync::{mpsc, watch};
+
+use crate::cache::{Cache, Invalidate};
+use crate::catalogue::{Catalogue, FlowEntry, HandlerEntry, HandlerKind};
+use crate::collection::Place;
+use crate::command::{CommandHandler, CommandProcessor, Route, aggregate_routes};
+use crate::context::States;
+use crate::message::Press;
+use crate::policy::Settings;
+use crate::progress::Board;
+use crate::projection::{Projection, ProjectionProcessor, subscription_name};
+use crate::reaction::{Mounting, Reaction, ReactionProcessor};
+use crate::saga::{SagaFn, SagaProcessor};
+use crate::subscription::{Processor, Shared, Subscription};
+
+mod running;
+pub use crate::command::{DispatchError, Receipt};
+pub use running::{Quiescence, Running};
+
+/// An application while it is being put together.
+pub struct App {
+    name: String,
+    service: String,
+    store: Option<Arc<dyn Store>>,
+    host: Host,
+    states: States,
+    caches: Vec<Arc<dyn Invalidate>>,
+    mounts: Vec<Mount>,
+    routes: Vec<Route>,
+    catalogue: Catalogue,
+    /// The first thing that could not be mounted; reported by `check`.
+    broken: Option<Error>,
+}
+
+type Build = Box<dyn FnOnce(&Parts) -> Result<Arc<dyn Processor>, Error> + Send>;
+
+/// A subscription before the application starts.
+struct Mount {
+    name: String,
+    settings: Settings,
+    kind: HandlerKind,
+    build: Build,
+}
+
+/// What a processor is built from.
+struct Parts {
+    shared: Arc<Shared>,
+    states: Arc<States>,
+    caches: Vec<Arc<dyn Invalidate>>,
+}
+
+impl App {
+    /// The name is the `source` of every event the application emits.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            service: name.to_owned(),
+            store: None,
+            host: crate::host::system(),
+            states: States::new(),
+            caches: Vec::new(),
+            mounts: Vec::new(),
+            routes: Vec::new(),
+            catalogue: Catalogue { application: name.to_owned(), ..Catalogue::default() },
+            broken: None,
+        }
+    }
+
+    /// The log that everything reads and writes.
+    #[must_use]
+    pub fn store(mut self, store: impl Store + 'static) -> Self {
+        self.store = Some(Arc::new(store));
+        self
+    }
+
+    /// Where time and randomness come from; the operating system unless told otherwise.
+    #[must_use]
+    pub fn host(mut self, host: Host) -> Self {
+        self.host = host;
+        self
+    }
+
+    /// A value that handlers take as [`State<T>`](crate::State), looked up by its type.
+    #[must_use]
+    pub fn state<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.states.insert(TypeId::of::<T>(), Box::new(value));
+        self
+    }
+
+    /// A cache that projections invalidate; handlers and callers get it as state.
+    #[must_use]
+    pub fn cache<V: Clone + Send + Sync + 'static>(mut self, cache: Cache<V>) -> Self {
+        self.caches.push(Arc::new(cache.clone()));
+        self.state(cache)
+    }
+
+    /// What is mounted from here on belongs to this service; it names the columns of a flow.
+    #[must_use]
+    pub fn service(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.service);
+        self
+    }
+
+    /// Mounts a part that a module defines: `app.with(payment::mount)`.
+    #[must_use]
+    pub fn with(self, mount: impl FnOnce(Self) -> Self) -> Self {
+        mount(self)
+    }
+
+    /// This event comes from outside: by `publish`, the command line, or a link.
+    #[must_use]
+    pub fn external<E: Event>(mut self) -> Self {
+        self.catalogue.external.insert(E::INFO.event_type.to_owned());
+        self.know([E::INFO]);
+        self
+    }
+
+    /// Declares a kind of flow.
+    #[must_use]
+    pub fn flow(mut self, name: &str, declare: impl FnOnce(FlowOf) -> FlowOf) -> Self {
+        let entry = FlowEntry { name: name.to_owned(), ..FlowEntry::default() };
+        self.catalogue.flows.push(declare(FlowOf(entry)).0);
+        self
+    }
+
+    /// Mounts a reaction: event in, events out. The name owns its checkpoints.
+    #[must_use]
+    pub fn react<Args: 'static, R: Reaction<Args>>(mut self, name: &str, reaction: R) -> Self {
+        let mut mounting = Mounting(Settings::HANDLER);
+        reaction.adjust(&mut mounting);
+        let settings = mounting.0;
+        self.know([R::consumes()]);
+        self.know(R::causes());
+        let event_type = EventType::new(R::consumes().event_type);
+        let handler = name.to_owned();
+        let call = Arc::new(move |context| reaction.call(context));
+        let build: Build = Box::new(move |parts| {
+            Ok(Arc::new(ReactionProcessor {
+                name: handler,
+                event_type: event_type?,
+                call,
+                states: Arc::clone(&parts.states),
+                settings,
+                press: parts.shared.press.clone(),
+            }))
+        });
+        self.mount(name, HandlerKind::Reaction, settings, &[R::consumes()], &R::causes(), build);
+        self
+    }
+
+    /// Mounts the handler of a command: command in, answer out.
+    #[must_use]
+    pub fn handle<Args, H: CommandHandler<Args>>(mut self, handler: H) -> Self {
+        self.route(handler.route().0);
+        self
+    }
+
+    /// Mounts an aggregate as the handler of all its commands.
+    #[must_use]
+    pub fn aggregate<A: Aggregate>(mut self) -> Self {
+        self.know(A::Event::types());
+        for route in aggregate_routes::<A>() {
+            self.route(route);
+        }
+        debug_assert!(!A::Command::types().is_empty(), "an aggregate takes commands");
+        self
+    }
+
+    fn route(&mut self, route: Route) {
+        self.know(route.causes.iter().copied());
+        let name = route.subscription();
+        let settings = Settings::HANDLER;
+        let mounted = route.clone();
+        let build: Build = Box::new(move |parts| {
+            Ok(Arc::new(CommandProcessor {
+                route: mounted,
+                shared: Arc::clone(&parts.shared),
+                states: Arc::clone(&parts.states),
+                settings,
+            }))
+        });
+        let consumes = route.info.command_type;
+        let causes = route.causes.clone();
+        self.routes.push(route);
+        self.mount_named(name, HandlerKind::Command, settings, vec![consumes.to_owned()], &causes, build);
+    }
+
+    /// Mounts a read model.
+    #[must_use]
+    pub fn project<P: Projection>(mut self, projection: P) -> Self {
+        self.know(P::Event::types());
+        let projection = Arc::new(projection);
+        let place = Place::new(P::NAME, P::VERSION);
+        let build: Build = Box::new(move |parts| {
+            Ok(Arc::new(ProjectionProcessor {
+                projection,
+                store: Arc::clone(&parts.shared.store),
+                place: place?,
+                caches: parts.caches.clone(),
+            }))
+        });
+        let name = subscription_name(P::NAME);
+        self.mount(&name, HandlerKind::Projection, Settings::PROJECTION, &ProjectionProcessor::<P>::types(), &[], build);
+        self
+    }
+
+    /// Mounts a saga. One instance runs for each event that starts it, under the event's key.
+    #[must_use]
+    pub fn saga<Args: 'static, S: SagaFn<Args>>(mut self, name: &str, saga: S) -> Self {
+        self.know([S::starts()]);
+        self.know(S::causes());
+        let settings = Settings::HANDLER;
+        let (saga_name, run) = (SmolStr::from(name), crate::saga::erase(saga));
+        let build: Build = Box::new(move |parts| {
+            let processor = SagaProcessor::new(
+                saga_name,
+                S::starts(),
+                run,
+                Arc::clone(&parts.shared),
+                Arc::clone(&parts.states),
+                settings.timeout,
+            )?;
+            Ok(Arc::new(processor))
+        });
+        self.mount(&format!("saga.{name}"), HandlerKind::Saga, settings, &[S::starts()], &S::causes(), build);
+        self
+    }
+
+    fn know(&mut self, events: impl IntoIterator<Item = EventInfo>) {
+        for info in events {
+            let known = self.catalogue.add_event(&info);
+            self.note(known);
+        }
+    }
+
+    fn note(&mut self, result: Result<(), Error>) {
+        if let Err(error) = result {
+            self.broken.get_or_insert(error);
+        }
+    }
+
+    fn mount(
+        &mut self,
+        name: &str,
+        kind: HandlerKind,
+        settings: Settings,
+        consumes: &[EventInfo],
+        causes: &[EventInfo],
+        build: Build,
+    ) {
+        let consumes = consumes.iter().map(|info| info.event_type.to_owned()).collect();
+        self.mount_named(name.to_owned(), kind, settings, consumes, causes, build);
+    }
+
+    fn mount_named(
+        &mut self,
+        name: String,
+        kind: HandlerKind,
+        settings: Settings,
+        consumes: Vec<String>,
+        causes: &[EventInfo],
+        build: Build,
+    ) {
+        let valid = ensue_core::SubscriptionName::new(&name).map(|_| ());
+        self.note(valid);
+        self.catalogue.handlers.push(HandlerEntry {
+            name: name.clone(),
+            service: self.service.clone(),
+            kind,
+            consumes,
+            causes: causes.iter().map(|info| info.event_type.to_owned()).collect(),
+            lanes: settings.lanes,
+        });
+        self.mounts.push(Mount { name, settings, kind, build });
+    }
+
+    /// The declared topology.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    /// Whether the application holds together: no handler name twice, each command one handler, nothing consumed that is
+    /// never produced, no event type declared twice. Also run by [`App::start`].
+    pub fn check(&self) -> Result<(), Error> {
+        if let Some(error) = &self.broken {
+            return Err(error.clone());
+        }
+        if self.store.is_none() {
+            return Err(Error::new(Code::UNSUPPORTED, "the application has no store")
+                .with_fix("add `.store(ensue::open(\"./ensue-data\").await?)`"));
+        }
+        Source::new(&self.name)?;
+        self.catalogue.lint()
+    }
+
+    /// Starts every handler. The result drives nothing: handlers run on tokio tasks until it is stopped or dropped.
+    pub async fn start(self) -> Result<Running, Error> {
+        self.check()?;
+        let store = self.store.ok_or_else(|| Error::new(Code::UNSUPPORTED, "the application has no store"))?;
+        let shared = Arc::new(Shared {
+            store: Arc::clone(&store),
+            press: Press { host: self.host, source: Source::new(&self.name)? },
+            board: Board::default(),
+            timers: tokio::sync::Notify::new(),
+            closing: watch::Sender::new(false),
+        });
+        self.catalogue.save(&*store).await?;
+        let parts = Parts { shared: Arc::clone(&shared), states: Arc::new(self.states), caches: self.caches };
+        let mut running = Running::new(Arc::clone(&shared), Arc::clone(&parts.states), self.routes, self.catalogue);
+        for mount in self.mounts {
+            let processor = (mount.build)(&parts)?;
+            processor.prepare().await?;
+            crate::dead::clear_halts(&*store, &mount.name).await?;
+            let (ask, requests) = mpsc::channel(16);
+            let standing = shared.board.enter(&mount.name, mount.kind == HandlerKind::Projection);
+            let subscription = Subscription {
+                name: mount.name.as_str().into(),
+                settings: mount.settings,
+                processor,
+                shared: Arc::clone(&shared),
+                standing,
+                requests: tokio::sync::Mutex::new(requests),
+            };
+            running.spawn(&mount.name, ask, Arc::new(subscription).run());
+        }
+        running.spawn_timers(crate::timer::run(shared));
+        Ok(running)
+    }
+
+    /// Starts, waits for SIGTERM or Ctrl-C, and drains: what is in hand is finished, checkpoints are stored.
+    pub async fn run(self) -> Result<(), Error> {
+        let running = self.start().await?;
+        let refused = |cause| Error::new(Code::IO, "cannot wait for signals").with_source::<std::io::Error>(cause);
+        let mut terminate =
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(refused)?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            result = tokio::signal::ctrl_c() => result.map_err(refused)?,
+        }
+        running.stop(Duration::from_secs(30)).await
+    }
+}
+
+/// A kind of flow while it is being declared.
+pub struct FlowOf(FlowEntry);
+
+impl FlowOf {
+    /// Begins with this event.
+    #[must_use]
+    pub fn starts<E: Event>(mut self) -> Self {
+        self.0.starts.push(E::INFO.event_type.to_owned());
+        self
+    }
+
+    /// Is complete with this event.
+    #[must_use]
+    pub fn ends<E: Event>(mut self) -> Self {
+        self.0.ends.push(E::INFO.event_type.to_owned());
+        self
+    }
+
+    /// Has failed with this event.
+    #[must_use]
+    pub fn fails<E: Event>(mut self) -> Self {
+        self.0.fails.push(E::INFO.event_type.to_owned());
+        self
+    }
+}
+
+/// The route of a command type.
+pub(crate) fn route_of<C: Command>(routes: &[Route]) -> Result<Route, Error> {
+    let found = routes.iter().find(|route| route.info.command_type == C::TYPE);
+    found.cloned().ok_or_else(|| Error::new(Code::COMMAND_UNHANDLED, format!("nothing handles {}", C::TYPE)))
+}

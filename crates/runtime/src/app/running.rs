@@ -1,0 +1,195 @@
+//! A running application: what callers ask of it, and how it stops.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ensue_core::{
+    Code, Command, Commit, Draft, Error, Event, EventId, Position, Store, StoreExt,
+};
+use smol_str::SmolStr;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::route_of;
+use crate::catalogue::Catalogue;
+use crate::collection::Collection;
+use crate::command::{Dispatch, Route};
+use crate::context::{States, lookup};
+use crate::door::{Admitted, Door};
+use crate::message::appends;
+use crate::projection::Projection;
+use crate::subscription::{Request, Shared};
+
+/// A running application. Dropping it stops it at once, which loses nothing: what was in hand is delivered again.
+pub struct Running {
+    shared: Arc<Shared>,
+    states: Arc<States>,
+    routes: Vec<Route>,
+    catalogue: Catalogue,
+    asks: HashMap<String, mpsc::Sender<Request>>,
+    tasks: JoinSet<()>,
+}
+
+/// Whether anything is going on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Quiescence {
+    /// Deliveries are in hand.
+    Busy,
+    /// All that goes on is pauses between attempts: it will go on when the clock does.
+    Pausing,
+    /// Nothing is in flight; only timers and new events can change anything.
+    Idle,
+}
+
+impl Running {
+    pub(super) fn new(shared: Arc<Shared>, states: Arc<States>, routes: Vec<Route>, catalogue: Catalogue) -> Self {
+        Self { shared, states, routes, catalogue, asks: HashMap::new(), tasks: JoinSet::new() }
+    }
+
+    pub(super) fn spawn(
+        &mut self,
+        name: &str,
+        ask: mpsc::Sender<Request>,
+        subscription: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.asks.insert(name.to_owned(), ask);
+        self.tasks.spawn(subscription);
+    }
+
+    pub(super) fn spawn_timers(&mut self, timers: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(timers);
+    }
+
+    /// The store it runs on.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.shared.store
+    }
+
+    /// The declared topology.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    /// A state value, as given to [`App::state`](crate::App::state).
+    pub fn state<T: Clone + Send + Sync + 'static>(&self) -> Result<T, Error> {
+        lookup(&self.states)
+    }
+
+    /// Sends a command to its handler and gives the answer.
+    pub fn dispatch<C: Command>(&self, command: C) -> Dispatch<C> {
+        Dispatch {
+            command,
+            route: route_of::<C>(&self.routes),
+            shared: Arc::clone(&self.shared),
+            states: Arc::clone(&self.states),
+            id: None,
+            within: None,
+        }
+    }
+
+    /// Appends an event that begins a flow of its own. Its rules are checked first (`E0106`).
+    pub async fn publish<E: Event>(&self, event: E) -> Result<Admitted, Error> {
+        event.validate().map_err(|rule| Error::new(Code::RULE_BROKEN, format!("{}: {rule}", E::INFO.event_type)))?;
+        let first = self.shared.press.first(Draft::of(&event)?, None);
+        let commit = Commit { appends: appends([first]), ..Commit::default() };
+        let committed = self.shared.store.commit(commit).await?;
+        Ok(Admitted { position: committed.position(), repeated: committed.repeated })
+    }
+
+    /// Like [`Running::publish`], under an id of the caller's: published again with the same id and body within seven days, it is a
+    /// success that adds nothing; with another body it is `E0204`.
+    pub async fn publish_as<E: Event>(&self, id: EventId, event: E) -> Result<Admitted, Error> {
+        event.validate().map_err(|rule| Error::new(Code::RULE_BROKEN, format!("{}: {rule}", E::INFO.event_type)))?;
+        let (stream, envelope) = self.shared.press.first(Draft::of(&event)?, Some(id));
+        self.door().admit(stream, envelope).await
+    }
+
+    /// Where events of others come in, each once.
+    pub fn door(&self) -> Door {
+        Door::new(Arc::clone(&self.shared.store), self.shared.press.host.clone())
+    }
+
+    /// The documents of a read model.
+    pub fn view<P: Projection>(&self) -> Result<Collection<P::Document>, Error> {
+        crate::projection::collection::<P>(Arc::clone(&self.shared.store))
+    }
+
+    /// Resolves when every read model shows everything up to this position: read your writes. An error if one of them has
+    /// stopped.
+    pub async fn wait(&self, position: Position) -> Result<(), Error> {
+        let reached = |standing: &crate::progress::Standing| standing.is_halted() || standing.floor() >= position;
+        self.shared
+            .board
+            .until(|all| all.iter().filter(|standing| standing.is_projection).all(|standing| reached(standing)))
+            .await;
+        let all = self.shared.board.all();
+        let halted = all.iter().filter(|standing| standing.is_projection).find_map(|standing| standing.halted());
+        halted.map_or(Ok(()), Err)
+    }
+
+    /// Tries the dead letters of a key again, in order, now. Returns how many there were.
+    pub async fn redrive(&self, handler: &str, key: &str) -> Result<usize, Error> {
+        let letters = crate::dead::request_redrive(&*self.shared.store, handler, key).await?;
+        let Some(ask) = self.asks.get(handler) else {
+            return Err(Error::new(Code::NOT_FOUND, format!("no handler is named {handler}")));
+        };
+        let closed = |_| Error::new(Code::CLOSED, "the application is stopping");
+        ask.send(Request::Redrive(SmolStr::from(key))).await.map_err(closed)?;
+        Ok(letters)
+    }
+
+    /// The handlers that have stopped, with why.
+    pub fn halted(&self) -> Vec<(String, Error)> {
+        let all = self.shared.board.all();
+        all.iter().filter_map(|standing| Some((standing.name.clone(), standing.halted()?))).collect()
+    }
+
+    /// Whether anything is in flight: every subscription has seen everything, every delivery is settled, no request is
+    /// open and no timer is due.
+    pub async fn quiescence(&self) -> Result<Quiescence, Error> {
+        let head = self.shared.store.head().await?;
+        let all = self.shared.board.all();
+        let open_requests = self.asks.values().any(|ask| ask.capacity() < ask.max_capacity());
+        let busy: Vec<_> = all.iter().filter(|standing| !standing.is_idle_at(head)).collect();
+        if open_requests || busy.iter().any(|standing| !standing.is_pausing()) {
+            return Ok(Quiescence::Busy);
+        }
+        let now = self.shared.press.host.clock.now();
+        let due = crate::timer::next_due(&*self.shared.store).await?.is_some_and(|due| due <= now);
+        Ok(match (due, busy.is_empty()) {
+            (_, false) => Quiescence::Pausing,
+            (true, true) => Quiescence::Busy,
+            (false, true) => Quiescence::Idle,
+        })
+    }
+
+    /// Resolves when everything up to this position is settled by every handler, or the handler has stopped.
+    pub async fn settled(&self, position: Position) {
+        let reached = |standing: &crate::progress::Standing| standing.is_halted() || standing.floor() >= position;
+        self.shared.board.until(|all| all.iter().all(|standing| reached(standing))).await;
+    }
+
+    /// Stops: no new deliveries, those in hand are finished, checkpoints are stored. After `within` it stops anyway, which
+    /// loses nothing but the work in hand.
+    pub async fn stop(mut self, within: Duration) -> Result<(), Error> {
+        // A receiver is gone when its task has ended already.
+        let _told = self.shared.closing.send_replace(true);
+        let deadline = self.shared.press.host.clock.sleep(within);
+        tokio::pin!(deadline);
+        loop {
+            tokio::select! {
+                ended = self.tasks.join_next() => match ended {
+                    Some(_) => {}
+                    None => return Ok(()),
+                },
+                () = &mut deadline => {
+                    let left = self.tasks.len();
+                    return Err(Error::new(Code::HANDLER_TIMED_OUT, format!("{left} handlers did not stop within {within:?}"))
+                        .with_fix("nothing is lost: what they had in hand is delivered again at the next start"));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What an application declares: events, commands, who consumes and who causes what. Known before a message flows,
+//! stored beside the data so that tools can read it without the application.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ensue_core::{Code, Commit, Error, EventInfo, RecordScan, RecordWrite, Store, StoreExt};
+use serde::{Deserialize, Serialize};
+
+use crate::spaces::{self, CATALOGUE};
+
+/// The declared topology of one application.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Catalogue {
+    /// Its name, the `source` of its events.
+    pub application: String,
+    /// Every handler, in the order in which they were mounted.
+    pub handlers: Vec<HandlerEntry>,
+    /// Every event type.
+    pub events: BTreeMap<String, EventEntry>,
+    /// Types that come from outside.
+    pub external: BTreeSet<String>,
+    /// Declared kinds of flow.
+    pub flows: Vec<FlowEntry>,
+}
+
+/// One handler.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HandlerEntry {
+    /// The name that owns the checkpoints.
+    pub name: String,
+    /// The service it belongs to; the application where none was named.
+    pub service: String,
+    /// What it is.
+    pub kind: HandlerKind,
+    /// Event types, or the command type, it takes.
+    pub consumes: Vec<String>,
+    /// Event types it can cause.
+    pub causes: Vec<String>,
+    /// How many lanes it has.
+    pub lanes: u16,
+}
+
+/// What a handler is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HandlerKind {
+    /// Event in, events out.
+    Reaction,
+    /// Command in, answer out.
+    Command,
+    /// Feeds a read model.
+    Projection,
+    /// A durable workflow.
+    Saga,
+}
+
+/// One event type.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct EventEntry {
+    /// Newest schema version.
+    pub version: u32,
+    /// Category of its streams.
+    pub topic: String,
+    /// The field that holds the key; empty where it is computed.
+    pub key_field: String,
+}
+
+/// A declared kind of flow.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct FlowEntry {
+    /// Its name, such as `order`.
+    pub name: String,
+    /// What begins one.
+    pub starts: Vec<String>,
+    /// What completes it: any of these.
+    pub ends: Vec<String>,
+    /// What makes it a failed one: any of these.
+    pub fails: Vec<String>,
+}
+
+impl Catalogue {
+    pub(crate) fn add_event(&mut self, info: &EventInfo) -> Result<(), Error> {
+        let entry = EventEntry {
+            version: info.version,
+            topic: info.topic.to_owned(),
+            key_field: info.key_field.to_owned(),
+        };
+        match self.events.get(info.event_type) {
+            Some(known) if *known != entry => Err(Error::new(
+                Code::DUPLICATE_TYPE,
+                format!("event type {} is declared twice, differently: {known:?} and {entry:?}", info.event_type),
+            )),
+            Some(_) => Ok(()),
+            None => {
+                self.events.insert(info.event_type.to_owned(), entry);
+                Ok(())
+            }
+        }
+    }
+
+    /// The handlers that take this type.
+    pub fn consumers<'a>(&'a self, event_type: &'a str) -> impl Iterator<Item = &'a HandlerEntry> {
+        self.handlers.iter().filter(move |handler| handler.consumes.iter().any(|consumed| consumed == event_type))
+    }
+
+    /// The handlers that can cause this type.
+    pub fn producers<'a>(&'a self, event_type: &'a str) -> impl Iterator<Item = &'a HandlerEntry> {
+        self.handlers.iter().filter(move |handler| handler.causes.iter().any(|caused| caused == event_type))
+    }
+
+    /// A handler by its name.
+    pub fn handler(&self, name: &str) -> Option<&HandlerEntry> {
+        self.handlers.iter().find(|handler| handler.name == name)
+    }
+
+    /// The service a handler belongs to.
+    pub fn service_of(&self, handler: &str) -> &str {
+        self.handler(handler).map_or(self.application.as_str(), |handler| handler.service.as_str())
+    }
+
+    /// What does not hold together: errors that keep the application from starting.
+    pub(crate) fn lint(&self) -> Result<(), Error> {
+        let mut names = BTreeSet::new();
+        let mut commands = BTreeSet::new();
+        for handler in &self.handlers {
+            let is_new = match handler.kind {
+                HandlerKind::Command => handler.consumes.iter().all(|command| commands.insert(command)),
+                _ => true,
+            };
+            if !is_new {
+                return Err(Error::new(
+                    Code::COMMAND_CONTESTED,
+                    format!("command {} has two handlers", handler.consumes.join(", ")),
+                ));
+            }
+            if !names.insert(&handler.name) {
+                return Err(Error::new(Code::DUPLICATE_HANDLER, format!("two handlers are named {}", handler.name)));
+            }
+        }
+        self.handlers.iter().filter(|handler| handler.kind != HandlerKind::Command).try_for_each(|handler| {
+            let orphan = handler.consumes.iter().find(|consumed| !self.is_produced(consumed));
+            orphan.map_or(Ok(()), |orphan| {
+                Err(Error::new(Code::NEVER_PRODUCED, format!("{} waits for {orphan}, which nothing emits", handler.name)))
+            })
+        })
+    }
+
+    fn is_produced(&self, event_type: &str) -> bool {
+        self.external.contains(event_type) || self.producers(event_type).next().is_some()
+    }
+
+    /// What is odd but may be meant: events that nobody consumes.
+    pub fn warnings(&self) -> Vec<String> {
+        let ends: BTreeSet<&String> = self.flows.iter().flat_map(|flow| flow.ends.iter().chain(&flow.fails)).collect();
+        self.events
+            .keys()
+            .filter(|event| !ends.contains(event) && self.consumers(event).next().is_none())
+            .map(|event| format!("{event} is emitted, but nobody consumes it"))
+            .collect()
+    }
+
+    /// Stores the catalogue beside the data.
+    pub(crate) async fn save(&self, store: &dyn Store) -> Result<(), Error> {
+        let stored = store.record(CATALOGUE.clone(), self.application.clone()).await?;
+        let value = spaces::encode(self);
+        if stored.is_some_and(|stored| stored.value == value) {
+            return Ok(());
+        }
+        let record = RecordWrite::put(CATALOGUE.clone(), self.application.clone(), value);
+        store.commit(Commit { records: vec![record], ..Commit::default() }).await?;
+        Ok(())
+    }
+
+    /// The catalogues of every application that has run on this store.
+    pub async fn load(store: &dyn Store) -> Result<Vec<Self>, Error> {
+        let records = store.records(RecordScan::all(CATALOGUE.clone())).await?;
+        records.iter().map(|record| spaces::decode("catalogue", &record.value)).collect()
+    }
+}

@@ -1,0 +1,404 @@
+//! Commands: mounted handlers, and sending one to its handler with an answer.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ensue_core::command::decode_command;
+use ensue_core::event::to_json;
+use ensue_core::outcome::handler_error;
+use ensue_core::{
+    Aggregate, Append, BoxFuture, Code, Command, CommandInfo, CommandSet, Commit, CommitError, Error, EventId,
+    EventType, Expected, Failure, Position, Recorded, RecordWrite, StreamName, Timestamp, Version,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::aggregate::Aggregates;
+use crate::context::{Context, FromContext, States};
+use crate::door::{Door, Earlier};
+use crate::effects::Effects;
+use crate::message::{self, Origin, appends};
+use crate::policy::Settings;
+use crate::reaction::{attempt, context, one_by_one};
+use crate::subscription::{Processed, Processor, Shared};
+
+/// How often a decision is made anew because the aggregate changed underneath.
+const CONFLICTS_MAX: u32 = 20;
+
+/// The body of an answer: the reply, or the typed failure, as JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    pub(crate) ok: bool,
+    pub(crate) body: Box<RawValue>,
+}
+
+impl Answer {
+    fn of<R: Serialize, F: Serialize>(what: &str, answer: &Result<R, F>) -> Result<Self, Error> {
+        let body = match answer {
+            Ok(reply) => to_json(what, reply)?,
+            Err(failure) => to_json(what, failure)?,
+        };
+        let text = String::from_utf8(body.to_vec()).expect("serde_json writes UTF-8");
+        Ok(Self { ok: answer.is_ok(), body: RawValue::from_string(text).expect("serde_json writes JSON") })
+    }
+}
+
+/// What handling a command comes to: the answer, and what is committed with it.
+pub(crate) struct Answered {
+    pub(crate) answer: Answer,
+    pub(crate) appends: Vec<Append>,
+    pub(crate) records: Vec<RecordWrite>,
+}
+
+/// A command handler, generics erased.
+#[derive(Clone)]
+pub(crate) struct Route {
+    pub(crate) info: CommandInfo,
+    /// Whether answering reads what an earlier command of the same key stored.
+    pub(crate) is_aggregate: bool,
+    pub(crate) causes: Vec<ensue_core::EventInfo>,
+    run: Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Answered, Failure>> + Send + Sync>,
+}
+
+/// A command on its way to its handler.
+pub(crate) struct Call {
+    context: Context,
+    shared: Arc<Shared>,
+    origin: Origin,
+}
+
+/// An async function that takes extractors and then one command, and answers it.
+///
+/// The answer is `Result<Reply, Failure>`: a failure is an answer, not a fault. A handler that can also break down returns
+/// `Result<Result<Reply, Failure>, E>`; the outer error is retried and then parked.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not handle a command",
+    note = "a command handler is an async function; its arguments are extractors, then one command",
+    note = "its result is `Result<Reply, Failure>` of that command, or `Result<Result<Reply, Failure>, E>` if it can break down"
+)]
+pub trait CommandHandler<Args>: Send + Sync + Sized + 'static {
+    #[doc(hidden)]
+    fn route(self) -> RouteOf;
+}
+
+/// A mounted handler; opaque.
+pub struct RouteOf(pub(crate) Route);
+
+/// What a command handler may return. `M` tells the two shapes apart.
+pub trait IntoAnswer<C: Command, M>: Send + 'static {
+    #[doc(hidden)]
+    fn into_answer(self) -> Result<Result<C::Reply, C::Failure>, Failure>;
+}
+
+/// Marks handlers that only answer.
+pub struct Answers;
+/// Marks handlers that answer or break down.
+pub struct Breaks;
+
+impl<C: Command> IntoAnswer<C, Answers> for Result<C::Reply, C::Failure> {
+    fn into_answer(self) -> Result<Self, Failure> {
+        Ok(self)
+    }
+}
+
+impl<C: Command, E> IntoAnswer<C, Breaks> for Result<Result<C::Reply, C::Failure>, E>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    fn into_answer(self) -> Result<Result<C::Reply, C::Failure>, Failure> {
+        self.map_err(|error| Failure::Failed(handler_error(error)))
+    }
+}
+
+macro_rules! command_handler {
+    ($($extractor:ident)*) => {
+        impl<F, Fut, C, M, $($extractor),*> CommandHandler<(M, $($extractor,)* C,)> for F
+        where
+            F: Fn($($extractor,)* C) -> Fut + Send + Sync + 'static,
+            Fut: Future + Send + 'static,
+            Fut::Output: IntoAnswer<C, M>,
+            C: Command,
+            $($extractor: FromContext + 'static,)*
+        {
+            #[expect(non_snake_case, reason = "the type parameters name the values")]
+            fn route(self) -> RouteOf {
+                let handler = Arc::new(self);
+                let run = move |call: Call| -> BoxFuture<'static, Result<Answered, Failure>> {
+                    let handler = Arc::clone(&handler);
+                    Box::pin(async move {
+                        let context = &call.context;
+                        $(let $extractor = $extractor::from_context(context).map_err(Failure::Rejected)?;)*
+                        let command: C = decode_command(C::TYPE, &context.recorded.envelope.data).map_err(Failure::Rejected)?;
+                        let answer = handler($($extractor,)* command).await.into_answer()?;
+                        published::<C>(&call, &answer).map_err(Failure::Rejected)
+                    })
+                };
+                RouteOf(Route { info: C::info(), is_aggregate: false, causes: C::publishes(), run: Arc::new(run) })
+            }
+        }
+    };
+}
+
+command_handler!();
+command_handler!(A);
+command_handler!(A B);
+command_handler!(A B D);
+command_handler!(A B D G);
+
+fn published<C: Command>(call: &Call, answer: &Result<C::Reply, C::Failure>) -> Result<Answered, Error> {
+    let drafts = C::published(answer)?;
+    let press = &call.shared.press;
+    let events = drafts.into_iter().enumerate().map(|(index, draft)| press.caused(draft, &call.origin, index));
+    Ok(Answered { answer: Answer::of(C::TYPE, answer)?, appends: appends(events), records: Vec::new() })
+}
+
+/// One route for each command of the aggregate.
+pub(crate) fn aggregate_routes<A: Aggregate>() -> Vec<Route> {
+    let run: Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Answered, Failure>> + Send + Sync> = Arc::new(|call| {
+        Box::pin(async move {
+            let envelope = &call.context.recorded.envelope;
+            let command = A::Command::decode(envelope.event_type.as_str(), &envelope.data).map_err(Failure::Rejected)?;
+            let key = command.key();
+            let loaded = Aggregates::<A>::new(call.shared.store.clone()).load(&key).await.map_err(Failure::Failed)?;
+            let decided = loaded.decide(&key, command, &call.shared.press, &call.origin).map_err(Failure::Rejected)?;
+            let (answer, changes) = match decided {
+                Ok(changes) => (Ok(()), changes),
+                Err(refusal) => (Err(refusal), (None, None)),
+            };
+            Ok(Answered {
+                answer: Answer::of(envelope.event_type.as_str(), &answer).map_err(Failure::Rejected)?,
+                appends: changes.0.into_iter().collect(),
+                records: changes.1.into_iter().collect(),
+            })
+        })
+    });
+    let causes = <A::Event as ensue_core::EventSet>::types();
+    A::Command::types()
+        .into_iter()
+        .map(|info| Route { info, is_aggregate: true, causes: causes.clone(), run: Arc::clone(&run) })
+        .collect()
+}
+
+impl Route {
+    /// The name that its checkpoints and dead letters go by.
+    pub(crate) fn subscription(&self) -> String {
+        format!("handle.{}", self.info.command_type)
+    }
+
+    async fn answer(
+        &self,
+        shared: &Arc<Shared>,
+        states: &Arc<States>,
+        recorded: &Recorded,
+        attempt_number: u32,
+        settings: &Settings,
+    ) -> Result<Answered, Failure> {
+        let name = self.subscription();
+        let context = context(Arc::clone(states), recorded, &name, attempt_number, settings, &shared.press);
+        let call = Call { context, shared: Arc::clone(shared), origin: Origin::of(&recorded.envelope, &name) };
+        let run = Arc::clone(&self.run);
+        attempt(&shared.press.host, settings.timeout, Box::pin(async move { run(call).await })).await
+    }
+}
+
+/// Commands that arrive through the log, from sagas: handled by lanes and answered to where they came from.
+pub(crate) struct CommandProcessor {
+    pub(crate) route: Route,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) states: Arc<States>,
+    pub(crate) settings: Settings,
+}
+
+impl CommandProcessor {
+    async fn handle(&self, recorded: &Recorded, attempt: u32) -> Result<Effects, Failure> {
+        let answered = self.route.answer(&self.shared, &self.states, recorded, attempt, &self.settings).await?;
+        let mut effects = Effects { appends: answered.appends, records: answered.records, after: Vec::new() };
+        if let Some(reply) = self.reply(recorded, &answered.answer).map_err(Failure::Rejected)? {
+            effects.appends.push(reply);
+        }
+        Ok(effects)
+    }
+
+    /// The answer, on its way to the saga that waits for it.
+    fn reply(&self, recorded: &Recorded, answer: &Answer) -> Result<Option<Append>, Error> {
+        let Some(reply_to) = message::extension(&recorded.envelope, message::REPLY_TO) else { return Ok(None) };
+        let step = message::extension(&recorded.envelope, message::STEP).unwrap_or_default();
+        let stream: StreamName = reply_to.parse()?;
+        let draft = crate::saga::reply_draft(stream.clone(), step, answer)?;
+        let origin = Origin::of(&recorded.envelope, &format!("{}.reply", self.route.subscription()));
+        let (_, envelope) = self.shared.press.caused(draft, &origin, 0);
+        Ok(Some(Append { stream, expected: Expected::Any, events: vec![envelope] }))
+    }
+}
+
+impl Processor for CommandProcessor {
+    fn types(&self) -> Vec<EventType> {
+        EventType::new(self.route.info.command_type).into_iter().collect()
+    }
+
+    fn reads_own_writes(&self) -> bool {
+        self.route.is_aggregate
+    }
+
+    fn process<'a>(&'a self, batch: &'a [Recorded], attempt: u32) -> BoxFuture<'a, Processed> {
+        let host = &self.shared.press.host;
+        Box::pin(one_by_one(host, batch, move |recorded| self.handle(recorded, attempt)))
+    }
+}
+
+/// A command on its way; await it for the answer. Dropping it before leaves the outcome open, unless it has an id to
+/// repeat it with.
+#[must_use = "a dispatch does nothing until it is awaited"]
+pub struct Dispatch<C: Command> {
+    pub(crate) command: C,
+    pub(crate) route: Result<Route, Error>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) states: Arc<States>,
+    pub(crate) id: Option<EventId>,
+    pub(crate) within: Option<Duration>,
+}
+
+/// What became of a command that was done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Receipt<R> {
+    /// Of the last event it caused; zero if it caused none. Pass it to [`Running::wait`](crate::Running::wait) to read your writes.
+    pub position: Position,
+    /// The flow it began.
+    pub flow: EventId,
+    /// The answer.
+    pub output: R,
+}
+
+/// Why a command was not done.
+#[derive(Clone, Debug)]
+pub enum DispatchError<F> {
+    /// Its handler said no; nothing was stored but what the refusal itself publishes.
+    Refused(F),
+    /// It could not be handled, or the outcome is unknown ([`Kind::Timeout`](ensue_core::Kind::Timeout)).
+    Failed(Error),
+}
+
+impl<F: fmt::Debug> fmt::Display for DispatchError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(failure) => write!(f, "{}: refused: {failure:?}", Code::COMMAND_FAILED),
+            Self::Failed(error) => fmt::Display::fmt(error, f),
+        }
+    }
+}
+
+impl<F: fmt::Debug> std::error::Error for DispatchError<F> {}
+
+impl<F> From<Error> for DispatchError<F> {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl<C: Command> Dispatch<C> {
+    /// Gives the command an id. Dispatched again with the same id and body within seven days, it is not done twice:
+    /// the first answer is returned.
+    pub fn id(mut self, id: EventId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// How long the answer may take. What happens after that is open: the error is a time-out.
+    pub fn within(mut self, within: Duration) -> Self {
+        self.within = Some(within);
+        self
+    }
+
+    async fn run(self) -> Result<Receipt<C::Reply>, DispatchError<C::Failure>> {
+        let host = self.shared.press.host.clone();
+        match self.within {
+            None => self.work().await,
+            Some(within) => tokio::select! {
+                result = self.work() => result,
+                () = host.clock.sleep(within) => Err(DispatchError::Failed(
+                    Error::new(Code::HANDLER_TIMED_OUT, format!("no answer to {} within {within:?}", C::TYPE))
+                        .with_fix("the outcome is unknown: dispatch it again with the same id to learn it"),
+                )),
+            },
+        }
+    }
+
+    async fn work(self) -> Result<Receipt<C::Reply>, DispatchError<C::Failure>> {
+        let route = self.route.clone()?;
+        let data = to_json(C::TYPE, &self.command)?;
+        let draft = message::command_draft(C::TYPE, &self.command.key(), data.clone())?;
+        let (stream, envelope) = self.shared.press.first(draft, self.id.clone());
+        let recorded = in_hand(stream, envelope, self.shared.press.host.clock.now());
+        let door = Door::new(self.shared.store.clone(), self.shared.press.host.clone());
+        let settings = Settings { timeout: self.within.unwrap_or(Settings::HANDLER.timeout), ..Settings::HANDLER };
+        let mut conflicts = 0;
+        loop {
+            if self.id.is_some()
+                && let Some(earlier) = door.earlier(&recorded.envelope, &data).await?
+            {
+                return receipt::<C>(&recorded, &answer_of(&earlier)?, earlier.position);
+            }
+            let answered = route.answer(&self.shared, &self.states, &recorded, conflicts + 1, &settings).await;
+            let answered = answered.map_err(|failure| DispatchError::Failed(as_error(failure)))?;
+            let Answered { answer, appends, mut records } = answered;
+            if self.id.is_some() {
+                records.push(door.remember(&recorded.envelope, &data, Some(&answer)));
+            }
+            if appends.is_empty() && records.is_empty() {
+                return receipt::<C>(&recorded, &answer, Position::ZERO);
+            }
+            match self.shared.store.commit(Commit { appends, records, ..Commit::default() }).await {
+                Ok(committed) => return receipt::<C>(&recorded, &answer, committed.position()),
+                Err(CommitError::Conflict { .. } | CommitError::RecordConflict { .. }) if conflicts < CONFLICTS_MAX => {
+                    conflicts += 1;
+                }
+                Err(error) => return Err(DispatchError::Failed(error.into())),
+            }
+        }
+    }
+}
+
+impl<C: Command> IntoFuture for Dispatch<C> {
+    type Output = Result<Receipt<C::Reply>, DispatchError<C::Failure>>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+/// A command that goes to its handler without passing through the log.
+fn in_hand(stream: StreamName, envelope: ensue_core::Envelope, now: Timestamp) -> Recorded {
+    Recorded { position: Position::ZERO, stream, version: Version::ZERO, recorded_at: now, envelope }
+}
+
+fn as_error(failure: Failure) -> Error {
+    match failure {
+        Failure::Failed(error) | Failure::Rejected(error) => error,
+        Failure::Later(pause) => Error::new(Code::HANDLER_FAILED, format!("the handler asks to try again in {pause:?}")),
+    }
+}
+
+fn answer_of(earlier: &Earlier) -> Result<Answer, Error> {
+    earlier.answer.clone().ok_or_else(|| {
+        Error::new(Code::DUPLICATE_ID, "the id was used for an event, so there is no answer to repeat")
+    })
+}
+
+fn receipt<C: Command>(
+    recorded: &Recorded,
+    answer: &Answer,
+    position: Position,
+) -> Result<Receipt<C::Reply>, DispatchError<C::Failure>> {
+    let body = Bytes::copy_from_slice(answer.body.get().as_bytes());
+    if answer.ok {
+        let output = decode_command(C::TYPE, &body)?;
+        Ok(Receipt { position, flow: recorded.envelope.flow().clone(), output })
+    } else {
+        Err(DispatchError::Refused(decode_command(C::TYPE, &body)?))
+    }
+}
+

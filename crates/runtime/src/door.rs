@@ -1,0 +1,191 @@
+//! The door: where events and commands come in from outside, each once.
+//!
+//! What came in is remembered by (source, id) for [`WINDOW`]: the same again is a success that adds nothing, the same
+//! id with another body is a conflict.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ensue_core::{
+    Append, Code, Commit, CommitError, Envelope, Error, Event, EventInfo, Expected, Host, Position, Read, RecordWrite,
+    Revision, Store, StoreExt, StreamName, event,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::command::Answer;
+use crate::spaces::{self, INBOX};
+
+/// How long an id is remembered.
+pub const WINDOW: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Takes in events and commands.
+pub struct Door {
+    store: Arc<dyn Store>,
+    host: Host,
+}
+
+/// What became of an event at the door.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Admitted {
+    /// Where it stands in the log.
+    pub position: Position,
+    /// Whether it had come in before: nothing was added.
+    pub repeated: bool,
+}
+
+/// What is remembered under an id.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Earlier {
+    /// Fingerprint of type, stream and body.
+    fingerprint: String,
+    pub(crate) position: Position,
+    pub(crate) answer: Option<Answer>,
+}
+
+impl Door {
+    /// The door of this store.
+    pub fn new(store: Arc<dyn Store>, host: Host) -> Self {
+        Self { store, host }
+    }
+
+    /// Appends an event unless it was appended before.
+    ///
+    /// Errors: `E0204` if the id was used for another body, `E0107` if it is too large, `E0108` for a topic that only
+    /// Ensue writes to. Cancellation leaves the outcome open; calling again with the same event settles it.
+    pub async fn admit(&self, stream: StreamName, envelope: Envelope) -> Result<Admitted, Error> {
+        if stream.topic.is_reserved() {
+            return Err(Error::new(Code::RESERVED, format!("topic `{}` is written by Ensue alone", stream.topic)));
+        }
+        let subject = subject(&stream, &envelope);
+        loop {
+            if let Some(earlier) = self.earlier(&envelope, &subject).await? {
+                return Ok(Admitted { position: self.find(&envelope, &stream, &earlier).await?, repeated: true });
+            }
+            let record = self.remember(&envelope, &subject, None);
+            let append = Append { stream: stream.clone(), expected: Expected::Any, events: vec![envelope.clone()] };
+            let commit = Commit { appends: vec![append], records: vec![record], ..Commit::default() };
+            match self.store.commit(commit).await {
+                Ok(committed) => return Ok(Admitted { position: committed.position(), repeated: committed.repeated }),
+                // Somebody brought the same id at the same moment: look again.
+                Err(CommitError::RecordConflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The position under which an event was appended before.
+    async fn find(&self, envelope: &Envelope, stream: &StreamName, earlier: &Earlier) -> Result<Position, Error> {
+        if earlier.position > Position::ZERO {
+            return Ok(earlier.position);
+        }
+        let events = self.store.collect(Read::stream(stream.clone())).await?;
+        let found = events.iter().find(|recorded| recorded.envelope.id == envelope.id);
+        Ok(found.map(|recorded| recorded.position).unwrap_or_default())
+    }
+
+    /// What came in before under the same source and id; a conflict if it was something else.
+    pub(crate) async fn earlier(&self, envelope: &Envelope, body: &[u8]) -> Result<Option<Earlier>, Error> {
+        let Some(record) = self.store.record(INBOX.clone(), inbox_key(envelope)).await? else { return Ok(None) };
+        let earlier: Earlier = spaces::decode("inbox", &record.value)?;
+        if earlier.fingerprint != fingerprint(envelope, body) {
+            return Err(Error::new(
+                Code::DUPLICATE_ID,
+                format!("id `{}` of source `{}` is taken by something else", envelope.id, envelope.source),
+            ));
+        }
+        Ok(Some(earlier))
+    }
+
+    /// The write that remembers an id; it refuses one that is remembered already.
+    pub(crate) fn remember(&self, envelope: &Envelope, body: &[u8], answer: Option<&Answer>) -> RecordWrite {
+        let earlier = Earlier {
+            fingerprint: fingerprint(envelope, body),
+            position: Position::ZERO,
+            answer: answer.cloned(),
+        };
+        RecordWrite::put(INBOX.clone(), inbox_key(envelope), spaces::encode(&earlier))
+            .expect(Revision::ZERO)
+            .expires_at(self.host.clock.now() + WINDOW)
+    }
+}
+
+/// What must be equal for a repeated event to count as the same.
+fn subject(stream: &StreamName, envelope: &Envelope) -> Vec<u8> {
+    let mut subject = stream.to_string().into_bytes();
+    subject.push(0);
+    // JSON counts as the same however it is spaced and ordered.
+    let json = envelope.content_type.is_json().then(|| serde_json::from_slice::<serde_json::Value>(&envelope.data).ok());
+    match json.flatten() {
+        Some(value) => subject.extend_from_slice(value.to_string().as_bytes()),
+        None => subject.extend_from_slice(&envelope.data),
+    }
+    subject
+}
+
+fn inbox_key(envelope: &Envelope) -> Bytes {
+    spaces::join(&[envelope.source.as_str(), envelope.id.as_str()])
+}
+
+fn fingerprint(envelope: &Envelope, body: &[u8]) -> String {
+    let mut text = envelope.event_type.as_str().as_bytes().to_vec();
+    text.push(0);
+    text.extend_from_slice(body);
+    uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, &text).to_string()
+}
+
+/// Event types that are known by their Rust types: where they go, and what makes them valid.
+#[derive(Clone, Default)]
+pub struct Registry {
+    known: BTreeMap<&'static str, Registration>,
+}
+
+/// One known event type.
+#[derive(Clone, Copy)]
+pub struct Registration {
+    /// Type, topic and key.
+    pub info: EventInfo,
+    check: fn(&Envelope) -> Result<StreamName, Error>,
+}
+
+impl Registry {
+    /// Adds a type.
+    #[must_use]
+    pub fn event<E: Event>(mut self) -> Self {
+        self.known.insert(E::INFO.event_type, Registration { info: E::INFO, check: check::<E> });
+        self
+    }
+
+    /// Adds all types of another registry.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.known.extend(other.known);
+        self
+    }
+
+    /// The registration of a type.
+    pub fn get(&self, event_type: &str) -> Option<&Registration> {
+        self.known.get(event_type)
+    }
+
+    /// All known types.
+    pub fn types(&self) -> impl Iterator<Item = &EventInfo> {
+        self.known.values().map(|registration| &registration.info)
+    }
+}
+
+impl Registration {
+    /// Decodes and validates the body, and says which stream the event belongs to. `E0105` if the body does not fit the
+    /// type, `E0106` if it breaks a rule of the type.
+    pub fn check(&self, envelope: &Envelope) -> Result<StreamName, Error> {
+        (self.check)(envelope)
+    }
+}
+
+fn check<E: Event>(envelope: &Envelope) -> Result<StreamName, Error> {
+    let event: E = event::decode_body(envelope)?;
+    event.validate().map_err(|rule| Error::new(Code::RULE_BROKEN, format!("{}: {rule}", E::INFO.event_type)))?;
+    StreamName::new(E::INFO.topic, event.key())
+}
+

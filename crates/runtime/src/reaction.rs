@@ -1,0 +1,264 @@
+//! Reactions: event in, events out.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ensue_core::{
+    BoxFuture, Code, Draft, Error, Event, EventInfo, EventType, Failure, Host, IntoOutcome, Recorded, event,
+};
+use futures_util::FutureExt;
+
+use crate::context::{Context, FromContext, States};
+use crate::effects::Effects;
+use crate::message::{Origin, Press, appends};
+use crate::policy::{OnFailure, Retry, Settings, StartFrom};
+use crate::subscription::{Processed, Processor};
+
+/// An async function that takes extractors and then one event, and returns what it causes.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a reaction",
+    note = "a reaction is an async function; its arguments are extractors, then one event",
+    note = "its result is an event, `()`, `Option`, `Vec`, a tuple, a `#[derive(Emits)]` enum, `Outcome`, or a `Result` of these"
+)]
+pub trait Reaction<Args>: Send + Sync + Sized + 'static {
+    /// The event it takes.
+    fn consumes() -> EventInfo;
+
+    /// The events that can come out.
+    fn causes() -> Vec<EventInfo>;
+
+    #[doc(hidden)]
+    fn call(&self, context: Context) -> BoxFuture<'static, Result<Vec<Draft>, Failure>>;
+
+    #[doc(hidden)]
+    fn adjust(&self, _settings: &mut Mounting) {}
+
+    /// So many attempts, or a whole [`Retry`] policy.
+    fn retry(self, retry: impl Into<Retry>) -> Mounted<Self, Args> {
+        let retry = retry.into();
+        Mounted::new(self, move |mounting| mounting.0.retry = retry)
+    }
+
+    /// How many keys are worked on at the same time, at most.
+    fn lanes(self, lanes: u16) -> Mounted<Self, Args> {
+        Mounted::new(self, move |mounting| mounting.0.lanes = lanes.max(1))
+    }
+
+    /// Most deliveries that share one commit. After a crash as many may be repeated, with the same idempotency keys.
+    fn batch(self, deliveries: usize) -> Mounted<Self, Args> {
+        Mounted::new(self, move |mounting| mounting.0.batch = deliveries.max(1))
+    }
+
+    /// How long one attempt may take.
+    fn timeout(self, timeout: Duration) -> Mounted<Self, Args> {
+        Mounted::new(self, move |mounting| mounting.0.timeout = timeout)
+    }
+
+    /// When retries have run out: park the key (the default), stop the lane, or skip the event.
+    fn on_failure(self, policy: OnFailure) -> Mounted<Self, Args> {
+        Mounted::new(self, move |mounting| mounting.0.on_failure = policy)
+    }
+
+    /// Most parked events; then the lane stops instead.
+    fn dead_max(self, events: usize) -> Mounted<Self, Args> {
+        Mounted::new(self, move |mounting| mounting.0.dead_max = events.max(1))
+    }
+
+    /// Where to begin when the handler has never run before.
+    fn from(self, start: StartFrom) -> Mounted<Self, Args> {
+        Mounted::new(self, move |mounting| mounting.0.start = start)
+    }
+}
+
+/// The settings of a handler while it is being mounted.
+pub struct Mounting(pub(crate) Settings);
+
+/// A reaction with settings.
+pub struct Mounted<R, Args> {
+    inner: R,
+    setting: Arc<dyn Fn(&mut Mounting) + Send + Sync>,
+    args: PhantomData<fn(Args)>,
+}
+
+impl<R, Args> Mounted<R, Args> {
+    fn new(inner: R, setting: impl Fn(&mut Mounting) + Send + Sync + 'static) -> Self {
+        Self { inner, setting: Arc::new(setting), args: PhantomData }
+    }
+}
+
+/// Marks a [`Mounted`] among the shapes of reactions.
+pub struct WithSettings;
+
+impl<R: Reaction<Args>, Args: 'static> Reaction<(WithSettings, Args)> for Mounted<R, Args> {
+    fn consumes() -> EventInfo {
+        R::consumes()
+    }
+
+    fn causes() -> Vec<EventInfo> {
+        R::causes()
+    }
+
+    fn call(&self, context: Context) -> BoxFuture<'static, Result<Vec<Draft>, Failure>> {
+        self.inner.call(context)
+    }
+
+    fn adjust(&self, mounting: &mut Mounting) {
+        self.inner.adjust(mounting);
+        (self.setting)(mounting);
+    }
+}
+
+macro_rules! reaction {
+    ($($extractor:ident)*) => {
+        impl<F, Fut, E, R, $($extractor),*> Reaction<($($extractor,)* E,)> for F
+        where
+            F: Fn($($extractor,)* E) -> Fut + Send + Sync + 'static,
+            Fut: Future<Output = R> + Send + 'static,
+            E: Event,
+            R: IntoOutcome,
+            $($extractor: FromContext,)*
+        {
+            fn consumes() -> EventInfo {
+                E::INFO
+            }
+
+            fn causes() -> Vec<EventInfo> {
+                R::types()
+            }
+
+            #[expect(non_snake_case, reason = "the type parameters name the values")]
+            fn call(&self, context: Context) -> BoxFuture<'static, Result<Vec<Draft>, Failure>> {
+                let arguments = (|| {
+                    $(let $extractor = $extractor::from_context(&context)?;)*
+                    let event: E = event::decode_body(&context.recorded.envelope)?;
+                    Ok::<_, Error>(($($extractor,)* event,))
+                })();
+                match arguments {
+                    // What cannot be decoded now will not decode on the next attempt either.
+                    Err(error) => Box::pin(std::future::ready(Err(Failure::Rejected(error)))),
+                    Ok(($($extractor,)* event,)) => {
+                        let future = self($($extractor,)* event);
+                        Box::pin(async move { future.await.into_outcome() })
+                    }
+                }
+            }
+        }
+    };
+}
+
+reaction!();
+reaction!(A);
+reaction!(A B);
+reaction!(A B C);
+reaction!(A B C D);
+reaction!(A B C D G);
+
+/// A handler of one delivery, generics erased.
+pub(crate) type Call = Arc<dyn Fn(Context) -> BoxFuture<'static, Result<Vec<Draft>, Failure>> + Send + Sync>;
+
+/// Runs one attempt: in time, and without letting a panic out.
+pub(crate) async fn attempt<T>(
+    host: &Host,
+    timeout: Duration,
+    work: BoxFuture<'static, Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let mut work = AssertUnwindSafe(work).catch_unwind().boxed();
+    // Most handlers are done at the first poll; only the others need a timer.
+    let finished = match (&mut work).now_or_never() {
+        Some(finished) => finished,
+        None => tokio::select! {
+            finished = &mut work => finished,
+            () = host.clock.sleep(timeout) => {
+                let error = Error::new(Code::HANDLER_TIMED_OUT, format!("no result after {timeout:?}"));
+                return Err(Failure::Failed(error));
+            }
+        },
+    };
+    finished.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Err(Failure::Failed(Error::new(Code::HANDLER_PANICKED, format!("the handler panicked: {text}"))))
+    })
+}
+
+/// A reaction as the lanes run it.
+pub(crate) struct ReactionProcessor {
+    pub(crate) name: String,
+    pub(crate) event_type: EventType,
+    pub(crate) call: Call,
+    pub(crate) states: Arc<States>,
+    pub(crate) settings: Settings,
+    pub(crate) press: Press,
+}
+
+impl ReactionProcessor {
+    async fn handle(&self, recorded: &Recorded, attempt_number: u32) -> Result<Effects, Failure> {
+        let context = context(self.states.clone(), recorded, &self.name, attempt_number, &self.settings, &self.press);
+        let call = Arc::clone(&self.call);
+        // The call itself happens inside the future, so that a panic in it is caught too.
+        let work = Box::pin(async move { call(context).await });
+        let drafts = attempt(&self.press.host, self.settings.timeout, work).await?;
+        let origin = Origin::of(&recorded.envelope, &self.name);
+        let caused = drafts.into_iter().enumerate().map(|(index, draft)| self.press.caused(draft, &origin, index));
+        Ok(Effects { appends: appends(caused), ..Effects::default() })
+    }
+}
+
+pub(crate) fn context(
+    states: Arc<States>,
+    recorded: &Recorded,
+    handler: &str,
+    attempt: u32,
+    settings: &Settings,
+    press: &Press,
+) -> Context {
+    Context {
+        states,
+        recorded: recorded.clone(),
+        handler: handler.to_owned(),
+        attempt,
+        deadline: press.host.clock.now() + settings.timeout,
+        host: press.host.clone(),
+    }
+}
+
+/// How long a batch may grow before what is done is settled, so that slow handlers do not hold back what they have caused.
+pub(crate) const SETTLE_AFTER: Duration = Duration::from_millis(1);
+
+impl Processor for ReactionProcessor {
+    fn types(&self) -> Vec<EventType> {
+        vec![self.event_type.clone()]
+    }
+
+    fn process<'a>(&'a self, batch: &'a [Recorded], attempt: u32) -> BoxFuture<'a, Processed> {
+        Box::pin(one_by_one(&self.press.host, batch, move |recorded| self.handle(recorded, attempt)))
+    }
+}
+
+/// Handles deliveries one after the other until one fails, time is up, or the batch is heavy.
+pub(crate) async fn one_by_one<'a, F, Fut>(host: &Host, batch: &'a [Recorded], handle: F) -> Processed
+where
+    F: Fn(&'a Recorded) -> Fut,
+    Fut: Future<Output = Result<Effects, Failure>>,
+{
+    let started = host.clock.monotonic();
+    let mut processed = Processed::default();
+    for recorded in batch {
+        match handle(recorded).await {
+            Ok(effects) => processed.effects.absorb(effects),
+            Err(failure) => {
+                processed.failure = Some(failure);
+                break;
+            }
+        }
+        processed.handled += 1;
+        if processed.effects.is_heavy() || host.clock.monotonic() - started > SETTLE_AFTER {
+            break;
+        }
+    }
+    processed
+}
+
