@@ -6,6 +6,7 @@
 //! Invariants: nothing here reads the real clock or real randomness. The store conformance suite stands on
 //! `ensue-core` alone, so that a store can be tested without the rest of Ensue.
 
+pub mod conformance;
 pub mod entropy;
 pub mod memory;
 pub mod time;
