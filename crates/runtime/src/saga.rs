@@ -1,0 +1,183 @@
+//! Sagas: durable workflows over journaled, named steps, undone in reverse order when one fails.
+//!
+//! A saga is an async function. An instance that waits is not in memory: its journal is replayed when a reply, an event
+//! or a timer arrives, and replay answers every step that is on record without doing it again. One lane runs an
+//! instance at a time, and everything a turn changes is one commit.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ensue_core::{
+    BoxFuture, Command, Draft, Emits, Envelope, Error, Event, EventInfo, StreamName, event,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::command::Answer;
+use crate::context::{Context, FromContext};
+use crate::timer::Timer;
+
+pub mod head;
+mod journal;
+mod processor;
+mod script;
+mod step;
+mod turn;
+
+pub use head::{SagaHead, SagaStatus};
+pub(crate) use processor::SagaProcessor;
+pub use step::{Decided, LocalStep, SagaError, SendStep, Sleep, Undecided, Wait};
+
+use journal::Entry;
+use script::{Script, Terms};
+
+/// What a saga works with: the event that started it, and its operations.
+pub struct Saga<I> {
+    input: Arc<I>,
+    key: Arc<str>,
+    script: Script,
+}
+
+impl<I> Clone for Saga<I> {
+    fn clone(&self) -> Self {
+        Self { input: Arc::clone(&self.input), key: Arc::clone(&self.key), script: self.script.clone() }
+    }
+}
+
+impl<I> Saga<I> {
+    /// The event that started this instance.
+    pub fn input(&self) -> Arc<I> {
+        Arc::clone(&self.input)
+    }
+
+    /// The instance's key: that of the event that started it.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Sends a command to its handler and gives the reply.
+    pub fn send<C: Command>(&self, name: &str, command: C) -> SendStep<C, Undecided> {
+        SendStep {
+            script: self.script.clone(),
+            name: name.to_owned(),
+            command,
+            terms: Terms::default(),
+            undo: None,
+            decided: PhantomData,
+        }
+    }
+
+    /// Makes an effect inline. The function gets the step's idempotency key, the same each time the step is repeated. A
+    /// crash inside it means "maybe done": it is called again with the same key.
+    pub fn step<F, Fut, T, E>(&self, name: &str, effect: F) -> LocalStep<T, Undecided>
+    where
+        F: FnOnce(String) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        T: Serialize + DeserializeOwned + Send + 'static,
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        LocalStep::new(self.script.clone(), name, effect)
+    }
+
+    /// Waits for an event with this key, recorded after the saga started. Each event satisfies one wait.
+    pub fn wait_for<E: Event>(&self, key: &str) -> Wait<E> {
+        let name = format!("wait-{}", E::INFO.event_type);
+        Wait { script: self.script.clone(), name, key: key.to_owned(), terms: Terms::default(), of: PhantomData }
+    }
+
+    /// Waits for time to pass.
+    pub fn sleep(&self, name: &str, duration: Duration) -> Sleep {
+        Sleep { script: self.script.clone(), name: name.to_owned(), duration }
+    }
+}
+
+/// The code of a saga while it is replayed.
+pub(crate) type Code = BoxFuture<'static, Result<Vec<Draft>, SagaError>>;
+
+/// A saga function, generics erased: from the journal's script, the event that started it, and the delivery that woke
+/// it.
+pub(crate) type Run = Arc<dyn Fn(Script, &Envelope, &str, &Context) -> Result<Code, Error> + Send + Sync>;
+
+/// An async function that takes a [`Saga`], then extractors, and returns the events it ends with.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a saga",
+    note = "a saga is an async function; its arguments are `Saga<E>` of the event that starts it, then extractors",
+    note = "its result is `Result<T, SagaError>`, where `T` is an event, `()`, `Option`, `Vec`, a tuple or a `#[derive(Emits)]` enum"
+)]
+pub trait SagaFn<Args>: Send + Sync + Sized + 'static {
+    /// The event that starts an instance.
+    fn starts() -> EventInfo;
+
+    /// The events that can come out at the end.
+    fn causes() -> Vec<EventInfo>;
+
+    #[doc(hidden)]
+    fn begin(&self, begin: Begin<'_>) -> Result<BoxFuture<'static, Result<Vec<Draft>, SagaError>>, Error>;
+}
+
+/// What a saga is begun with; opaque.
+pub struct Begin<'a> {
+    script: Script,
+    start: &'a Envelope,
+    key: &'a str,
+    context: &'a Context,
+}
+
+macro_rules! saga_fn {
+    ($($extractor:ident)*) => {
+        impl<F, Fut, I, O, $($extractor),*> SagaFn<(I, $($extractor,)*)> for F
+        where
+            F: Fn(Saga<I> $(, $extractor)*) -> Fut + Send + Sync + 'static,
+            Fut: Future<Output = Result<O, SagaError>> + Send + 'static,
+            I: Event,
+            O: Emits,
+            $($extractor: FromContext,)*
+        {
+            fn starts() -> EventInfo {
+                I::INFO
+            }
+
+            fn causes() -> Vec<EventInfo> {
+                O::types()
+            }
+
+            #[expect(non_snake_case, reason = "the type parameters name the values")]
+            fn begin(&self, begin: Begin<'_>) -> Result<BoxFuture<'static, Result<Vec<Draft>, SagaError>>, Error> {
+                $(let $extractor = $extractor::from_context(begin.context)?;)*
+                let input: I = event::decode_body(begin.start)?;
+                let saga = Saga { input: Arc::new(input), key: begin.key.into(), script: begin.script };
+                let code = self(saga $(, $extractor)*);
+                Ok(Box::pin(async move {
+                    let mut drafts = Vec::new();
+                    code.await?.emit(&mut drafts)?;
+                    Ok(drafts)
+                }))
+            }
+        }
+    };
+}
+
+saga_fn!();
+saga_fn!(A);
+saga_fn!(A B);
+saga_fn!(A B C);
+
+pub(crate) fn erase<Args: 'static, S: SagaFn<Args>>(saga: S) -> Run {
+    Arc::new(move |script, start, key, context| saga.begin(Begin { script, start, key, context }))
+}
+
+/// The stream of an instance.
+pub(crate) fn stream_of(saga: &str, key: &str) -> Result<StreamName, Error> {
+    StreamName::new(format!("saga.{saga}"), key)
+}
+
+/// The answer to a command, as it goes into the stream of the saga that waits for it.
+pub(crate) fn reply_draft(stream: StreamName, step: &str, answer: &Answer) -> Result<Draft, Error> {
+    Entry::ReplyReceived { step: step.into(), ok: answer.ok, body: answer.body.clone() }.draft(stream)
+}
+
+/// A timer that is over, as it goes into the stream of its owner.
+pub(crate) fn timer_draft(timer: &Timer) -> Result<Draft, Error> {
+    Entry::TimerFired { name: timer.name.clone() }.draft(timer.owner.clone())
+}

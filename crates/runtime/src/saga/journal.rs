@@ -1,0 +1,427 @@
+//! The journal of a saga instance: entries in its stream, and what they add up to.
+//!
+//! The stream is inbox, journal and audit in one. Three entries are put there by others: replies, fired timers and
+//! received events. Everything else the instance writes itself.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use ensue_core::{Code, Draft, Error, EventId, EventType, Position, Recorded, StreamName, Timestamp, event};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use smol_str::SmolStr;
+
+/// A command as data: can be sent without the code that made it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CommandBody {
+    pub(crate) command_type: String,
+    pub(crate) key: String,
+    pub(crate) body: Box<RawValue>,
+}
+
+/// One entry.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "entry")]
+pub(crate) enum Entry {
+    /// The instance began with this event.
+    Started { event_id: EventId, event_type: EventType, schema_version: u32, event: Box<RawValue> },
+    /// Another event wanted to start the same instance; it did nothing.
+    StartIgnored { event_id: EventId },
+    /// A step's command was sent.
+    CommandSent { step: SmolStr, attempt: u32, due: Option<Timestamp>, command: CommandBody },
+    /// Put here by the command's handler.
+    ReplyReceived { step: SmolStr, ok: bool, body: Box<RawValue> },
+    /// A local step is about to be run.
+    StepIntended { step: SmolStr, attempt: u32 },
+    /// A step is done. The result of a local step; how the step is undone; whether it was the point of no return.
+    StepDone { step: SmolStr, result: Option<Box<RawValue>>, undo: Option<CommandBody>, pivot: bool },
+    /// A step failed: for good, or to be tried again at a time.
+    StepFailed { step: SmolStr, attempt: u32, code: CodeText, reason: String, again_at: Option<Timestamp> },
+    /// The instance waits for an event.
+    WaitStarted { step: SmolStr, event_type: String, topic: String, key: String, due: Option<Timestamp> },
+    /// The event that an instance waits for; put here by the subscription.
+    EventReceived { event_type: String, key: String, event_id: EventId, body: Box<RawValue> },
+    /// The instance sleeps.
+    SleepStarted { step: SmolStr, due: Timestamp },
+    /// Put here by the timers.
+    TimerFired { name: SmolStr },
+    /// The saga failed; what is done will be undone, last first.
+    Unwinding { code: CodeText, reason: String },
+    /// The command that undoes a step was sent.
+    UndoIntended { step: SmolStr, attempt: u32 },
+    /// A step is undone.
+    UndoDone { step: SmolStr },
+    /// Undoing a step was refused; to be tried again at a time, or not.
+    UndoFailed { step: SmolStr, attempt: u32, reason: String, again_at: Option<Timestamp> },
+    /// The end, as planned.
+    Completed,
+    /// The end, with everything undone.
+    Compensated { reason: String },
+    /// It cannot go on without a decision.
+    NeedsAttention { code: CodeText, reason: String },
+    /// An operator has decided that it shall go on.
+    Resumed { reason: String },
+}
+
+/// A code as it is written in a journal.
+pub(crate) type CodeText = String;
+
+/// Entries that wake the instance when they are delivered.
+pub(crate) const WAKING: [&str; 6] = [
+    "saga.ReplyReceived",
+    "saga.TimerFired",
+    "saga.EventReceived",
+    "saga.StepIntended",
+    "saga.WaitStarted",
+    "saga.Resumed",
+];
+
+impl Entry {
+    /// The event type it is stored under.
+    pub(crate) fn event_type(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "saga.Started",
+            Self::StartIgnored { .. } => "saga.StartIgnored",
+            Self::CommandSent { .. } => "saga.CommandSent",
+            Self::ReplyReceived { .. } => "saga.ReplyReceived",
+            Self::StepIntended { .. } => "saga.StepIntended",
+            Self::StepDone { .. } => "saga.StepDone",
+            Self::StepFailed { .. } => "saga.StepFailed",
+            Self::WaitStarted { .. } => "saga.WaitStarted",
+            Self::EventReceived { .. } => "saga.EventReceived",
+            Self::SleepStarted { .. } => "saga.SleepStarted",
+            Self::TimerFired { .. } => "saga.TimerFired",
+            Self::Unwinding { .. } => "saga.Unwinding",
+            Self::UndoIntended { .. } => "saga.UndoIntended",
+            Self::UndoDone { .. } => "saga.UndoDone",
+            Self::UndoFailed { .. } => "saga.UndoFailed",
+            Self::Completed => "saga.Completed",
+            Self::Compensated { .. } => "saga.Compensated",
+            Self::NeedsAttention { .. } => "saga.NeedsAttention",
+            Self::Resumed { .. } => "saga.Resumed",
+        }
+    }
+
+    /// The entry as it goes into the instance's stream.
+    pub(crate) fn draft(&self, stream: StreamName) -> Result<Draft, Error> {
+        Ok(Draft {
+            stream,
+            event_type: EventType::new(self.event_type())?,
+            schema_version: 1,
+            tags: Vec::new(),
+            data: event::to_json(self.event_type(), self)?,
+        })
+    }
+}
+
+/// Copies JSON that is known to be valid.
+pub(crate) fn raw(body: &[u8]) -> Result<Box<RawValue>, Error> {
+    serde_json::from_slice(body)
+        .map_err(|cause| Error::new(Code::INVALID_BODY, format!("the body of a message is not JSON: {cause}")))
+}
+
+/// How a step that the code asked for stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) step: SmolStr,
+    pub(crate) kind: Kind,
+    pub(crate) attempt: u32,
+    /// When this attempt is over.
+    pub(crate) due: Option<Timestamp>,
+    /// When the next attempt may begin, after one that failed.
+    pub(crate) again_at: Option<Timestamp>,
+    pub(crate) outcome: Option<StepOutcome>,
+    /// A reply that came after the step was given up.
+    pub(crate) late: Option<Bytes>,
+    /// Whether how to undo it is on record.
+    pub(crate) is_recorded: bool,
+    pub(crate) command: Option<CommandBody>,
+}
+
+/// What sort of step it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    Command(String),
+    Local,
+    Wait { event_type: String, topic: String, key: String },
+    Sleep,
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Command(command) => write!(f, "the command {command}"),
+            Self::Local => f.write_str("a local step"),
+            Self::Wait { event_type, key, .. } => write!(f, "a wait for {event_type} of {key}"),
+            Self::Sleep => f.write_str("a sleep"),
+        }
+    }
+}
+
+/// How a step ended.
+#[derive(Clone, Debug)]
+pub(crate) enum StepOutcome {
+    /// With a result.
+    Done(Bytes),
+    /// With a typed refusal.
+    Refused(Bytes),
+    /// Given up: code and reason.
+    Failed(String, String),
+}
+
+/// A finished step that can be undone.
+#[derive(Clone, Debug)]
+pub(crate) struct Undoable {
+    pub(crate) step: SmolStr,
+    pub(crate) command: CommandBody,
+    pub(crate) state: UndoState,
+    pub(crate) attempt: u32,
+}
+
+/// How the undoing of a step stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum UndoState {
+    Open,
+    Sent,
+    /// The command that undoes it was done; not yet written down.
+    Answered,
+    /// The command that undoes it was refused; not yet written down.
+    Refused(String),
+    FailedUntil(Timestamp),
+    GivenUp(String),
+    Done,
+}
+
+/// The start of an instance.
+#[derive(Clone, Debug)]
+pub(crate) struct Start {
+    pub(crate) event_id: EventId,
+    pub(crate) event_type: EventType,
+    pub(crate) schema_version: u32,
+    pub(crate) body: Bytes,
+    pub(crate) at: Option<Timestamp>,
+    pub(crate) position: Position,
+}
+
+/// Where an instance has ended or stopped.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Ending {
+    Completed,
+    Compensated(String),
+    NeedsAttention(String, String),
+}
+
+/// What the entries add up to.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Journal {
+    pub(crate) start: Option<Start>,
+    pub(crate) asked: Vec<Asked>,
+    pub(crate) undoable: Vec<Undoable>,
+    pub(crate) unwinding: Option<(String, String)>,
+    pub(crate) pivoted: bool,
+    pub(crate) ending: Option<Ending>,
+    pub(crate) fired: BTreeSet<SmolStr>,
+    /// Events that a wait has used up.
+    pub(crate) used: BTreeSet<EventId>,
+    /// Steps in the order in which they were undone.
+    undone: Vec<SmolStr>,
+}
+
+impl Journal {
+    /// Folds the stored stream.
+    pub(crate) fn fold(events: &[Recorded]) -> Result<Self, Error> {
+        let mut journal = Self::default();
+        for recorded in events {
+            let entry: Entry = event::decode_body(&recorded.envelope)?;
+            journal.apply(&entry);
+            if let (Entry::Started { .. }, Some(start)) = (&entry, &mut journal.start) {
+                (start.at, start.position) = (Some(recorded.recorded_at), recorded.position);
+            }
+        }
+        Ok(journal)
+    }
+
+    /// The journal after one more entry.
+    pub(crate) fn apply(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Started { event_id, event_type, schema_version, event } => {
+                self.start = Some(Start {
+                    event_id: event_id.clone(),
+                    event_type: event_type.clone(),
+                    schema_version: *schema_version,
+                    body: Bytes::copy_from_slice(event.get().as_bytes()),
+                    at: None,
+                    position: Position::ZERO,
+                });
+            }
+            Entry::CommandSent { step, attempt, due, command } => self.sent(step, *attempt, *due, command),
+            Entry::ReplyReceived { step, ok, body } => self.replied(step, *ok, body),
+            Entry::StepIntended { step, attempt } => self.ask(step, Kind::Local, *attempt, None),
+            Entry::StepDone { step, result, undo, pivot } => self.done(step, result.as_deref(), undo.as_ref(), *pivot),
+            Entry::StepFailed { step, code, reason, again_at, .. } => self.failed(step, code, reason, *again_at),
+            Entry::WaitStarted { step, event_type, topic, key, due } => {
+                let (event_type, topic, key) = (event_type.clone(), topic.clone(), key.clone());
+                self.ask(step, Kind::Wait { event_type, topic, key }, 1, *due);
+            }
+            Entry::EventReceived { event_type, key, event_id, body } => self.received(event_type, key, event_id, body),
+            Entry::SleepStarted { step, due } => self.ask(step, Kind::Sleep, 1, Some(*due)),
+            Entry::TimerFired { name } => self.timer_fired(name),
+            Entry::Unwinding { code, reason } => self.unwinding = Some((code.clone(), reason.clone())),
+            Entry::UndoIntended { step, attempt } => {
+                self.undo(step, UndoState::Sent, Some(*attempt));
+                // A late success is undone after the end: it has not ended after all.
+                self.ending = None;
+            }
+            Entry::UndoDone { step } => {
+                self.undo(step, UndoState::Done, None);
+                self.undone.push(step.clone());
+            }
+            Entry::UndoFailed { step, reason, again_at, .. } => {
+                let state = again_at.map_or(UndoState::GivenUp(reason.clone()), UndoState::FailedUntil);
+                self.undo(step, state, None);
+            }
+            Entry::Completed => self.ending = Some(Ending::Completed),
+            Entry::Compensated { reason } => self.ending = Some(Ending::Compensated(reason.clone())),
+            Entry::NeedsAttention { code, reason } => {
+                self.ending = Some(Ending::NeedsAttention(code.clone(), reason.clone()));
+            }
+            Entry::Resumed { .. } => self.resume(),
+            Entry::StartIgnored { .. } => {}
+        }
+    }
+
+    fn ask(&mut self, step: &SmolStr, kind: Kind, attempt: u32, due: Option<Timestamp>) {
+        match self.asked.iter_mut().find(|asked| asked.step == *step) {
+            Some(asked) => (asked.attempt, asked.due, asked.again_at) = (attempt, due, None),
+            None => self.asked.push(Asked {
+                step: step.clone(),
+                kind,
+                attempt,
+                due,
+                again_at: None,
+                outcome: None,
+                late: None,
+                is_recorded: false,
+                command: None,
+            }),
+        }
+    }
+
+    fn sent(&mut self, step: &SmolStr, attempt: u32, due: Option<Timestamp>, command: &CommandBody) {
+        self.ask(step, Kind::Command(command.command_type.clone()), attempt, due);
+        if let Some(asked) = self.step(step) {
+            asked.command = Some(command.clone());
+        }
+    }
+
+    pub(crate) fn step(&mut self, step: &str) -> Option<&mut Asked> {
+        self.asked.iter_mut().find(|asked| asked.step == step)
+    }
+
+    fn replied(&mut self, step: &SmolStr, ok: bool, body: &RawValue) {
+        let body = Bytes::copy_from_slice(body.get().as_bytes());
+        if let Some(step) = step.strip_prefix(UNDO_PREFIX) {
+            let pending = self.undoable.iter_mut().find(|undoable| undoable.step == step);
+            // A doubled reply finds the undo settled and changes nothing.
+            if let Some(undoable) = pending.filter(|undoable| undoable.state == UndoState::Sent) {
+                undoable.state = if ok { UndoState::Answered } else { UndoState::Refused(text(&body)) };
+            }
+            return;
+        }
+        let Some(asked) = self.step(step) else { return };
+        match &asked.outcome {
+            None => asked.outcome = Some(if ok { StepOutcome::Done(body) } else { StepOutcome::Refused(body) }),
+            // The effect took hold after all, though nobody waited any more: it has to be undone too.
+            Some(StepOutcome::Failed(..)) if ok && asked.late.is_none() => asked.late = Some(body),
+            Some(_) => {}
+        }
+    }
+
+    fn done(&mut self, step: &SmolStr, result: Option<&RawValue>, undo: Option<&CommandBody>, pivot: bool) {
+        self.pivoted |= pivot;
+        if let Some(asked) = self.step(step) {
+            asked.is_recorded = true;
+            if let Some(result) = result {
+                asked.outcome = Some(StepOutcome::Done(Bytes::copy_from_slice(result.get().as_bytes())));
+            }
+        }
+        if let Some(command) = undo {
+            let state = UndoState::Open;
+            self.undoable.push(Undoable { step: step.clone(), command: command.clone(), state, attempt: 0 });
+        }
+    }
+
+    fn failed(&mut self, step: &SmolStr, code: &str, reason: &str, again_at: Option<Timestamp>) {
+        let Some(asked) = self.step(step) else { return };
+        match again_at {
+            // A refusal that is to be tried again is no outcome.
+            Some(_) => (asked.again_at, asked.outcome) = (again_at, None),
+            None => asked.outcome = Some(StepOutcome::Failed(code.to_owned(), reason.to_owned())),
+        }
+    }
+
+    fn received(&mut self, event_type: &str, key: &str, event_id: &EventId, body: &RawValue) {
+        if self.used.contains(event_id) {
+            return;
+        }
+        let waiting = self.asked.iter_mut().find(|asked| {
+            asked.outcome.is_none()
+                && matches!(&asked.kind, Kind::Wait { event_type: t, key: k, .. } if t == event_type && k == key)
+        });
+        if let Some(asked) = waiting {
+            asked.outcome = Some(StepOutcome::Done(Bytes::copy_from_slice(body.get().as_bytes())));
+            self.used.insert(event_id.clone());
+        }
+    }
+
+    fn timer_fired(&mut self, name: &SmolStr) {
+        self.fired.insert(name.clone());
+        let sleeping = self.asked.iter_mut().find(|asked| asked.kind == Kind::Sleep && timer_name(asked) == *name);
+        if let Some(asked) = sleeping {
+            asked.outcome = Some(StepOutcome::Done(Bytes::from_static(b"null")));
+        }
+    }
+
+    fn undo(&mut self, step: &str, state: UndoState, attempt: Option<u32>) {
+        if let Some(undoable) = self.undoable.iter_mut().find(|undoable| undoable.step == step) {
+            undoable.state = state;
+            undoable.attempt = attempt.unwrap_or(undoable.attempt);
+        }
+    }
+
+    /// Steps that are undone, in the order in which that was recorded.
+    pub(crate) fn undone(&self) -> Vec<SmolStr> {
+        self.undone.clone()
+    }
+
+    /// An operator said go on: what was given up is open again.
+    fn resume(&mut self) {
+        if matches!(self.ending, Some(Ending::NeedsAttention(..))) {
+            self.ending = None;
+        }
+        for undoable in &mut self.undoable {
+            if matches!(undoable.state, UndoState::GivenUp(_)) {
+                (undoable.state, undoable.attempt) = (UndoState::Open, 0);
+            }
+        }
+    }
+}
+
+/// Marks replies to commands that undo a step.
+pub(crate) const UNDO_PREFIX: &str = "undo:";
+
+/// The timer of the current attempt or pause of a step.
+pub(crate) fn timer_name(asked: &Asked) -> SmolStr {
+    let what = if asked.again_at.is_some() { "again" } else { "due" };
+    format!("{}/{what}/{}", asked.step, asked.attempt).into()
+}
+
+/// The timer of the pause before an undo is tried again.
+pub(crate) fn undo_timer_name(step: &str, attempt: u32) -> SmolStr {
+    format!("{UNDO_PREFIX}{step}/again/{attempt}").into()
+}
+
+/// A body for people.
+pub(crate) fn text(body: &[u8]) -> String {
+    String::from_utf8_lossy(body).into_owned()
+}

@@ -1,0 +1,210 @@
+//! The subscription of a saga: starts instances, wakes them, and routes awaited events to them.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, RwLock, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ensue_core::{
+    Append, BoxFuture, Error, EventInfo, EventType, Expected, Failure, Read, RecordScan, RecordWrite, Recorded, StoreExt,
+};
+use smol_str::SmolStr;
+
+use super::journal::{Entry, Journal, WAKING, raw};
+use super::turn::{Turn, received};
+use super::{Run, stream_of};
+use crate::context::States;
+use crate::effects::Effects;
+use crate::message::Origin;
+use crate::policy::Settings;
+use crate::reaction::{context, one_by_one};
+use crate::spaces::{self, AWAITED, WAITING};
+use crate::subscription::{Processed, Processor, Shared};
+
+pub(crate) struct SagaProcessor {
+    name: SmolStr,
+    subscription: String,
+    topic: String,
+    starts: EventType,
+    run: Run,
+    shared: Arc<Shared>,
+    states: Arc<States>,
+    settings: Settings,
+    /// Types that instances wait for. Grows when an instance first waits for a type, before the wait is on record.
+    awaited: RwLock<BTreeSet<EventType>>,
+}
+
+impl SagaProcessor {
+    pub(crate) fn new(
+        name: SmolStr,
+        starts: EventInfo,
+        run: Run,
+        shared: Arc<Shared>,
+        states: Arc<States>,
+        timeout: Duration,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            subscription: format!("saga.{name}"),
+            topic: format!("saga.{name}"),
+            starts: EventType::new(starts.event_type)?,
+            name,
+            run,
+            shared,
+            states,
+            settings: Settings { timeout, ..Settings::HANDLER },
+            awaited: RwLock::default(),
+        })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn subscription(&self) -> &str {
+        &self.subscription
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    pub(super) fn shared_arc(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    pub(super) fn run(&self) -> &Run {
+        &self.run
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        self.settings.timeout
+    }
+
+    /// The record by which an awaited event finds its instance.
+    fn wait_key(&self, event_type: &str, key: &str, instance: &str) -> Bytes {
+        spaces::join(&[&self.name, event_type, key, instance])
+    }
+
+    pub(super) fn wait(&self, event_type: &str, key: &str, instance: &str) -> RecordWrite {
+        let value = spaces::encode(&instance);
+        RecordWrite::put(WAITING.clone(), self.wait_key(event_type, key, instance), value)
+    }
+
+    pub(super) fn stop_waiting(&self, event_type: &str, key: &str, instance: &str) -> RecordWrite {
+        RecordWrite::delete(WAITING.clone(), self.wait_key(event_type, key, instance))
+    }
+
+    /// From now on events of this type are read. Returns the record that remembers it, if it is new.
+    pub(super) fn learn(&self, event_type: &str) -> Result<Option<RecordWrite>, Error> {
+        let event_type = EventType::new(event_type)?;
+        let mut awaited = self.awaited.write().unwrap_or_else(PoisonError::into_inner);
+        let record = RecordWrite::put(AWAITED.clone(), spaces::join(&[&self.name, event_type.as_str()]), Bytes::new());
+        // Written even if known: an earlier turn that learned it may not have been committed.
+        awaited.insert(event_type);
+        Ok(Some(record))
+    }
+
+    async fn handle(&self, recorded: &Recorded, attempt: u32) -> Result<Effects, Failure> {
+        if recorded.stream.topic.as_str() == self.topic {
+            return self.wake(recorded, attempt).await;
+        }
+        let mut effects = self.route(recorded).await.map_err(Failure::Failed)?;
+        if recorded.envelope.event_type == self.starts && !recorded.stream.topic.is_reserved() {
+            effects.absorb(self.start(recorded, attempt).await?);
+        }
+        Ok(effects)
+    }
+
+    async fn journal(&self, key: &str) -> Result<Journal, Failure> {
+        let stream = stream_of(&self.name, key).map_err(Failure::Rejected)?;
+        let events = self.shared.store.collect(Read::stream(stream)).await.map_err(Failure::Failed)?;
+        Journal::fold(&events).map_err(Failure::Rejected)
+    }
+
+    async fn start(&self, recorded: &Recorded, attempt: u32) -> Result<Effects, Failure> {
+        let key = recorded.stream.key.as_str();
+        let stream = stream_of(&self.name, key).map_err(Failure::Rejected)?;
+        let journal = self.journal(key).await?;
+        let is_running = journal.start.is_some();
+        let mut turn = Turn::new(self, stream, journal, recorded);
+        let entry = if is_running {
+            Entry::StartIgnored { event_id: recorded.envelope.id.clone() }
+        } else {
+            Entry::Started {
+                event_id: recorded.envelope.id.clone(),
+                event_type: recorded.envelope.event_type.clone(),
+                schema_version: recorded.envelope.schema_version,
+                event: raw(&recorded.envelope.data).map_err(Failure::Rejected)?,
+            }
+        };
+        turn.write(&entry).map_err(Failure::Rejected)?;
+        self.play(turn, recorded, attempt).await
+    }
+
+    async fn wake(&self, recorded: &Recorded, attempt: u32) -> Result<Effects, Failure> {
+        let journal = self.journal(recorded.stream.key.as_str()).await?;
+        self.play(Turn::new(self, recorded.stream.clone(), journal, recorded), recorded, attempt).await
+    }
+
+    async fn play(&self, turn: Turn<'_>, recorded: &Recorded, attempt: u32) -> Result<Effects, Failure> {
+        let states = Arc::clone(&self.states);
+        let context = context(states, recorded, &self.subscription, attempt, &self.settings, &self.shared.press);
+        turn.play(&context).await
+    }
+
+    /// Hands an event to every instance that waits for it.
+    async fn route(&self, recorded: &Recorded) -> Result<Effects, Error> {
+        let mut effects = Effects::default();
+        let event_type = &recorded.envelope.event_type;
+        if !self.awaited.read().unwrap_or_else(PoisonError::into_inner).contains(event_type) {
+            return Ok(effects);
+        }
+        let key = recorded.stream.key.as_str();
+        let scan = RecordScan::prefix(WAITING.clone(), spaces::within(&[&self.name, event_type.as_str(), key]));
+        let entry = received(recorded)?;
+        for (index, waiting) in self.shared.store.records(scan).await?.into_iter().enumerate() {
+            let instance: String = spaces::decode("waiting", &waiting.value)?;
+            let origin = Origin::of(&recorded.envelope, &format!("{}.route", self.subscription));
+            let draft = entry.draft(stream_of(&self.name, &instance)?)?;
+            let (stream, envelope) = self.shared.press.caused(draft, &origin, index);
+            effects.appends.push(Append { stream, expected: Expected::Any, events: vec![envelope] });
+            effects.put(RecordWrite::delete(WAITING.clone(), waiting.key));
+        }
+        Ok(effects)
+    }
+}
+
+impl Processor for SagaProcessor {
+    fn types(&self) -> Vec<EventType> {
+        let awaited = self.awaited.read().unwrap_or_else(PoisonError::into_inner);
+        let waking = WAKING.iter().filter_map(|name| EventType::new(name).ok());
+        let mut types: Vec<EventType> = waking.chain(awaited.iter().cloned()).collect();
+        if !awaited.contains(&self.starts) {
+            types.push(self.starts.clone());
+        }
+        types
+    }
+
+    fn reads_own_writes(&self) -> bool {
+        true
+    }
+
+    fn prepare(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            let prefix = spaces::within(&[&self.name]);
+            for record in self.shared.store.records(RecordScan::prefix(AWAITED.clone(), prefix.clone())).await? {
+                let name = String::from_utf8_lossy(record.key.get(prefix.len()..).unwrap_or_default()).into_owned();
+                self.learn(&name)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn process<'a>(&'a self, batch: &'a [Recorded], attempt: u32) -> BoxFuture<'a, Processed> {
+        let host = &self.shared.press.host;
+        Box::pin(one_by_one(host, batch, move |recorded| {
+            let is_foreign = recorded.stream.topic.as_str().starts_with("saga.") && recorded.stream.topic.as_str() != self.topic;
+            async move { if is_foreign { Ok(Effects::default()) } else { self.handle(recorded, attempt).await } }
+        }))
+    }
+}

@@ -1,0 +1,59 @@
+//! Undoing what is done, last first, one command at a time.
+
+use ensue_core::{Code, Error};
+
+use super::super::journal::{Entry, UNDO_PREFIX, UndoState, Undoable, undo_timer_name};
+use super::{Next, PAUSE, PAUSE_MAX, Turn};
+
+/// How often an undo is tried before a person is asked.
+const UNDO_ATTEMPTS: u32 = 5;
+
+impl Turn<'_> {
+    /// Goes as far back as it can go now.
+    pub(super) fn unwind(&mut self) -> Result<Next, Error> {
+        loop {
+            let open = self.journal.undoable.iter().rev().find(|undoable| undoable.state != UndoState::Done).cloned();
+            let Some(undoable) = open else { return self.end_compensated() };
+            match undoable.state.clone() {
+                UndoState::Answered => self.write(&Entry::UndoDone { step: undoable.step })?,
+                UndoState::Open => return self.send_undo(&undoable),
+                UndoState::FailedUntil(_) => {
+                    let timer = undo_timer_name(&undoable.step, undoable.attempt);
+                    let is_fired = self.journal.fired.contains(&timer);
+                    return if is_fired { self.send_undo(&undoable) } else { Ok(Next::Wait) };
+                }
+                UndoState::Refused(reason) => return self.undo_refused(&undoable, reason),
+                UndoState::Sent | UndoState::GivenUp(_) | UndoState::Done => return Ok(Next::Wait),
+            }
+        }
+    }
+
+    fn end_compensated(&mut self) -> Result<Next, Error> {
+        let reason = self.journal.unwinding.as_ref().map(|(_, reason)| reason.clone()).unwrap_or_default();
+        // A late success may have been undone after the end: the end is then written once more.
+        if self.journal.ending.is_none() {
+            self.write(&Entry::Compensated { reason })?;
+        }
+        Ok(Next::Wait)
+    }
+
+    fn send_undo(&mut self, undoable: &Undoable) -> Result<Next, Error> {
+        let (step, attempt) = (undoable.step.clone(), undoable.attempt + 1);
+        self.send(&format!("{UNDO_PREFIX}{step}"), &undoable.command)?;
+        self.write(&Entry::UndoIntended { step, attempt })?;
+        Ok(Next::Wait)
+    }
+
+    fn undo_refused(&mut self, undoable: &Undoable, reason: String) -> Result<Next, Error> {
+        let (step, attempt) = (undoable.step.clone(), undoable.attempt);
+        if attempt < UNDO_ATTEMPTS {
+            let growth = 2u32.saturating_pow(attempt.saturating_sub(1));
+            let again_at = self.now() + PAUSE.saturating_mul(growth).min(PAUSE_MAX);
+            self.set_timer(undo_timer_name(&step, attempt), again_at);
+            self.write(&Entry::UndoFailed { step, attempt, reason, again_at: Some(again_at) })?;
+            return Ok(Next::Wait);
+        }
+        self.write(&Entry::UndoFailed { step: step.clone(), attempt, reason: reason.clone(), again_at: None })?;
+        self.stop(Code::SAGA_UNDO_FAILED, format!("undoing step `{step}` was refused {attempt} times: {reason}"))
+    }
+}
