@@ -33,30 +33,40 @@ const STEPS: [Step; 7] = [
     ("tidy", |_| tidy::run(tidy::Mode::Check)),
     ("test", |_| test::run(test::Scope::Everything)),
     ("documentation", |root| {
-        cargo::run(root, &["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "--deny warnings")])
+        // Libraries only: the binary `ensue` and the library `ensue` would write to the same place.
+        let arguments = ["doc", "--workspace", "--no-deps", "--lib"];
+        cargo::run(root, &arguments, &[("RUSTDOCFLAGS", "--deny warnings")])
     }),
-    ("no C code", no_c_code),
+    ("no-c-code", no_c_code),
     ("licences", licences),
 ];
 
-/// Runs all steps and names those that failed.
-pub(crate) fn run() -> Result<(), String> {
+/// Runs all steps, or the one of this name, and names those that failed.
+pub(crate) fn run(only: Option<&str>) -> Result<(), String> {
     let root = tree::root();
-    let mut failed = Vec::new();
-    for (name, step) in STEPS {
-        eprintln!("\n== {name}");
-        let start = Instant::now();
-        let result = step(&root);
-        let seconds = start.elapsed().as_secs();
-        match result {
-            Ok(()) => eprintln!("== {name}: ok, {seconds} s"),
-            Err(message) => {
-                eprintln!("== {name}: FAILED, {seconds} s: {message}");
-                failed.push(name);
-            }
-        }
+    let steps: Vec<Step> =
+        STEPS.into_iter().filter(|(name, _)| only.is_none_or(|only| only == *name)).collect();
+    if steps.is_empty() {
+        return Err(format!(
+            "there is no such step; the steps are {}",
+            STEPS.map(|(name, _)| name).join(", ")
+        ));
     }
+    let failed: Vec<&str> = steps.into_iter().filter_map(|step| execute(&root, step).err()).collect();
     if failed.is_empty() { Ok(()) } else { Err(format!("failed: {}", failed.join(", "))) }
+}
+
+/// Runs one step; its name is the error.
+fn execute(root: &Path, (name, step): Step) -> Result<(), &'static str> {
+    eprintln!("\n== {name}");
+    let start = Instant::now();
+    let result = step(root);
+    let seconds = start.elapsed().as_secs();
+    match &result {
+        Ok(()) => eprintln!("== {name}: ok, {seconds} s"),
+        Err(message) => eprintln!("== {name}: FAILED, {seconds} s: {message}"),
+    }
+    result.map_err(|_| name)
 }
 
 /// The default build of the facade compiles no C and links no foreign library.

@@ -1,4 +1,4 @@
-//! Development tasks: `cargo xtask tidy|test|ci|docs`. One command is one file beside this one.
+//! Development tasks: `cargo xtask tidy`, `test`, `ci`, `docs`. One command is one file beside this one.
 //!
 //! Never published and never part of the product. It depends on little, because every check waits for it to build.
 
@@ -21,7 +21,7 @@ usage: cargo xtask COMMAND
 
   tidy [--fix]       what a program can check of the style; --fix rewrites generated files
   test [--embedded]  every suite of the workspace; fails and names a suite that was left out
-  ci                 format, clippy, tidy, test, documentation, no C code, licences
+  ci [STEP]          format, clippy, tidy, test, documentation, no-c-code, licences; or one of them
   docs               writes docs/errors from the table of error codes
 ";
 
@@ -33,7 +33,8 @@ fn main() -> ExitCode {
         ["tidy", "--fix"] => tidy::run(tidy::Mode::Fix),
         ["test"] => test::run(test::Scope::Everything),
         ["test", "--embedded"] => test::run(test::Scope::Embedded),
-        ["ci"] => ci::run(),
+        ["ci"] => ci::run(None),
+        ["ci", step] => ci::run(Some(step)),
         ["docs"] => docs::run(),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");

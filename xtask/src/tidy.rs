@@ -18,6 +18,7 @@ mod map;
 mod orphan;
 mod page;
 mod place;
+mod promise;
 mod seam;
 mod suppression;
 mod table;
@@ -63,6 +64,7 @@ fn check(tree: &Tree, packages: &[Package]) -> Result<Vec<Finding>, String> {
     findings.extend(manifest::check(tree, packages));
     findings.extend(link::check(tree));
     findings.extend(page::check(tree));
+    findings.extend(promise::check(tree));
     let map = tree.text(MAP).ok_or_else(|| format!("{MAP} is missing: tidy reads its tables"))?;
     findings.extend(seam::check(&tree.sources, map));
     findings.extend(map::check(map, packages, &tree.root)?);

@@ -77,13 +77,19 @@ fn walk(root: &Path, folder: &str, ignored: &[&str], paths: &mut Vec<String>) ->
             continue;
         }
         let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
-        if entry.file_type().map_err(failed)?.is_dir() {
+        let kind = entry.file_type().map_err(failed)?;
+        if kind.is_dir() && !is_cache(&entry.path()) {
             walk(root, &path, ignored, paths)?;
-        } else {
+        } else if kind.is_file() {
             paths.push(path);
         }
     }
     Ok(())
+}
+
+/// Whether the folder says of itself that it can be made again (bford.info/cachedir), as cargo's output does.
+fn is_cache(folder: &Path) -> bool {
+    folder.join("CACHEDIR.TAG").exists()
 }
 
 #[cfg(test)]
@@ -96,5 +102,6 @@ mod tests {
         assert!(tree.sources.iter().any(|source| source.path == "xtask/src/tree.rs"));
         assert!(tree.text("Cargo.toml").is_some());
         assert!(tree.sources.iter().all(|source| !source.path.starts_with("target/")));
+        assert!(tree.texts.iter().all(|text| !text.path.starts_with(".git/")));
     }
 }
