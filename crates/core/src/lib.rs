@@ -8,7 +8,7 @@
 pub mod aggregate;
 pub mod bus;
 pub mod capability;
-
+pub mod cloudevents;
 pub mod command;
 pub mod commit;
 pub mod emits;

@@ -174,12 +174,11 @@ impl ContentType {
         Self(SmolStr::new_static("application/json"))
     }
 
-    /// Whether data of this type is a JSON text (`application/json`, `text/json` or a `+json` suffix).
+    /// Whether data of this type is a JSON text (`*/json` or a `+json` suffix).
     pub fn is_json(&self) -> bool {
         let essence = self.0.split(';').next().unwrap_or_default().trim();
-        essence.eq_ignore_ascii_case("application/json")
-            || essence.eq_ignore_ascii_case("text/json")
-            || essence.to_ascii_lowercase().ends_with("+json")
+        let suffix = essence.rfind(['/', '+']).and_then(|at| essence.get(at + 1..));
+        suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case("json"))
     }
 }
 
