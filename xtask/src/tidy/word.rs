@@ -6,18 +6,20 @@ use crate::source::Source;
 const RULE: &str = "word";
 
 /// Never a part of a name, of whatever kind.
-const DRAWERS: [(&str, &str); 10] = [
+const DRAWERS: [(&str, &str); 8] = [
     ("manager", "name what it does to what it manages"),
     ("helper", "name the concept it serves"),
     ("helpers", "name the concept they serve"),
     ("util", "name the concept it serves"),
     ("utils", "name the concept they serve"),
-    ("common", "name what the users have in common"),
-    ("misc", "give each thing a home of its own"),
     ("worker", "say handler, lane or thread"),
     ("processor", "say handler, reaction or projection"),
     ("dlq", "say dead letters"),
 ];
+
+/// Never a name alone; as an adjective they say something.
+const VAGUE: [(&str, &str); 2] =
+    [("common", "name what the users have in common"), ("misc", "give each thing a home of its own")];
 
 /// Never the last part of a type's name.
 const ENDINGS: [(&str, &str); 4] = [
@@ -68,7 +70,9 @@ fn advice(name: &str, is_type: bool) -> Option<String> {
     let drawer = DRAWERS.iter().find(|(word, _)| parts.iter().any(|part| part == word));
     let last = parts.last().filter(|_| is_type);
     let ending = ENDINGS.iter().find(|(word, _)| last.is_some_and(|last| last == word));
-    drawer.or(ending).map(|(word, advice)| format!("`{name}`: not `{word}`; {advice}"))
+    let vague =
+        VAGUE.iter().find(|(word, _)| parts.len() == 1 && parts.first().is_some_and(|part| part == word));
+    drawer.or(vague).or(ending).map(|(word, advice)| format!("`{name}`: not `{word}`; {advice}"))
 }
 
 /// `FooBar`, `foo_bar` and `foo-bar` are foo and bar.
@@ -104,7 +108,7 @@ mod tests {
     #[test]
     fn names_that_say_something_pass() {
         assert_eq!(
-            count("a.rs", "struct EventInfo; struct DataDirectory; fn base_position() {} fn data() {}"),
+            count("a.rs", "struct EventInfo; struct DataDirectory; fn common_prefix() {} fn data() {}"),
             0
         );
         assert_eq!(count("a.rs", "use futures_util::stream; fn f() { builder.worker_threads(2); }"), 0);
