@@ -5,9 +5,9 @@ use crate::source::{self, Source};
 
 const RULE: &str = "suppression";
 
-/// Looks at the attributes of one file.
+/// Looks at the attributes and the documentation of one file.
 pub(super) fn check(source: &Source) -> Vec<Finding> {
-    let mut findings = Vec::new();
+    let mut findings = unchecked_examples(source);
     for name in ["allow", "expect", "ignore"] {
         for marker in [format!("# [ {name}"), format!("# ! [ {name}")] {
             let starts = source.find(&marker).into_iter();
@@ -15,6 +15,23 @@ pub(super) fn check(source: &Source) -> Vec<Finding> {
             findings.extend(
                 found.map(|(start, advice)| Finding::new(&source.path, source.line(start), RULE, advice)),
             );
+        }
+    }
+    findings
+}
+
+/// An example that the compiler never sees is wrong sooner or later.
+fn unchecked_examples(source: &Source) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for comment in &source.comments {
+        for (offset, line) in comment.text.lines().enumerate() {
+            let opening = line
+                .split_once("```")
+                .filter(|(before, _)| before.trim_matches(['/', '!', '*', ' ']).is_empty());
+            if opening.is_some_and(|(_, language)| language.split(',').any(|word| word.trim() == "ignore")) {
+                let advice = "let the example compile (`no_run` if it must not run), or call it `text`";
+                findings.push(Finding::new(&source.path, comment.line + offset, RULE, advice));
+            }
         }
     }
     findings
@@ -46,6 +63,19 @@ mod tests {
         let lines: Vec<usize> =
             check(&Source::new("a.rs", text)).iter().map(|finding| finding.line).collect();
         assert_eq!(lines, [2, 1, 3, 5]);
+    }
+
+    #[test]
+    fn an_example_that_is_never_compiled_is_caught_and_others_pass() {
+        let lines = |text: &str| check(&Source::new("a.rs", text)).iter().map(|f| f.line).collect::<Vec<_>>();
+        assert_eq!(
+            lines("//! Text.\n//! ```ignore\n//! x\n//! ```\n/// ```rust,ignore\nfn f() {}\n"),
+            [2, 5]
+        );
+        assert_eq!(
+            lines("/// ```no_run\n/// f();\n/// ```\n/// Use ```ignore``` never.\nfn f() {}\n"),
+            [] as [usize; 0]
+        );
     }
 
     #[test]
