@@ -43,8 +43,21 @@ fn each_binding_has_its_prefix() {
         assert!(all.iter().all(|(name, _)| name.starts_with(prefix)), "{all:?}");
         assert_eq!(value(binding, &format!("{prefix}specversion")).as_deref(), Some("1.0"));
         assert_eq!(value(binding, &format!("{prefix}schemaversion")).as_deref(), Some("2"));
-        assert_eq!(value(binding, &format!("{prefix}datacontenttype")), None, "it has a place of its own");
     }
+}
+
+#[test]
+fn the_content_type_is_a_header_with_prefix_only_for_nats() {
+    assert_eq!(value(Binding::Nats, "ce-datacontenttype").as_deref(), Some("application/json"));
+    assert_eq!(value(Binding::Http, "ce-datacontenttype"), None);
+    assert_eq!(value(Binding::Kafka, "ce_datacontenttype"), None);
+    assert_eq!(value(Binding::Amqp, "cloudEvents:datacontenttype"), None);
+
+    let headers = [("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "s"), ("ce-type", "t")];
+    let headers = || headers.into_iter().chain([("ce-datacontenttype", "text/plain")]);
+    let read = |own| Binding::Nats.read(headers(), own, Bytes::new()).expect("complete").content_type;
+    assert_eq!(read(None).as_str(), "text/plain");
+    assert_eq!(read(Some("text/csv")).as_str(), "text/csv", "its own place counts");
 }
 
 #[test]
