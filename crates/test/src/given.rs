@@ -1,9 +1,28 @@
 //! Decisions as sentences: given what happened, when this is asked, then that is caused.
 //!
-//! ```ignore
-//! given::<Account>([opened(1_000)]).when(Withdraw { amount: 200 }).then([withdrawn(200)]);
-//! given::<Account>([opened(100)]).when(Withdraw { amount: 200 }).then_error(Refused::Overdraft);
 //! ```
+//! # use ensue_core::{Event, EventInfo};
+//! # #[derive(serde::Serialize, serde::Deserialize)]
+//! # struct Reserved { seat: u32 }
+//! # impl Event for Reserved {
+//! #     const INFO: EventInfo =
+//! #         EventInfo { event_type: "Reserved", version: 1, topic: "Show", key_field: "" };
+//! #     fn key(&self) -> String { "tonight".to_owned() }
+//! # }
+//! # fn count(taken: &mut u32, _: &Reserved) { *taken += 1; }
+//! # fn reserve(taken: &u32, seats: u32) -> Result<Vec<Reserved>, String> {
+//! #     if *taken < seats { Ok(vec![Reserved { seat: *taken + 1 }]) } else { Err("sold out".to_owned()) }
+//! # }
+//! use ensue_test::given_folded;
+//!
+//! given_folded(count, [Reserved { seat: 1 }])
+//!     .decide(|taken| reserve(taken, 2))
+//!     .then([Reserved { seat: 2 }])
+//!     .decide(|taken| reserve(taken, 2))
+//!     .then_error("sold out");
+//! ```
+//!
+//! For an [`Aggregate`] it is `given::<Account>(events).when(command).then(events)`.
 //!
 //! Every event, given or decided, travels through its stored form and back on the way, so a type that does not
 //! survive storage fails here. Nothing is awaited and nothing is stored.

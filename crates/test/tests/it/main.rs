@@ -2,4 +2,5 @@
 
 mod contract;
 mod decisions;
+mod defects;
 mod histories;
