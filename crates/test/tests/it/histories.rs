@@ -79,7 +79,7 @@ async fn race(store: &Arc<MemoryStore>) -> Arc<History> {
 async fn racing_clients_with_lost_replies_leave_a_history_that_holds() {
     let store = Arc::new(MemoryStore::new(host(3).0));
     let dice = SeededEntropy::new(3);
-    store.set_hook(move |number: u64, _: &Commit| {
+    store.set_hook(Arc::new(move |number: u64, _: &Commit| {
         let mut byte = [0u8];
         dice.fill(&mut byte);
         match byte {
@@ -89,7 +89,7 @@ async fn racing_clients_with_lost_replies_leave_a_history_that_holds() {
             [30..50] => Verdict::Refuse(Error::new(Code::BUSY, format!("commit {number} is refused"))),
             [_] => Verdict::Proceed,
         }
-    });
+    }));
     let history = race(&store).await;
     let summary = history.check(&log(&store).await).expect("the model keeps its promises");
     // The faults took place, or this test would show little.

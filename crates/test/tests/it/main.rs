@@ -3,4 +3,5 @@
 mod contract;
 mod decisions;
 mod defects;
+mod faults;
 mod histories;
