@@ -57,6 +57,9 @@ codes! {
     RESERVED 108 Denied "the name is reserved"
         "Topics that begin with `command.` or `saga.` are written by Ensue itself; a foreign event in them would break a running saga."
         "Use another topic."
+    INVALID_COMMIT 109 Invalid "the commit breaks a rule"
+        "A commit has the wrong shape whatever the store holds: an append without events, a record key that is empty or too long, or one record written twice."
+        "The message names the append or record; correct the code that builds the commit."
 
     // 02xx: somebody else was faster
     STALE_VERSION 201 Conflict "the stream has moved on"
@@ -132,6 +135,9 @@ codes! {
     NOT_FOUND 414 NotFound "there is no such thing"
         "The stream, event, flow, saga or record does not exist in this store."
         "List what exists with the `ls` command of the same noun."
+    OUTCOME_UNKNOWN 415 Timeout "the outcome of the commit is unknown"
+        "The connection or the wait ended after the commit was sent and before its answer came: it was stored completely or not at all."
+        "Repeat the same commit with the same ids: where it was stored, the answer is the old positions."
 
     // 05xx: the application does not hold together
     DUPLICATE_HANDLER 501 Invalid "two handlers share a name"
