@@ -19,6 +19,10 @@ pub struct CommandInfo {
 
 /// An order to do something. Usually derived:
 /// `#[derive(Command)]` with `#[command(key = order_id, reply = PaymentCompleted, failure = PaymentFailed, publish)]`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a command",
+    note = "put `#[derive(Command, Serialize, Deserialize)]` on the struct"
+)]
 pub trait Command: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The name, such as `ProcessPayment`.
     const TYPE: &'static str;

@@ -22,6 +22,10 @@ pub struct EventInfo {
 }
 
 /// A fact in the past tense. Usually derived: `#[derive(Event)]` with `#[event(topic = "Order", key = order_id)]`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an event",
+    note = "put `#[derive(Event, Serialize, Deserialize)]` on the struct"
+)]
 pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// What is known of the type.
     const INFO: EventInfo;

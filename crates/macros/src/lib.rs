@@ -1,1 +1,98 @@
-//! Placeholder head, replaced by the crate's first content.
+//! The derives of Ensue: `Event`, `Command` and `Emits`.
+//!
+//! A derive adds trait impls and never rewrites what it stands on; everything it writes can be written by hand. Names
+//! are checked here, so that a wrong one is a compiler error and not a failed append.
+//!
+//! Invariants: no dependency on the other crates of Ensue. Generated code names them by path: `::ensue::core` unless
+//! `crate = path` says otherwise.
+
+use proc_macro::TokenStream;
+use syn::{Data, DeriveInput, Error, parse_macro_input};
+
+mod attribute;
+mod command;
+mod emits;
+mod event;
+mod field;
+mod name;
+mod variant;
+
+/// Implements `Event` for a struct, or `EventSet` for an enum of events.
+///
+/// On a struct with named fields:
+///
+/// ```ignore
+/// #[derive(Event, Serialize, Deserialize)]
+/// #[event(name = "OrderPlaced", version = 2, topic = "Order", key = order_id, tags(customer_id))]
+/// struct OrderPlaced { order_id: OrderId, customer_id: CustomerId, total: Money }
+/// ```
+///
+/// | setting | meaning | default |
+/// |---|---|---|
+/// | `topic = "Order"` | the category of its streams | required |
+/// | `key = field` | the field that holds the business id, turned into text with `ToString` | required |
+/// | `name = "…"` | the event type; it outlives renamed Rust types | the name of the struct |
+/// | `version = 2` | the schema version of the body, from 1 upward | 1 |
+/// | `tags(a, b)` | fields by which it can be found; the tag is named as the field is in JSON, `tags(name = field)` names it otherwise | none |
+/// | `validate = path` | `fn(&Self) -> Result<(), String>` with the rules between fields | no rules |
+/// | `crate = path` | where `ensue-core` is | `::ensue::core` |
+///
+/// On an enum each variant holds one event. The enum becomes an `EventSet`, with `From` for each event. A variant
+/// marked `#[event(unknown)]` that holds an `Unknown` takes every other type; without it another type is an error.
+///
+/// ```ignore
+/// #[derive(Event)]
+/// enum OrderEvent { Placed(OrderPlaced), Paid(PaymentCompleted), #[event(unknown)] Other(Unknown) }
+/// ```
+#[proc_macro_derive(Event, attributes(event))]
+pub fn derive_event(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    let expanded = match &input.data {
+        Data::Struct(_) => event::derive(&input),
+        Data::Enum(_) => event::derive_set(&input),
+        Data::Union(_) => Err(Error::new_spanned(&input.ident, "a union cannot be an event: use a struct")),
+    };
+    expanded.unwrap_or_else(Error::into_compile_error).into()
+}
+
+/// Implements `Command` for a struct, or `CommandSet` for an enum of commands.
+///
+/// ```ignore
+/// #[derive(Command, Serialize, Deserialize)]
+/// #[command(key = order_id, reply = PaymentCompleted, failure = PaymentFailed, publish)]
+/// struct ProcessPayment { order_id: OrderId, amount: Money }
+/// ```
+///
+/// | setting | meaning | default |
+/// |---|---|---|
+/// | `key = field` | the field that holds the business id, turned into text with `ToString` | required |
+/// | `name = "…"` | the command type | the name of the struct |
+/// | `reply = Type` | the answer when it was done | `()` |
+/// | `failure = Type` | the answer when it was refused; a refusal with nothing to say is `()`, which serialises | `()` |
+/// | `publish` | the answer is an event, recorded in the commit that settles the command; reply and failure are events | not published |
+/// | `crate = path` | where `ensue-core` is | `::ensue::core` |
+///
+/// On an enum each variant holds one command. The enum becomes a `CommandSet`, with `From` for each command.
+#[proc_macro_derive(Command, attributes(command))]
+pub fn derive_command(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    let expanded = match &input.data {
+        Data::Struct(_) => command::derive(&input),
+        Data::Enum(_) => command::derive_set(&input),
+        Data::Union(_) => Err(Error::new_spanned(&input.ident, "a union cannot be a command: use a struct")),
+    };
+    expanded.unwrap_or_else(Error::into_compile_error).into()
+}
+
+/// Implements `Emits` for an enum: each variant holds one value that emits (an event, `Option`, `Vec`, a tuple), or
+/// nothing and then emits nothing.
+///
+/// ```ignore
+/// #[derive(Emits)]
+/// enum PaymentOutcome { Completed(PaymentCompleted), Failed(PaymentFailed), AlreadyPaid }
+/// ```
+#[proc_macro_derive(Emits, attributes(emits))]
+pub fn derive_emits(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    emits::derive(&input).unwrap_or_else(Error::into_compile_error).into()
+}
