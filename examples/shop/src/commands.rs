@@ -4,8 +4,9 @@ use ensue_macros::Command;
 use serde::{Deserialize, Serialize};
 
 use crate::events::{
-    CustomerNotified, InventoryFailed, Item, NotificationFailed, OrderPlaced, PaymentCompleted, PaymentFailed,
-    PaymentRefunded, RefundFailed, ReleaseFailed, ShipmentCreated, ShipmentFailed, StockReleased, StockReserved,
+    CustomerNotified, InventoryFailed, Item, NotificationFailed, OrderPlaced, PaymentCompleted,
+    PaymentFailed, PaymentRefunded, RefundFailed, ReleaseFailed, ShipmentCreated, ShipmentFailed,
+    StockReleased, StockReserved,
 };
 use crate::{CustomerId, Money, OrderId};
 
@@ -87,7 +88,11 @@ pub struct NotifyCustomer {
 impl ProcessPayment {
     /// The charge for an order.
     pub fn of(order: &OrderPlaced) -> Self {
-        Self { order_id: order.order_id.clone(), amount: order.total, payment_method: PaymentMethod::default() }
+        Self {
+            order_id: order.order_id.clone(),
+            amount: order.total,
+            payment_method: PaymentMethod::default(),
+        }
     }
 }
 
@@ -125,7 +130,8 @@ mod tests {
         let reason = "card declined".to_owned();
         let refused = PaymentFailed { order_id: OrderId::new("ORD-1").expect("an id"), reason };
         let drafts = ProcessPayment::published(&Err(refused)).expect("a valid key");
-        let named: Vec<String> = drafts.iter().map(|draft| format!("{} {}", draft.event_type, draft.stream)).collect();
+        let named: Vec<String> =
+            drafts.iter().map(|draft| format!("{} {}", draft.event_type, draft.stream)).collect();
         assert_eq!(named, ["PaymentFailed Payment/ORD-1"]);
         let types: Vec<&str> = ProcessPayment::publishes().iter().map(|info| info.event_type).collect();
         assert_eq!(types, ["PaymentCompleted", "PaymentFailed"]);

@@ -343,8 +343,16 @@ mod tests {
         for (items, total, message) in [
             (json!([item]), json!(60.00), "total is 60.00, expected 59.98, the sum of qty × price"),
             (json!([]), json!(0), "items is empty, expected at least one"),
-            (json!([item, {"sku":"W-1","qty":0,"price":1}]), json!(59.98), "items[1].qty is 0, expected at least 1"),
-            (json!([{"sku":"W-1","qty":1,"price":-1}]), json!(-1), "items[0].price is -1.00, expected at least 0.00"),
+            (
+                json!([item, {"sku":"W-1","qty":0,"price":1}]),
+                json!(59.98),
+                "items[1].qty is 0, expected at least 1",
+            ),
+            (
+                json!([{"sku":"W-1","qty":1,"price":-1}]),
+                json!(-1),
+                "items[0].price is -1.00, expected at least 0.00",
+            ),
             (
                 json!([{"sku":"W-1","qty":4_000_000_000_u32,"price":92_233_720_368_547_u64}]),
                 json!(1),

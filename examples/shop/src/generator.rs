@@ -5,14 +5,36 @@ use crate::events::{Item, OrderPlaced};
 use crate::{CustomerId, Money, OrderId, Sku};
 
 const FIRST_NAMES: [&str; 12] = [
-    "Ada", "Barbara", "Claude", "Donald", "Edsger", "Frances", "Grace", "Hedy", "Katherine", "Leslie", "Margaret", "Tony",
+    "Ada",
+    "Barbara",
+    "Claude",
+    "Donald",
+    "Edsger",
+    "Frances",
+    "Grace",
+    "Hedy",
+    "Katherine",
+    "Leslie",
+    "Margaret",
+    "Tony",
 ];
 const LAST_NAMES: [&str; 12] = [
-    "Adeyemi", "Bauer", "Castillo", "Dubois", "Eriksen", "Fischer", "Garcia", "Hashimoto", "Ivanova", "Kowalski",
-    "Moreau", "Okafor",
+    "Adeyemi",
+    "Bauer",
+    "Castillo",
+    "Dubois",
+    "Eriksen",
+    "Fischer",
+    "Garcia",
+    "Hashimoto",
+    "Ivanova",
+    "Kowalski",
+    "Moreau",
+    "Okafor",
 ];
 /// Article and price in cents.
-const CATALOGUE: [(&str, i64); 4] = [("WIDGET-1", 2_999), ("WIDGET-2", 1_450), ("GADGET-1", 7_405), ("GIZMO-1", 595)];
+const CATALOGUE: [(&str, i64); 4] =
+    [("WIDGET-1", 2_999), ("WIDGET-2", 1_450), ("GADGET-1", 7_405), ("GIZMO-1", 595)];
 const CUSTOMERS: u64 = 500;
 const LINES_MAX: u64 = 2;
 const QTY_MAX: u64 = 3;

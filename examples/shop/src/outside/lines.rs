@@ -69,7 +69,7 @@ impl Lines {
         let (safe, receiver) = oneshot::channel();
         if let Some(queue) = &self.queue {
             // Fails only after the thread has stopped; then `safe` is dropped and the caller is told why.
-            drop(queue.send(Waiting { line: framed(text), safe }));
+            queue.send(Waiting { line: framed(text), safe }).ok();
         }
         Written { safe: receiver, failure: Arc::clone(&self.failure) }
     }
@@ -86,7 +86,7 @@ impl Drop for Lines {
         drop(self.queue.take());
         if let Some(thread) = self.thread.take() {
             // A panic of the thread has nobody left to be reported to; waiting for it releases the lock in time.
-            drop(thread.join());
+            thread.join().ok();
         }
     }
 }
@@ -114,20 +114,26 @@ fn write_waiting(file: &mut File, waiting: &Receiver<Waiting>) -> io::Result<u64
         syncs += 1;
         for safe in callers {
             // A caller that went away does not need the answer; the line stands.
-            drop(safe.send(()));
+            safe.send(()).ok();
         }
     }
     Ok(syncs)
 }
 
 fn make(dir: &Path, path: &Path) -> io::Result<File> {
+    let new_folders = dir.ancestors().take_while(|folder| !here(folder).exists()).count();
     std::fs::create_dir_all(dir)?;
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
     // A new file is safe only when the folder that names it is, and so on upward to one that was there before.
-    for folder in dir.ancestors().take(2).filter(|folder| !folder.as_os_str().is_empty()) {
-        File::open(folder)?.sync_all()?;
+    for folder in dir.ancestors().take(new_folders + 1) {
+        File::open(here(folder))?.sync_all()?;
     }
     Ok(file)
+}
+
+/// The parent of a relative path's first part is the current folder, which the path leaves out.
+fn here(folder: &Path) -> &Path {
+    if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
 }
 
 fn lock(file: &File, path: &Path) -> Result<(), Error> {
@@ -215,7 +221,7 @@ mod tests {
 
     impl Drop for Folder {
         fn drop(&mut self) {
-            drop(std::fs::remove_dir_all(&self.0));
+            std::fs::remove_dir_all(&self.0).ok();
         }
     }
 
@@ -262,7 +268,11 @@ mod tests {
             let error = folder.lines().expect_err("damage");
             assert_eq!(error.code(), Code::CORRUPT, "byte {position}: {error}");
             assert!(error.to_string().contains("the line at byte "), "{error}");
-            assert_eq!(std::fs::read(folder.file()).expect("it is there"), damaged, "damage is never cut off");
+            assert_eq!(
+                std::fs::read(folder.file()).expect("it is there"),
+                damaged,
+                "damage is never cut off"
+            );
         }
     }
 
@@ -287,7 +297,8 @@ mod tests {
         let cause = write_waiting(&mut read_only, &waiting).expect_err("a file that cannot be written");
         failure.get_or_init(|| stopped(&folder.file(), cause));
         drop(waiting);
-        let lines = Lines { path: folder.file(), queue: Some(queue), thread: None, failure: Arc::clone(&failure) };
+        let lines =
+            Lines { path: folder.file(), queue: Some(queue), thread: None, failure: Arc::clone(&failure) };
         let first = Written { safe: answer, failure }.wait().await.expect_err("not written");
         let second = lines.append("later").wait().await.expect_err("stopped");
         assert_eq!((first.code(), second.code()), (Code::POISONED, Code::POISONED));

@@ -169,7 +169,10 @@ fn audit_orders(history: &[AnsweredBy<Payments>], findings: &mut Vec<String>) ->
                 refunded = refunded.saturating_add(payment.amount);
                 let charge = charges.get_mut(order_id).and_then(Vec::pop);
                 if charge != Some(payment.amount) {
-                    findings.push(format!("{NAME}: {order_id} was refunded {} without a charge of it", payment.amount));
+                    findings.push(format!(
+                        "{NAME}: {order_id} was refunded {} without a charge of it",
+                        payment.amount
+                    ));
                 }
             }
         }
