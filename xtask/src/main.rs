@@ -1,2 +1,55 @@
-//! Placeholder head.
-fn main() {}
+//! Development tasks: `cargo xtask tidy`, `test`, `ci`, `docs`. One command is one file beside this one.
+//!
+//! Never published and never part of the product. It depends on little, because every check waits for it to build.
+
+use std::env;
+use std::process::ExitCode;
+
+mod cargo;
+mod ci;
+mod docs;
+mod finding;
+mod lexer;
+mod source;
+mod test;
+mod tidy;
+mod tree;
+mod workspace;
+
+const HELP: &str = "\
+usage: cargo xtask COMMAND
+
+  tidy [--fix]       what a program can check of the style; --fix rewrites generated files
+  test [--embedded]  every suite of the workspace; fails and names a suite that was left out
+  ci [STEP]          format, clippy, tidy, test, documentation, no-c-code, licences; or one of them
+  docs               writes docs/errors from the table of error codes
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["tidy"] => tidy::run(tidy::Mode::Check),
+        ["tidy", "--fix"] => tidy::run(tidy::Mode::Fix),
+        ["test"] => test::run(test::Scope::Everything),
+        ["test", "--embedded"] => test::run(test::Scope::Embedded),
+        ["ci"] => ci::run(None),
+        ["ci", step] => ci::run(Some(step)),
+        ["docs"] => docs::run(),
+        ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => {
+            eprint!("{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -7,7 +7,9 @@ use std::fmt;
 use std::sync::Arc;
 
 mod codes;
+mod page;
 pub use codes::Code;
+pub use page::page;
 
 /// What sort of failure it is; callers branch on this.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -35,6 +37,13 @@ pub enum Kind {
     Full,
     /// The user's own code failed.
     Failed,
+}
+
+impl Kind {
+    /// Whether the same call may succeed later without a change by the caller.
+    pub fn is_retryable(self) -> bool {
+        matches!(self, Self::Unavailable | Self::Timeout)
+    }
 }
 
 /// The error of every fallible call. One pointer wide, cheap to clone.
@@ -93,7 +102,7 @@ impl Error {
 
     /// Whether the same call may succeed later without a change by the caller.
     pub fn is_retryable(&self) -> bool {
-        matches!(self.kind(), Kind::Unavailable | Kind::Timeout)
+        self.kind().is_retryable()
     }
 }
 

@@ -21,10 +21,17 @@ mod variant;
 ///
 /// On a struct with named fields:
 ///
-/// ```ignore
+/// ```
+/// # use {ensue_core::Event as _, ensue_macros::Event, serde::{Deserialize, Serialize}};
+/// # mod ensue { pub use ensue_core as core; }
 /// #[derive(Event, Serialize, Deserialize)]
+/// # #[event(crate = ensue::core)]
 /// #[event(name = "OrderPlaced", version = 2, topic = "Order", key = order_id, tags(customer_id))]
-/// struct OrderPlaced { order_id: OrderId, customer_id: CustomerId, total: Money }
+/// struct OrderPlaced { order_id: String, customer_id: u64, total_cents: u64 }
+///
+/// let placed = OrderPlaced { order_id: "ORD-1".into(), customer_id: 7, total_cents: 5998 };
+/// assert_eq!(placed.key(), "ORD-1");
+/// assert_eq!(placed.tags(), [("customer_id", "7".to_owned())]);
 /// ```
 ///
 /// | setting | meaning | default |
@@ -40,9 +47,18 @@ mod variant;
 /// On an enum each variant holds one event. The enum becomes an `EventSet`, with `From` for each event. A variant
 /// marked `#[event(unknown)]` that holds an `Unknown` takes every other type; without it another type is an error.
 ///
-/// ```ignore
+/// ```
+/// # use {ensue_core::{EventSet as _, Unknown}, ensue_macros::Event, serde::{Deserialize, Serialize}};
+/// # #[derive(Event, Serialize, Deserialize)]
+/// # #[event(crate = ensue_core, topic = "Order", key = order_id)]
+/// # struct OrderPlaced { order_id: String }
 /// #[derive(Event)]
-/// enum OrderEvent { Placed(OrderPlaced), Paid(PaymentCompleted), #[event(unknown)] Other(Unknown) }
+/// # #[event(crate = ensue_core)]
+/// enum OrderEvent { Placed(OrderPlaced), #[event(unknown)] Other(Unknown) }
+///
+/// let event: OrderEvent = OrderPlaced { order_id: "ORD-1".into() }.into();
+/// assert_eq!(event.draft()?.stream.to_string(), "Order/ORD-1");
+/// # Ok::<(), ensue_core::Error>(())
 /// ```
 #[proc_macro_derive(Event, attributes(event))]
 pub fn derive_event(input: TokenStream) -> TokenStream {
@@ -57,10 +73,23 @@ pub fn derive_event(input: TokenStream) -> TokenStream {
 
 /// Implements `Command` for a struct, or `CommandSet` for an enum of commands.
 ///
-/// ```ignore
+/// ```
+/// # use {ensue_core::Command as _, ensue_macros::{Command, Event}, serde::{Deserialize, Serialize}};
+/// # #[derive(Event, Serialize, Deserialize)]
+/// # #[event(crate = ensue_core, topic = "Payment", key = order_id)]
+/// # struct PaymentCompleted { order_id: String }
+/// # #[derive(Event, Serialize, Deserialize)]
+/// # #[event(crate = ensue_core, topic = "Payment", key = order_id)]
+/// # struct PaymentFailed { order_id: String }
 /// #[derive(Command, Serialize, Deserialize)]
+/// # #[command(crate = ensue_core)]
 /// #[command(key = order_id, reply = PaymentCompleted, failure = PaymentFailed, publish)]
-/// struct ProcessPayment { order_id: OrderId, amount: Money }
+/// struct ProcessPayment { order_id: String, amount_cents: u64 }
+///
+/// let answer = Ok(PaymentCompleted { order_id: "ORD-1".into() });
+/// let events = ProcessPayment::published(&answer)?;
+/// assert_eq!(events[0].event_type.as_str(), "PaymentCompleted");
+/// # Ok::<(), ensue_core::Error>(())
 /// ```
 ///
 /// | setting | meaning | default |
@@ -87,9 +116,19 @@ pub fn derive_command(input: TokenStream) -> TokenStream {
 /// Implements `Emits` for an enum: each variant holds one value that emits (an event, `Option`, `Vec`, a tuple), or
 /// nothing and then emits nothing.
 ///
-/// ```ignore
+/// ```
+/// # use {ensue_core::Emits as _, ensue_macros::{Emits, Event}, serde::{Deserialize, Serialize}};
+/// # #[derive(Event, Serialize, Deserialize)]
+/// # #[event(crate = ensue_core, topic = "Payment", key = order_id)]
+/// # struct PaymentCompleted { order_id: String }
 /// #[derive(Emits)]
-/// enum PaymentOutcome { Completed(PaymentCompleted), Failed(PaymentFailed), AlreadyPaid }
+/// # #[emits(crate = ensue_core)]
+/// enum PaymentOutcome { Completed(PaymentCompleted), AlreadyPaid }
+///
+/// let mut drafts = Vec::new();
+/// PaymentOutcome::AlreadyPaid.emit(&mut drafts)?;
+/// assert!(drafts.is_empty());
+/// # Ok::<(), ensue_core::Error>(())
 /// ```
 #[proc_macro_derive(Emits, attributes(emits))]
 pub fn derive_emits(input: TokenStream) -> TokenStream {

@@ -1,16 +1,23 @@
 //! Test kit of Ensue: what users and Ensue itself test with.
 //!
+//! - [`given`] … `when` … `then`: decisions as sentences, with a readable difference where they are broken;
 //! - [`MemoryStore`]: the store as plain lists, the model that real stores are compared with, with faults on request;
-//! - [`VirtualClock`], [`SeededEntropy`] and [`host`]: time that moves when told to, randomness that repeats.
+//! - [`VirtualClock`], [`SeededEntropy`] and [`host`]: time that moves when told to, randomness that repeats;
+//! - [`conformance`]: the contracts of the ports as suites, for everyone who writes an adapter;
+//! - [`checker`]: a recorded history of clients compared with the log that they left.
 //!
-//! Invariants: nothing here reads the real clock or real randomness. The store conformance suite stands on
-//! `ensue-core` alone, so that a store can be tested without the rest of Ensue.
+//! Invariants: nothing here reads the real clock or real randomness. The store conformance suite and the checker
+//! stand on `ensue-core` alone, so that a store can be tested without the rest of Ensue.
 
+pub mod checker;
 pub mod conformance;
+mod diff;
 pub mod entropy;
+pub mod given;
 pub mod memory;
 pub mod time;
 
 pub use entropy::SeededEntropy;
+pub use given::{given, given_folded};
 pub use memory::{CommitHook, MemoryStore, Verdict};
 pub use time::{VirtualClock, host};

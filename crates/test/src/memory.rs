@@ -73,8 +73,8 @@ impl MemoryStore {
     }
 
     /// Asks this hook about every commit from now on, in place of an earlier one.
-    pub fn set_hook(&self, hook: impl CommitHook + 'static) {
-        lock(&self.faults).hook = Some(Arc::new(hook));
+    pub fn set_hook(&self, hook: Arc<dyn CommitHook>) {
+        lock(&self.faults).hook = Some(hook);
     }
 
     /// Takes commits as they come again.
@@ -84,12 +84,12 @@ impl MemoryStore {
 
     /// Refuses the `number`-th commit of this store's life, counted from 1; nothing of it is stored.
     pub fn fail_commit(&self, number: u64) {
-        self.set_hook(fail_commit(number));
+        self.set_hook(Arc::new(fail_commit(number)));
     }
 
     /// Stores the `number`-th commit of this store's life, counted from 1, but answers that the outcome is unknown.
     pub fn lose_reply(&self, number: u64) {
-        self.set_hook(lose_reply(number));
+        self.set_hook(Arc::new(lose_reply(number)));
     }
 
     /// How many commits were attempted so far, refused ones included.

@@ -1,1 +1,11 @@
-//! Placeholder head.
+//! The bank: an account whose balance is nothing but the sum of what happened to it.
+//!
+//! All amounts are whole numbers of the currency's smallest unit (cents, pence, yen), signed, so that a wrong sign arrives as
+//! a refusal and not as a huge number.
+
+pub mod account;
+
+pub use account::{
+    Account, AccountCommand, AccountError, AccountEvent, AccountOpened, Deposit, Deposited, OpenAccount,
+    Withdraw, Withdrawn,
+};

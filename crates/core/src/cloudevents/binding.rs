@@ -12,6 +12,8 @@ use super::{Error, Parsed, invalid};
 use crate::envelope::Envelope;
 use crate::name::StreamName;
 
+const CONTENT_TYPE: &str = "datacontenttype";
+
 /// A protocol that carries attributes as headers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Binding {
@@ -19,7 +21,7 @@ pub enum Binding {
     Http,
     /// `ce_id`; values are UTF-8; the content type is the header `content-type`.
     Kafka,
-    /// `ce-id`; values are percent-encoded; the content type is the header `content-type`.
+    /// `ce-id`; values are percent-encoded; the content type is the attribute `ce-datacontenttype`.
     Nats,
     /// `cloudEvents:id`, and `cloudEvents_id` is read too; values are text; the content type is a property of the message.
     Amqp,
@@ -67,7 +69,8 @@ impl Binding {
         }
     }
 
-    /// Calls `header` with each header of the event, without the content type. Where the stream is known it is told.
+    /// Calls `header` with each header of the event; the content type is one of them for NATS only. Where the stream is
+    /// known it is told.
     pub fn write(self, envelope: &Envelope, stream: Option<&StreamName>, mut header: impl FnMut(&str, &str)) {
         let mut name = String::from(self.prefix());
         let mut attribute = |attribute: &str, value: &str| {
@@ -76,12 +79,16 @@ impl Binding {
             header(&name, &self.encode(value));
         };
         for_each_attribute(envelope, &mut attribute);
+        if self == Self::Nats {
+            attribute(CONTENT_TYPE, envelope.content_type.as_str());
+        }
         if let Some(stream) = stream {
             for_each_stream_attribute(stream, &mut attribute);
         }
     }
 
-    /// Reads an event from its headers, content type and body; headers without the prefix are passed over.
+    /// Reads an event from its headers, content type and body; headers without the prefix are passed over. A header with
+    /// the content type counts only where `content_type` is absent, because there it has its own place.
     pub fn read<'a>(
         self,
         headers: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -90,10 +97,12 @@ impl Binding {
     ) -> Result<Parsed, Error> {
         let mut attributes = Attributes::default();
         if let Some(content_type) = content_type {
-            attributes.set("datacontenttype", content_type)?;
+            attributes.set(CONTENT_TYPE, content_type)?;
         }
         for (header, value) in headers {
-            if let Some(name) = self.attribute(header) {
+            if let Some(name) = self.attribute(header)
+                && !(name == CONTENT_TYPE && content_type.is_some())
+            {
                 let value = self.decode(value).map_err(|reason| invalid(&name, reason))?;
                 attributes.set(&name, &value)?;
             }

@@ -13,6 +13,7 @@ pub struct Code(u16);
 
 struct Entry {
     code: Code,
+    constant: &'static str,
     kind: Kind,
     title: &'static str,
     why: &'static str,
@@ -25,7 +26,7 @@ macro_rules! codes {
             $(#[doc = $title] pub const $name: Self = Self($number);)*
         }
         const ENTRIES: &[Entry] = &[
-            $(Entry { code: Code::$name, kind: Kind::$kind, title: $title, why: $why, fix: $fix },)*
+            $(Entry { code: Code::$name, constant: stringify!($name), kind: Kind::$kind, title: $title, why: $why, fix: $fix },)*
         ];
     };
 }
@@ -192,6 +193,11 @@ impl Code {
 
     fn entry(self) -> &'static Entry {
         ENTRIES.iter().find(|entry| entry.code == self).expect("codes are only made by the table")
+    }
+
+    /// What the code is called in a program.
+    pub(super) fn constant(self) -> &'static str {
+        self.entry().constant
     }
 
     /// What sort of failure it is.

@@ -1,4 +1,4 @@
-//! Commands without a key, with a setting that does not exist, and published answers that are no events.
+//! Commands without a key, with a setting that does not exist, or with a published answer that is not named.
 use ensue_macros::Command;
 use serde::{Deserialize, Serialize};
 
@@ -17,12 +17,6 @@ struct Unknown {
 #[derive(Command, Serialize, Deserialize)]
 #[command(crate = ensue_core, key = order_id, publish)]
 struct Silent {
-    order_id: String,
-}
-
-#[derive(Command, Serialize, Deserialize)]
-#[command(crate = ensue_core, key = order_id, reply = String, failure = u8, publish)]
-struct NoEvents {
     order_id: String,
 }
 

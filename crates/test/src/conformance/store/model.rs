@@ -85,7 +85,9 @@ async fn draw(
 ) -> (Commit, Commit) {
     let mut commit = nothing();
     for append in 0..dice.below(3) {
-        let key = dice.word(&STREAMS);
+        // Now and then a stream of its own, or every stream would soon exist.
+        let own = format!("s{number}");
+        let key = if dice.one_in(5) { own.as_str() } else { dice.word(&STREAMS) };
         let expected = draw_expected(dice, key, model).await;
         let drawn = (0..=dice.below(2)).map(|index| draw_event(dice, &format!("{number}-{append}-{index}")));
         commit = commit.and(key, expected, drawn.collect::<Vec<_>>());

@@ -141,6 +141,8 @@ async fn add_one(store: &dyn Store) -> bool {
     });
     let mut write = put("counter", "").expect(revision);
     write.change = ensue_core::Change::Put { value: (value + 1).to_string().into(), expires_at: None };
+    // Others get their turn between reading and writing, or a store that answers at once would never be raced.
+    tokio::task::yield_now().await;
     match store.commit(nothing().writing(write)).await {
         Ok(committed) => {
             assert!(committed.revision > revision, "a revision grows");

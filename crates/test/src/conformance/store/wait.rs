@@ -32,26 +32,23 @@ pub(super) async fn everyone_who_waits_wakes(store: Subject) {
 
 pub(super) async fn a_wait_names_only_what_can_be_read(store: Subject) {
     const EVENTS: u64 = 300;
-    let reader = {
-        let store = store.share();
-        tokio::spawn(async move {
-            let mut seen = Position::ZERO;
-            while seen < Position(EVENTS) {
-                let head = store.advanced(seen).await.expect("the head advances");
-                assert!(head > seen, "{head} is not past {seen}");
-                let last = events(&*store, Read::all().after(head.previous()).until(head)).await;
-                assert_eq!(last.len(), 1, "{head} was announced but cannot be read");
-                seen = head;
-            }
-        })
-    };
     for number in 0..EVENTS {
-        let committed = take(&*store, append("a", Expected::Any, &[&format!("a{number}")])).await;
-        // What was acknowledged can be read by whoever made the commit.
-        let own = events(&*store, Read::all().after(committed.position().previous())).await;
-        assert_eq!(own.len(), 1, "position {} was acknowledged", committed.position());
+        let seen = Position(number);
+        // The wait begins before the commit, and reads in the very moment it is woken.
+        let waiting = async {
+            let head = store.advanced(seen).await.expect("the head advances");
+            assert_eq!(head, seen.next(), "the head after one more event");
+            let last = events(&*store, Read::all().after(seen)).await;
+            assert_eq!(last.len(), 1, "{head} was announced but cannot be read");
+        };
+        let writing = async {
+            let committed = take(&*store, append("a", Expected::Any, &[&format!("a{number}")])).await;
+            // What was acknowledged can be read by whoever made the commit.
+            let own = events(&*store, Read::all().after(seen)).await;
+            assert_eq!(own.len(), 1, "position {} was acknowledged", committed.position());
+        };
+        tokio::join!(waiting, writing);
     }
-    reader.await.unwrap_or_else(|failure| panic!("{}", super::message_of(failure)));
 }
 
 pub(super) async fn a_refused_commit_and_an_abandoned_wait_are_silent(store: Subject) {

@@ -1,0 +1,194 @@
+//! `cargo xtask test`: every suite of the workspace (unit, integration, documentation), and the proof that none was
+//! left out.
+//!
+//! What there is to run comes from the manifests, what ran comes from cargo's own report; the difference is an error.
+//! Standard output is cargo's alone, so its summary lines stay the last ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, IsTerminal, stderr};
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::cargo;
+use crate::tree;
+use crate::workspace::{self, Package};
+
+/// How far to go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Scope {
+    /// All suites.
+    Everything,
+    /// Only those that need no service. No suite needs one yet, so this is everything too.
+    Embedded,
+}
+
+/// Builds, runs and accounts for all suites.
+pub(crate) fn run(scope: Scope) -> Result<(), String> {
+    let root = tree::root();
+    let wanted = wanted(&workspace::packages(&root)?);
+    let executables = build(&root)?;
+    let (ran, passed) = execute(&root, &executables)?;
+    eprintln!("\n{}", report(scope, &ran));
+    let missing: Vec<&str> = wanted.difference(&ran).map(String::as_str).collect();
+    if !missing.is_empty() {
+        return Err(format!("left out: {}", missing.join(", ")));
+    }
+    if passed { Ok(()) } else { Err("a suite is red, see above".to_owned()) }
+}
+
+fn report(scope: Scope, ran: &BTreeSet<String>) -> String {
+    let lines: Vec<String> = ran.iter().map(|suite| format!("  {suite}")).collect();
+    let title = match scope {
+        Scope::Everything => "suites that ran",
+        Scope::Embedded => "suites that ran, without services",
+    };
+    format!("{title} ({}):\n{}", ran.len(), lines.join("\n"))
+}
+
+/// The name of a suite of tests in code.
+fn code_suite(package: &str, file: &str) -> String {
+    format!("{package} {file}")
+}
+
+/// The name of a suite of examples in documentation. Cargo reports these by library.
+fn doc_suite(library: &str) -> String {
+    format!("{} documentation", library.replace('-', "_"))
+}
+
+/// What the manifests say there is.
+fn wanted(packages: &[Package]) -> BTreeSet<String> {
+    let mut suites = BTreeSet::new();
+    for package in packages {
+        for target in &package.targets {
+            if target.is_tested {
+                suites.insert(code_suite(&package.name, &target.root_file));
+            }
+            if target.has_doc_tests {
+                suites.insert(doc_suite(&target.name));
+            }
+        }
+    }
+    suites
+}
+
+/// Builds all test executables: file name to suite.
+fn build(root: &Path) -> Result<BTreeMap<String, String>, String> {
+    let packages = workspace::packages(root)?;
+    let arguments = ["test", "--workspace", "--no-run", "--message-format", "json-render-diagnostics"];
+    let messages = cargo::output(root, &arguments)?;
+    let lines = messages.split(|byte| *byte == b'\n');
+    let documents = lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+    Ok(documents.filter_map(|message| executable(&message, root, &packages)).collect())
+}
+
+/// The executable that a message of cargo announces, with its suite.
+fn executable(message: &Value, root: &Path, packages: &[Package]) -> Option<(String, String)> {
+    let is_test = message.get("profile")?.get("test")?.as_bool()?;
+    let executable = message.get("executable")?.as_str().filter(|_| is_test)?;
+    let source = Path::new(message.get("target")?.get("src_path")?.as_str()?);
+    let file = source.strip_prefix(root).unwrap_or(source).to_string_lossy().replace('\\', "/");
+    let package = packages.iter().find(|package| file.starts_with(&format!("{}/", package.folder)))?;
+    Some((file_name(executable).to_owned(), code_suite(&package.name, &file)))
+}
+
+/// Runs everything, whatever fails: the suites that ran, and whether all are green.
+fn execute(root: &Path, executables: &BTreeMap<String, String>) -> Result<(BTreeSet<String>, bool), String> {
+    let mut command = cargo::command(root, &["test", "--workspace", "--no-fail-fast"]);
+    if stderr().is_terminal() {
+        command.env("CARGO_TERM_COLOR", "always");
+    }
+    let mut child =
+        command.stderr(Stdio::piped()).spawn().map_err(|error| format!("cannot run cargo: {error}"))?;
+    let mut ran = BTreeSet::new();
+    if let Some(talk) = child.stderr.take() {
+        for line in BufReader::new(talk).lines() {
+            let line = line.map_err(|error| format!("cannot read what cargo says: {error}"))?;
+            eprintln!("{line}");
+            ran.extend(suite(&plain(&line), executables));
+        }
+    }
+    let status = child.wait().map_err(|error| format!("cannot wait for cargo: {error}"))?;
+    Ok((ran, status.success()))
+}
+
+/// The suite that cargo announces with this line.
+fn suite(line: &str, executables: &BTreeMap<String, String>) -> Option<String> {
+    let line = line.trim();
+    if let Some(library) = line.strip_prefix("Doc-tests ") {
+        return Some(doc_suite(library));
+    }
+    let path = line.strip_prefix("Running ")?.rsplit_once('(')?.1.strip_suffix(')')?;
+    executables.get(file_name(path)).cloned()
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit(['/', '\\']).next().unwrap_or(path)
+}
+
+/// The line without colours.
+fn plain(line: &str) -> String {
+    let mut parts = line.split("\u{1b}[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once('m').map_or(part, |(_, rest)| rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workspace::Target;
+
+    fn package() -> Package {
+        let target = |name: &str, file: &str, has_doc_tests| Target {
+            name: name.to_owned(),
+            root_file: file.to_owned(),
+            is_tested: true,
+            has_doc_tests,
+        };
+        Package {
+            name: "ensue-log".to_owned(),
+            folder: "crates/log".to_owned(),
+            dependencies: Vec::new(),
+            targets: vec![
+                target("ensue-log", "crates/log/src/lib.rs", true),
+                target("it", "crates/log/tests/it/main.rs", false),
+            ],
+        }
+    }
+
+    #[test]
+    fn what_cargo_announces_is_what_the_manifests_want() {
+        let message = |file: &str, executable: &str| {
+            serde_json::json!({
+                "profile": { "test": true },
+                "executable": executable,
+                "target": { "src_path": format!("/r/{file}") },
+            })
+        };
+        let packages = [package()];
+        let messages = [
+            message("crates/log/src/lib.rs", "/t/debug/deps/ensue_log-1"),
+            message("crates/log/tests/it/main.rs", "/t/debug/deps/it-2"),
+        ];
+        let executables: BTreeMap<String, String> =
+            messages.iter().filter_map(|message| executable(message, Path::new("/r"), &packages)).collect();
+        let lines = [
+            "\u{1b}[1m     Running\u{1b}[0m unittests src/lib.rs (/t/debug/deps/ensue_log-1)",
+            "     Running tests/it/main.rs (target/debug/deps/it-2)",
+            "   Doc-tests ensue_log",
+            "   Compiling ensue-log v0.1.0",
+        ];
+        let ran: BTreeSet<String> =
+            lines.iter().filter_map(|line| suite(&plain(line), &executables)).collect();
+        assert_eq!(ran, wanted(&packages));
+    }
+
+    #[test]
+    fn a_suite_that_did_not_run_is_missing_by_name() {
+        let wanted = wanted(&[package()]);
+        let ran = BTreeSet::from([doc_suite("ensue-log"), code_suite("ensue-log", "crates/log/src/lib.rs")]);
+        let missing: Vec<&String> = wanted.difference(&ran).collect();
+        assert_eq!(missing, ["ensue-log crates/log/tests/it/main.rs"]);
+    }
+}
