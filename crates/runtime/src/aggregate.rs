@@ -4,8 +4,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use ensue_core::{
-    Aggregate, Append, Error, EventSet, Expected, Key, Position, Read, RecordWrite, Recorded, Store, StoreExt,
-    StreamName, Timestamp, Topic, Version,
+    Aggregate, Append, Error, EventSet, Expected, Key, Position, Read, RecordWrite, Recorded, Store,
+    StoreExt, StreamName, Timestamp, Topic, Version,
 };
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,9 @@ pub struct Loaded<A> {
     /// How many events were folded; the rest came from a snapshot.
     pub replayed: u64,
 }
+
+/// What a decision changes: the events, and the snapshot that is due with them.
+pub(crate) type Changes = (Option<Append>, Option<RecordWrite>);
 
 /// A stored state. One for each stream, always the newest.
 #[derive(Serialize, Deserialize)]
@@ -114,7 +117,10 @@ impl<A: Aggregate> Loaded<A> {
         Ok(())
     }
 
-    async fn fold(&mut self, mut events: ensue_core::BoxStream<'_, Result<Recorded, Error>>) -> Result<(), Error> {
+    async fn fold(
+        &mut self,
+        mut events: ensue_core::BoxStream<'_, Result<Recorded, Error>>,
+    ) -> Result<(), Error> {
         while let Some(recorded) = events.try_next().await? {
             self.apply(&recorded)?;
         }
@@ -128,7 +134,7 @@ impl<A: Aggregate> Loaded<A> {
         command: A::Command,
         press: &Press,
         origin: &Origin,
-    ) -> Result<Result<(Option<Append>, Option<RecordWrite>), A::Error>, Error> {
+    ) -> Result<Result<Changes, A::Error>, Error> {
         let events = match self.state.decide(command) {
             Ok(events) => events,
             Err(refusal) => return Ok(Err(refusal)),

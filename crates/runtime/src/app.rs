@@ -4,22 +4,24 @@ use std::any::TypeId;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ensue_core::{Aggregate, Code, Command, CommandSet, Error, Event, EventInfo, EventSet, EventType, Host, Source, Store};
+use ensue_core::{
+    Aggregate, Code, Command, CommandSet, Error, Event, EventInfo, EventSet, EventType, Host, Source, Store,
+};
 use smol_str::SmolStr;
 use tokio::sync::{mpsc, watch};
 
 use crate::cache::{Cache, Invalidate};
 use crate::catalogue::{Catalogue, FlowEntry, HandlerEntry, HandlerKind};
 use crate::collection::Place;
-use crate::command::{CommandHandler, CommandProcessor, Route, aggregate_routes};
+use crate::command::{CommandHandler, Route, RouteHandler, aggregate_routes};
 use crate::context::States;
 use crate::message::Press;
 use crate::policy::Settings;
 use crate::progress::Board;
-use crate::projection::{Projection, ProjectionProcessor, subscription_name};
-use crate::reaction::{Mounting, Reaction, ReactionProcessor};
-use crate::saga::{SagaFn, SagaProcessor};
-use crate::subscription::{Processor, Shared, Subscription};
+use crate::projection::{Projection, ProjectionHandler, subscription_name};
+use crate::reaction::{Mounting, Reaction, ReactionHandler};
+use crate::saga::{SagaFn, SagaHandler};
+use crate::subscription::{Handler, Shared, Subscription};
 
 mod running;
 pub use crate::command::{DispatchError, Receipt};
@@ -40,7 +42,7 @@ pub struct App {
     broken: Option<Error>,
 }
 
-type Build = Box<dyn FnOnce(&Parts) -> Result<Arc<dyn Processor>, Error> + Send>;
+type Build = Box<dyn FnOnce(&Parts) -> Result<Arc<dyn Handler>, Error> + Send>;
 
 /// A subscription before the application starts.
 struct Mount {
@@ -50,7 +52,7 @@ struct Mount {
     build: Build,
 }
 
-/// What a processor is built from.
+/// What a handler is built from.
 struct Parts {
     shared: Arc<Shared>,
     states: Arc<States>,
@@ -143,7 +145,7 @@ impl App {
         let handler = name.to_owned();
         let call = Arc::new(move |context| reaction.call(context));
         let build: Build = Box::new(move |parts| {
-            Ok(Arc::new(ReactionProcessor {
+            Ok(Arc::new(ReactionHandler {
                 name: handler,
                 event_type: event_type?,
                 call,
@@ -180,7 +182,7 @@ impl App {
         let settings = Settings::HANDLER;
         let mounted = route.clone();
         let build: Build = Box::new(move |parts| {
-            Ok(Arc::new(CommandProcessor {
+            Ok(Arc::new(RouteHandler {
                 route: mounted,
                 shared: Arc::clone(&parts.shared),
                 states: Arc::clone(&parts.states),
@@ -200,7 +202,7 @@ impl App {
         let projection = Arc::new(projection);
         let place = Place::new(P::NAME, P::VERSION);
         let build: Build = Box::new(move |parts| {
-            Ok(Arc::new(ProjectionProcessor {
+            Ok(Arc::new(ProjectionHandler {
                 projection,
                 store: Arc::clone(&parts.shared.store),
                 place: place?,
@@ -208,7 +210,14 @@ impl App {
             }))
         });
         let name = subscription_name(P::NAME);
-        self.mount(&name, HandlerKind::Projection, Settings::PROJECTION, &ProjectionProcessor::<P>::types(), &[], build);
+        self.mount(
+            &name,
+            HandlerKind::Projection,
+            Settings::PROJECTION,
+            &ProjectionHandler::<P>::types(),
+            &[],
+            build,
+        );
         self
     }
 
@@ -220,7 +229,7 @@ impl App {
         let settings = Settings::HANDLER;
         let (saga_name, run) = (SmolStr::from(name), crate::saga::erase(saga));
         let build: Build = Box::new(move |parts| {
-            let processor = SagaProcessor::new(
+            let handler = SagaHandler::new(
                 saga_name,
                 S::starts(),
                 run,
@@ -228,7 +237,7 @@ impl App {
                 Arc::clone(&parts.states),
                 settings.timeout,
             )?;
-            Ok(Arc::new(processor))
+            Ok(Arc::new(handler))
         });
         self.mount(&format!("saga.{name}"), HandlerKind::Saga, settings, &[S::starts()], &S::causes(), build);
         self
@@ -304,7 +313,8 @@ impl App {
     /// Starts every handler. The result drives nothing: handlers run on tokio tasks until it is stopped or dropped.
     pub async fn start(self) -> Result<Running, Error> {
         self.check()?;
-        let store = self.store.ok_or_else(|| Error::new(Code::UNSUPPORTED, "the application has no store"))?;
+        let store =
+            self.store.ok_or_else(|| Error::new(Code::UNSUPPORTED, "the application has no store"))?;
         let shared = Arc::new(Shared {
             store: Arc::clone(&store),
             press: Press { host: self.host, source: Source::new(&self.name)? },
@@ -314,17 +324,18 @@ impl App {
         });
         self.catalogue.save(&*store).await?;
         let parts = Parts { shared: Arc::clone(&shared), states: Arc::new(self.states), caches: self.caches };
-        let mut running = Running::new(Arc::clone(&shared), Arc::clone(&parts.states), self.routes, self.catalogue);
+        let mut running =
+            Running::new(Arc::clone(&shared), Arc::clone(&parts.states), self.routes, self.catalogue);
         for mount in self.mounts {
-            let processor = (mount.build)(&parts)?;
-            processor.prepare().await?;
+            let handler = (mount.build)(&parts)?;
+            handler.prepare().await?;
             crate::dead::clear_halts(&*store, &mount.name).await?;
             let (ask, requests) = mpsc::channel(16);
             let standing = shared.board.enter(&mount.name, mount.kind == HandlerKind::Projection);
             let subscription = Subscription {
                 name: mount.name.as_str().into(),
                 settings: mount.settings,
-                processor,
+                handler,
                 shared: Arc::clone(&shared),
                 standing,
                 requests: tokio::sync::Mutex::new(requests),
@@ -338,7 +349,8 @@ impl App {
     /// Starts, waits for SIGTERM or Ctrl-C, and drains: what is in hand is finished, checkpoints are stored.
     pub async fn run(self) -> Result<(), Error> {
         let running = self.start().await?;
-        let refused = |cause| Error::new(Code::IO, "cannot wait for signals").with_source::<std::io::Error>(cause);
+        let refused =
+            |cause: std::io::Error| Error::new(Code::IO, "cannot wait for signals").with_source(cause);
         let mut terminate =
             tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(refused)?;
         tokio::select! {

@@ -17,11 +17,13 @@ pub struct Cache<V> {
 
 impl<V: Clone + Send + Sync + 'static> Cache<V> {
     /// No value is older than this.
-    pub const TTL: Duration = Duration::from_secs(300);
+    pub const TTL: Duration = Duration::from_mins(5);
 
     /// Holds at most so many values.
     pub fn new(values_max: u64) -> Self {
-        Self { values: moka::future::Cache::builder().max_capacity(values_max).time_to_live(Self::TTL).build() }
+        Self {
+            values: moka::future::Cache::builder().max_capacity(values_max).time_to_live(Self::TTL).build(),
+        }
     }
 
     /// The value under a name; loads it if it is not there. An error is not kept.

@@ -88,7 +88,10 @@ impl Catalogue {
         match self.events.get(info.event_type) {
             Some(known) if *known != entry => Err(Error::new(
                 Code::DUPLICATE_TYPE,
-                format!("event type {} is declared twice, differently: {known:?} and {entry:?}", info.event_type),
+                format!(
+                    "event type {} is declared twice, differently: {known:?} and {entry:?}",
+                    info.event_type
+                ),
             )),
             Some(_) => Ok(()),
             None => {
@@ -100,7 +103,9 @@ impl Catalogue {
 
     /// The handlers that take this type.
     pub fn consumers<'a>(&'a self, event_type: &'a str) -> impl Iterator<Item = &'a HandlerEntry> {
-        self.handlers.iter().filter(move |handler| handler.consumes.iter().any(|consumed| consumed == event_type))
+        self.handlers
+            .iter()
+            .filter(move |handler| handler.consumes.iter().any(|consumed| consumed == event_type))
     }
 
     /// The handlers that can cause this type.
@@ -134,13 +139,19 @@ impl Catalogue {
                 ));
             }
             if !names.insert(&handler.name) {
-                return Err(Error::new(Code::DUPLICATE_HANDLER, format!("two handlers are named {}", handler.name)));
+                return Err(Error::new(
+                    Code::DUPLICATE_HANDLER,
+                    format!("two handlers are named {}", handler.name),
+                ));
             }
         }
         self.handlers.iter().filter(|handler| handler.kind != HandlerKind::Command).try_for_each(|handler| {
             let orphan = handler.consumes.iter().find(|consumed| !self.is_produced(consumed));
             orphan.map_or(Ok(()), |orphan| {
-                Err(Error::new(Code::NEVER_PRODUCED, format!("{} waits for {orphan}, which nothing emits", handler.name)))
+                Err(Error::new(
+                    Code::NEVER_PRODUCED,
+                    format!("{} waits for {orphan}, which nothing emits", handler.name),
+                ))
             })
         })
     }
@@ -151,7 +162,8 @@ impl Catalogue {
 
     /// What is odd but may be meant: events that nobody consumes.
     pub fn warnings(&self) -> Vec<String> {
-        let ends: BTreeSet<&String> = self.flows.iter().flat_map(|flow| flow.ends.iter().chain(&flow.fails)).collect();
+        let ends: BTreeSet<&String> =
+            self.flows.iter().flat_map(|flow| flow.ends.iter().chain(&flow.fails)).collect();
         self.events
             .keys()
             .filter(|event| !ends.contains(event) && self.consumers(event).next().is_none())

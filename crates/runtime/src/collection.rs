@@ -59,7 +59,11 @@ impl Place {
             writes.push(RecordWrite::delete(self.index.clone(), spaces::join(&[name, value, key])));
         }
         for (name, value) in now.iter().filter(|entry| !before.contains(entry)) {
-            writes.push(RecordWrite::put(self.index.clone(), spaces::join(&[name, value, key]), Bytes::new()));
+            writes.push(RecordWrite::put(
+                self.index.clone(),
+                spaces::join(&[name, value, key]),
+                Bytes::new(),
+            ));
         }
         writes
     }
@@ -92,7 +96,10 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     /// Documents whose index `name` has this value, in order of their keys, at most `limit`.
     pub async fn find(&self, name: &str, value: &str, limit: usize) -> Result<Vec<(String, T)>, Error> {
         let prefix = spaces::within(&[name, value]);
-        let entries = self.store.scan(RecordScan::prefix(self.place.index.clone(), prefix.clone()).limit(limit)).await?;
+        let entries = self
+            .store
+            .scan(RecordScan::prefix(self.place.index.clone(), prefix.clone()).limit(limit))
+            .await?;
         let mut found = Vec::with_capacity(entries.records.len());
         for entry in entries.records {
             let key = text(entry.key.get(prefix.len()..).unwrap_or_default());

@@ -10,8 +10,8 @@ use ensue_core::command::decode_command;
 use ensue_core::event::to_json;
 use ensue_core::outcome::handler_error;
 use ensue_core::{
-    Aggregate, Append, BoxFuture, Code, Command, CommandInfo, CommandSet, Commit, CommitError, Error, EventId,
-    EventType, Expected, Failure, Position, Recorded, RecordWrite, StreamName, Timestamp, Version,
+    Aggregate, Append, BoxFuture, Code, Command, CommandInfo, CommandSet, Commit, CommitError, Error,
+    EventId, EventType, Expected, Failure, Position, RecordWrite, Recorded, StreamName, Timestamp, Version,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -23,7 +23,7 @@ use crate::effects::Effects;
 use crate::message::{self, Origin, appends};
 use crate::policy::Settings;
 use crate::reaction::{attempt, context, one_by_one};
-use crate::subscription::{Processed, Processor, Shared};
+use crate::subscription::{Handled, Handler, Shared};
 
 /// How often a decision is made anew because the aggregate changed underneath.
 const CONFLICTS_MAX: u32 = 20;
@@ -114,7 +114,7 @@ where
 }
 
 macro_rules! command_handler {
-    ($($extractor:ident)*) => {
+    ($($extractor:ident $value:ident)*) => {
         impl<F, Fut, C, M, $($extractor),*> CommandHandler<(M, $($extractor,)* C,)> for F
         where
             F: Fn($($extractor,)* C) -> Fut + Send + Sync + 'static,
@@ -123,16 +123,15 @@ macro_rules! command_handler {
             C: Command,
             $($extractor: FromContext + 'static,)*
         {
-            #[expect(non_snake_case, reason = "the type parameters name the values")]
             fn route(self) -> RouteOf {
                 let handler = Arc::new(self);
                 let run = move |call: Call| -> BoxFuture<'static, Result<Answered, Failure>> {
                     let handler = Arc::clone(&handler);
                     Box::pin(async move {
                         let context = &call.context;
-                        $(let $extractor = $extractor::from_context(context).map_err(Failure::Rejected)?;)*
+                        $(let $value = $extractor::from_context(context).map_err(Failure::Rejected)?;)*
                         let command: C = decode_command(C::TYPE, &context.recorded.envelope.data).map_err(Failure::Rejected)?;
-                        let answer = handler($($extractor,)* command).await.into_answer()?;
+                        let answer = handler($($value,)* command).await.into_answer()?;
                         published::<C>(&call, &answer).map_err(Failure::Rejected)
                     })
                 };
@@ -143,38 +142,46 @@ macro_rules! command_handler {
 }
 
 command_handler!();
-command_handler!(A);
-command_handler!(A B);
-command_handler!(A B D);
-command_handler!(A B D G);
+command_handler!(A a);
+command_handler!(A a B b);
+command_handler!(A a B b D d);
+command_handler!(A a B b D d G g);
 
 fn published<C: Command>(call: &Call, answer: &Result<C::Reply, C::Failure>) -> Result<Answered, Error> {
     let drafts = C::published(answer)?;
     let press = &call.shared.press;
-    let events = drafts.into_iter().enumerate().map(|(index, draft)| press.caused(draft, &call.origin, index));
+    let events =
+        drafts.into_iter().enumerate().map(|(index, draft)| press.caused(draft, &call.origin, index));
     Ok(Answered { answer: Answer::of(C::TYPE, answer)?, appends: appends(events), records: Vec::new() })
 }
 
 /// One route for each command of the aggregate.
 pub(crate) fn aggregate_routes<A: Aggregate>() -> Vec<Route> {
-    let run: Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Answered, Failure>> + Send + Sync> = Arc::new(|call| {
-        Box::pin(async move {
-            let envelope = &call.context.recorded.envelope;
-            let command = A::Command::decode(envelope.event_type.as_str(), &envelope.data).map_err(Failure::Rejected)?;
-            let key = command.key();
-            let loaded = Aggregates::<A>::new(call.shared.store.clone()).load(&key).await.map_err(Failure::Failed)?;
-            let decided = loaded.decide(&key, command, &call.shared.press, &call.origin).map_err(Failure::Rejected)?;
-            let (answer, changes) = match decided {
-                Ok(changes) => (Ok(()), changes),
-                Err(refusal) => (Err(refusal), (None, None)),
-            };
-            Ok(Answered {
-                answer: Answer::of(envelope.event_type.as_str(), &answer).map_err(Failure::Rejected)?,
-                appends: changes.0.into_iter().collect(),
-                records: changes.1.into_iter().collect(),
+    let run: Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Answered, Failure>> + Send + Sync> =
+        Arc::new(|call| {
+            Box::pin(async move {
+                let envelope = &call.context.recorded.envelope;
+                let command = A::Command::decode(envelope.event_type.as_str(), &envelope.data)
+                    .map_err(Failure::Rejected)?;
+                let key = command.key();
+                let loaded = Aggregates::<A>::new(call.shared.store.clone())
+                    .load(&key)
+                    .await
+                    .map_err(Failure::Failed)?;
+                let decided = loaded
+                    .decide(&key, command, &call.shared.press, &call.origin)
+                    .map_err(Failure::Rejected)?;
+                let (answer, changes) = match decided {
+                    Ok(changes) => (Ok(()), changes),
+                    Err(refusal) => (Err(refusal), (None, None)),
+                };
+                Ok(Answered {
+                    answer: Answer::of(envelope.event_type.as_str(), &answer).map_err(Failure::Rejected)?,
+                    appends: changes.0.into_iter().collect(),
+                    records: changes.1.into_iter().collect(),
+                })
             })
-        })
-    });
+        });
     let causes = <A::Event as ensue_core::EventSet>::types();
     A::Command::types()
         .into_iter()
@@ -198,23 +205,25 @@ impl Route {
     ) -> Result<Answered, Failure> {
         let name = self.subscription();
         let context = context(Arc::clone(states), recorded, &name, attempt_number, settings, &shared.press);
-        let call = Call { context, shared: Arc::clone(shared), origin: Origin::of(&recorded.envelope, &name) };
+        let call =
+            Call { context, shared: Arc::clone(shared), origin: Origin::of(&recorded.envelope, &name) };
         let run = Arc::clone(&self.run);
         attempt(&shared.press.host, settings.timeout, Box::pin(async move { run(call).await })).await
     }
 }
 
 /// Commands that arrive through the log, from sagas: handled by lanes and answered to where they came from.
-pub(crate) struct CommandProcessor {
+pub(crate) struct RouteHandler {
     pub(crate) route: Route,
     pub(crate) shared: Arc<Shared>,
     pub(crate) states: Arc<States>,
     pub(crate) settings: Settings,
 }
 
-impl CommandProcessor {
+impl RouteHandler {
     async fn handle(&self, recorded: &Recorded, attempt: u32) -> Result<Effects, Failure> {
-        let answered = self.route.answer(&self.shared, &self.states, recorded, attempt, &self.settings).await?;
+        let answered =
+            self.route.answer(&self.shared, &self.states, recorded, attempt, &self.settings).await?;
         let mut effects = Effects { appends: answered.appends, records: answered.records, after: Vec::new() };
         if let Some(reply) = self.reply(recorded, &answered.answer).map_err(Failure::Rejected)? {
             effects.appends.push(reply);
@@ -224,7 +233,9 @@ impl CommandProcessor {
 
     /// The answer, on its way to the saga that waits for it.
     fn reply(&self, recorded: &Recorded, answer: &Answer) -> Result<Option<Append>, Error> {
-        let Some(reply_to) = message::extension(&recorded.envelope, message::REPLY_TO) else { return Ok(None) };
+        let Some(reply_to) = message::extension(&recorded.envelope, message::REPLY_TO) else {
+            return Ok(None);
+        };
         let step = message::extension(&recorded.envelope, message::STEP).unwrap_or_default();
         let stream: StreamName = reply_to.parse()?;
         let draft = crate::saga::reply_draft(stream.clone(), step, answer)?;
@@ -234,7 +245,7 @@ impl CommandProcessor {
     }
 }
 
-impl Processor for CommandProcessor {
+impl Handler for RouteHandler {
     fn types(&self) -> Vec<EventType> {
         EventType::new(self.route.info.command_type).into_iter().collect()
     }
@@ -243,7 +254,7 @@ impl Processor for CommandProcessor {
         self.route.is_aggregate
     }
 
-    fn process<'a>(&'a self, batch: &'a [Recorded], attempt: u32) -> BoxFuture<'a, Processed> {
+    fn work<'a>(&'a self, batch: &'a [Recorded], attempt: u32) -> BoxFuture<'a, Handled> {
         let host = &self.shared.press.host;
         Box::pin(one_by_one(host, batch, move |recorded| self.handle(recorded, attempt)))
     }
@@ -333,7 +344,8 @@ impl<C: Command> Dispatch<C> {
         let (stream, envelope) = self.shared.press.first(draft, self.id.clone());
         let recorded = in_hand(stream, envelope, self.shared.press.host.clock.now());
         let door = Door::new(self.shared.store.clone(), self.shared.press.host.clone());
-        let settings = Settings { timeout: self.within.unwrap_or(Settings::HANDLER.timeout), ..Settings::HANDLER };
+        let settings =
+            Settings { timeout: self.within.unwrap_or(Settings::HANDLER.timeout), ..Settings::HANDLER };
         let mut conflicts = 0;
         loop {
             if self.id.is_some()
@@ -341,7 +353,8 @@ impl<C: Command> Dispatch<C> {
             {
                 return receipt::<C>(&recorded, &answer_of(&earlier)?, earlier.position);
             }
-            let answered = route.answer(&self.shared, &self.states, &recorded, conflicts + 1, &settings).await;
+            let answered =
+                route.answer(&self.shared, &self.states, &recorded, conflicts + 1, &settings).await;
             let answered = answered.map_err(|failure| DispatchError::Failed(as_error(failure)))?;
             let Answered { answer, appends, mut records } = answered;
             if self.id.is_some() {
@@ -352,7 +365,9 @@ impl<C: Command> Dispatch<C> {
             }
             match self.shared.store.commit(Commit { appends, records, ..Commit::default() }).await {
                 Ok(committed) => return receipt::<C>(&recorded, &answer, committed.position()),
-                Err(CommitError::Conflict { .. } | CommitError::RecordConflict { .. }) if conflicts < CONFLICTS_MAX => {
+                Err(CommitError::Conflict { .. } | CommitError::RecordConflict { .. })
+                    if conflicts < CONFLICTS_MAX =>
+                {
                     conflicts += 1;
                 }
                 Err(error) => return Err(DispatchError::Failed(error.into())),
@@ -378,7 +393,9 @@ fn in_hand(stream: StreamName, envelope: ensue_core::Envelope, now: Timestamp) -
 fn as_error(failure: Failure) -> Error {
     match failure {
         Failure::Failed(error) | Failure::Rejected(error) => error,
-        Failure::Later(pause) => Error::new(Code::HANDLER_FAILED, format!("the handler asks to try again in {pause:?}")),
+        Failure::Later(pause) => {
+            Error::new(Code::HANDLER_FAILED, format!("the handler asks to try again in {pause:?}"))
+        }
     }
 }
 
@@ -401,4 +418,3 @@ fn receipt<C: Command>(
         Err(DispatchError::Refused(decode_command(C::TYPE, &body)?))
     }
 }
-

@@ -44,8 +44,11 @@ impl<T: Clone + Send + Sync + 'static> FromContext for State<T> {
 pub(crate) fn lookup<T: Clone + Send + Sync + 'static>(states: &States) -> Result<T, Error> {
     let found = states.get(&TypeId::of::<T>()).and_then(|value| value.downcast_ref::<T>());
     found.cloned().ok_or_else(|| {
-        Error::new(Code::NO_STATE, format!("no state of type {} was given to the application", type_name::<T>()))
-            .with_fix("add `.state(value)` with a value of this type where the application is built")
+        Error::new(
+            Code::NO_STATE,
+            format!("no state of type {} was given to the application", type_name::<T>()),
+        )
+        .with_fix("add `.state(value)` with a value of this type where the application is built")
     })
 }
 

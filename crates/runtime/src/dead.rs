@@ -39,7 +39,13 @@ pub struct Parked {
 }
 
 impl Parked {
-    pub(crate) fn failed(recorded: &Recorded, key: &str, error: &Error, attempts: u32, now: Timestamp) -> Self {
+    pub(crate) fn failed(
+        recorded: &Recorded,
+        key: &str,
+        error: &Error,
+        attempts: u32,
+        now: Timestamp,
+    ) -> Self {
         Self {
             key: key.into(),
             position: recorded.position,
@@ -163,9 +169,16 @@ fn none_parked(handler: &str, key: &str) -> Error {
 }
 
 /// The letters of one key, oldest first.
-pub(crate) async fn letters_of(store: &dyn Store, handler: &str, key: &str) -> Result<Vec<(Record, Parked)>, Error> {
+pub(crate) async fn letters_of(
+    store: &dyn Store,
+    handler: &str,
+    key: &str,
+) -> Result<Vec<(Record, Parked)>, Error> {
     let records = store.records(RecordScan::prefix(DEAD.clone(), spaces::within(&[handler, key]))).await?;
-    records.into_iter().map(|record| Ok((record.clone(), spaces::decode("dead letter", &record.value)?))).collect()
+    records
+        .into_iter()
+        .map(|record| Ok((record.clone(), spaces::decode("dead letter", &record.value)?)))
+        .collect()
 }
 
 /// The keys that are parked, with how many letters each.
@@ -202,7 +215,8 @@ pub(crate) async fn record_halt(subscription: &Subscription, lane: u16, error: &
     let key = crate::subscription::lane_key(&subscription.name, lane);
     let record = RecordWrite::put(HALTED.clone(), key, spaces::encode(&halted));
     // When the store itself is what failed, the running application still shows the halt.
-    let _stored = subscription.shared.store.commit(Commit { records: vec![record], ..Commit::default() }).await.is_ok();
+    let _stored =
+        subscription.shared.store.commit(Commit { records: vec![record], ..Commit::default() }).await.is_ok();
 }
 
 /// Forgets earlier halts of a handler: it is about to try again.
@@ -221,4 +235,3 @@ fn owner(key: &[u8]) -> SmolStr {
     let first = key.split(|byte| *byte == 0).next().unwrap_or_default();
     SmolStr::from(String::from_utf8_lossy(first))
 }
-

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ensue_core::{
-    Append, Code, Commit, CommitError, Envelope, Error, Event, EventInfo, Expected, Host, Position, Read, RecordWrite,
-    Revision, Store, StoreExt, StreamName, event,
+    Append, Code, Commit, CommitError, Envelope, Error, Event, EventInfo, Expected, Host, Position, Read,
+    RecordWrite, Revision, Store, StoreExt, StreamName, event,
 };
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ use crate::command::Answer;
 use crate::spaces::{self, INBOX};
 
 /// How long an id is remembered.
-pub const WINDOW: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+pub const WINDOW: Duration = Duration::from_hours(168);
 
 /// Takes in events and commands.
 pub struct Door {
@@ -56,18 +56,27 @@ impl Door {
     /// Ensue writes to. Cancellation leaves the outcome open; calling again with the same event settles it.
     pub async fn admit(&self, stream: StreamName, envelope: Envelope) -> Result<Admitted, Error> {
         if stream.topic.is_reserved() {
-            return Err(Error::new(Code::RESERVED, format!("topic `{}` is written by Ensue alone", stream.topic)));
+            return Err(Error::new(
+                Code::RESERVED,
+                format!("topic `{}` is written by Ensue alone", stream.topic),
+            ));
         }
         let subject = subject(&stream, &envelope);
         loop {
             if let Some(earlier) = self.earlier(&envelope, &subject).await? {
-                return Ok(Admitted { position: self.find(&envelope, &stream, &earlier).await?, repeated: true });
+                return Ok(Admitted {
+                    position: self.find(&envelope, &stream, &earlier).await?,
+                    repeated: true,
+                });
             }
             let record = self.remember(&envelope, &subject, None);
-            let append = Append { stream: stream.clone(), expected: Expected::Any, events: vec![envelope.clone()] };
+            let append =
+                Append { stream: stream.clone(), expected: Expected::Any, events: vec![envelope.clone()] };
             let commit = Commit { appends: vec![append], records: vec![record], ..Commit::default() };
             match self.store.commit(commit).await {
-                Ok(committed) => return Ok(Admitted { position: committed.position(), repeated: committed.repeated }),
+                Ok(committed) => {
+                    return Ok(Admitted { position: committed.position(), repeated: committed.repeated });
+                }
                 // Somebody brought the same id at the same moment: look again.
                 Err(CommitError::RecordConflict { .. }) => {}
                 Err(error) => return Err(error.into()),
@@ -76,7 +85,12 @@ impl Door {
     }
 
     /// The position under which an event was appended before.
-    async fn find(&self, envelope: &Envelope, stream: &StreamName, earlier: &Earlier) -> Result<Position, Error> {
+    async fn find(
+        &self,
+        envelope: &Envelope,
+        stream: &StreamName,
+        earlier: &Earlier,
+    ) -> Result<Position, Error> {
         if earlier.position > Position::ZERO {
             return Ok(earlier.position);
         }
@@ -87,7 +101,9 @@ impl Door {
 
     /// What came in before under the same source and id; a conflict if it was something else.
     pub(crate) async fn earlier(&self, envelope: &Envelope, body: &[u8]) -> Result<Option<Earlier>, Error> {
-        let Some(record) = self.store.record(INBOX.clone(), inbox_key(envelope)).await? else { return Ok(None) };
+        let Some(record) = self.store.record(INBOX.clone(), inbox_key(envelope)).await? else {
+            return Ok(None);
+        };
         let earlier: Earlier = spaces::decode("inbox", &record.value)?;
         if earlier.fingerprint != fingerprint(envelope, body) {
             return Err(Error::new(
@@ -116,7 +132,10 @@ fn subject(stream: &StreamName, envelope: &Envelope) -> Vec<u8> {
     let mut subject = stream.to_string().into_bytes();
     subject.push(0);
     // JSON counts as the same however it is spaced and ordered.
-    let json = envelope.content_type.is_json().then(|| serde_json::from_slice::<serde_json::Value>(&envelope.data).ok());
+    let json = envelope
+        .content_type
+        .is_json()
+        .then(|| serde_json::from_slice::<serde_json::Value>(&envelope.data).ok());
     match json.flatten() {
         Some(value) => subject.extend_from_slice(value.to_string().as_bytes()),
         None => subject.extend_from_slice(&envelope.data),
@@ -185,7 +204,8 @@ impl Registration {
 
 fn check<E: Event>(envelope: &Envelope) -> Result<StreamName, Error> {
     let event: E = event::decode_body(envelope)?;
-    event.validate().map_err(|rule| Error::new(Code::RULE_BROKEN, format!("{}: {rule}", E::INFO.event_type)))?;
+    event
+        .validate()
+        .map_err(|rule| Error::new(Code::RULE_BROKEN, format!("{}: {rule}", E::INFO.event_type)))?;
     StreamName::new(E::INFO.topic, event.key())
 }
-

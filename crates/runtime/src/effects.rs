@@ -29,7 +29,8 @@ impl Effects {
     /// Adds a record write. One key is written once in a commit: a later write replaces an earlier one, but keeps what
     /// the earlier one expected to find.
     pub(crate) fn put(&mut self, mut write: RecordWrite) {
-        let earlier = self.records.iter_mut().rev().find(|known| known.key == write.key && known.space == write.space);
+        let earlier =
+            self.records.iter_mut().rev().find(|known| known.key == write.key && known.space == write.space);
         match earlier {
             Some(known) => {
                 write.expected = known.expected;

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ensue_core::{
-    Code, Commit, CommitError, Error, Failure, Kind, Position, Recorded, Revision, StoreExt,
-};
+use ensue_core::{Code, Commit, CommitError, Error, Failure, Kind, Position, Recorded, Revision, StoreExt};
 use smol_str::SmolStr;
 use tokio::sync::mpsc;
 
@@ -18,7 +16,7 @@ use crate::dead::{self, Parked};
 use crate::effects::Effects;
 use crate::policy::OnFailure;
 use crate::spaces::{self, CHECKPOINT};
-use crate::subscription::{Checkpoints, Mark, Processed, Subscription, fenced, lane_key, mark_of, move_lane};
+use crate::subscription::{Checkpoints, Handled, Mark, Subscription, fenced, lane_key, mark_of, move_lane};
 
 mod redrive;
 
@@ -68,7 +66,14 @@ impl Lane {
         parked: HashMap<SmolStr, usize>,
     ) -> Self {
         let (mark, revision) = from.lane(number);
-        Self { checkpoint: lane_key(&subscription.name, number), revision, mark, subscription, number, parked }
+        Self {
+            checkpoint: lane_key(&subscription.name, number),
+            revision,
+            mark,
+            subscription,
+            number,
+            parked,
+        }
     }
 
     pub(crate) async fn run(mut self, mut work: mpsc::Receiver<Work>) {
@@ -112,13 +117,13 @@ impl Lane {
             if *self.subscription.shared.closing.borrow() {
                 return Err(Halt::Closing);
             }
-            let processed = if self.parked.contains_key(self.key(first)) {
+            let done = if self.parked.contains_key(self.key(first)) {
                 self.queue_behind_parked(first)?
             } else {
                 let run = self.run_length(rest, alone || attempt > 1);
-                self.subscription.processor.process(rest.get(..run).unwrap_or(rest), attempt).await
+                self.subscription.handler.work(rest.get(..run).unwrap_or(rest), attempt).await
             };
-            let Processed { effects, handled, failure } = processed;
+            let Handled { effects, handled, failure } = done;
             if let Some(last) = handled.checked_sub(1).and_then(|last| rest.get(last)) {
                 match self.settle(effects, last.position, handled).await? {
                     Settlement::Done => {
@@ -153,7 +158,7 @@ impl Lane {
     }
 
     fn key<'a>(&self, recorded: &'a Recorded) -> &'a str {
-        self.subscription.processor.key(recorded)
+        self.subscription.handler.key(recorded)
     }
 
     /// How many deliveries from the front may be worked on together.
@@ -164,9 +169,10 @@ impl Lane {
         let batch = rest.get(..self.subscription.settings.batch).unwrap_or(rest);
         let mut run = batch.len();
         if !self.parked.is_empty() {
-            run = batch.iter().position(|recorded| self.parked.contains_key(self.key(recorded))).unwrap_or(run);
+            run =
+                batch.iter().position(|recorded| self.parked.contains_key(self.key(recorded))).unwrap_or(run);
         }
-        if self.subscription.processor.reads_own_writes() {
+        if self.subscription.handler.reads_own_writes() {
             let mut seen = std::collections::HashSet::new();
             run = batch.iter().take(run).position(|recorded| !seen.insert(self.key(recorded))).unwrap_or(run);
         }
@@ -174,7 +180,12 @@ impl Lane {
     }
 
     /// Waits and says which attempt is next; zero when the delivery was given up.
-    async fn after_failure(&mut self, failed: &Recorded, failure: Failure, attempt: u32) -> Result<u32, Halt> {
+    async fn after_failure(
+        &mut self,
+        failed: &Recorded,
+        failure: Failure,
+        attempt: u32,
+    ) -> Result<u32, Halt> {
         let (pause, next) = match failure {
             Failure::Later(pause) => (pause, attempt),
             Failure::Rejected(error) => {
@@ -231,12 +242,12 @@ impl Lane {
     }
 
     /// An event of a parked key waits behind those that are parked already.
-    fn queue_behind_parked(&mut self, recorded: &Recorded) -> Result<Processed, Halt> {
+    fn queue_behind_parked(&mut self, recorded: &Recorded) -> Result<Handled, Halt> {
         let letter = Parked::waiting(recorded, self.key(recorded), self.now());
         self.admit(recorded)?;
         let mut effects = Effects::default();
         effects.put(letter.write(&self.subscription.name));
-        Ok(Processed { effects, handled: 1, failure: None })
+        Ok(Handled { effects, handled: 1, failure: None })
     }
 
     /// Counts one more parked event, if there is room.
@@ -312,7 +323,9 @@ impl Lane {
     /// Whether the stored checkpoint is the one we tried to write.
     async fn took_hold(&mut self, goal: Mark) -> Result<bool, Error> {
         let store = &self.subscription.shared.store;
-        let Some(record) = store.record(CHECKPOINT.clone(), self.checkpoint.clone()).await? else { return Ok(false) };
+        let Some(record) = store.record(CHECKPOINT.clone(), self.checkpoint.clone()).await? else {
+            return Ok(false);
+        };
         let ours = record.revision > self.revision && mark_of(&record)? == goal;
         if ours {
             self.revision = record.revision;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use ensue_core::{
-    Append, Draft, Envelope, Error, EventId, EventType, Expected, Host, Source, StreamName, Topic, Trace,
+    Append, Draft, Envelope, Error, EventId, EventType, Expected, Host, Source, StreamName, Trace,
 };
 use smol_str::SmolStr;
 
@@ -66,7 +66,9 @@ impl Press {
             causation: origin.map(|origin| origin.cause.clone()),
             trace: origin.and_then(|origin| origin.trace.clone()),
             tags: draft.tags,
-            extensions: origin.map(|origin| vec![(HANDLER.into(), origin.handler.clone())]).unwrap_or_default(),
+            extensions: origin
+                .map(|origin| vec![(HANDLER.into(), origin.handler.clone())])
+                .unwrap_or_default(),
             content_type: Draft::content_type(),
             data: draft.data,
         };
@@ -112,9 +114,4 @@ pub(crate) fn set_extension(envelope: &mut Envelope, name: &str, value: &str) {
     envelope.extensions.retain(|(key, _)| key != name);
     let at = envelope.extensions.partition_point(|(key, _)| key.as_str() < name);
     envelope.extensions.insert(at, (name.into(), value.into()));
-}
-
-/// Whether the topic carries commands.
-pub(crate) fn is_command(topic: &Topic) -> bool {
-    topic.as_str().starts_with("command.")
 }

@@ -19,8 +19,12 @@ pub struct Retry {
 
 impl Retry {
     /// Five attempts over about 1.5 seconds: outlasts a hiccup, does not hold the lane for an outage.
-    pub const DEFAULT: Self =
-        Self { attempts: 5, first_pause: Duration::from_millis(100), factor: 2, pause_max: Duration::from_secs(10) };
+    pub const DEFAULT: Self = Self {
+        attempts: 5,
+        first_pause: Duration::from_millis(100),
+        factor: 2,
+        pause_max: Duration::from_secs(10),
+    };
 
     /// So many attempts in all.
     #[must_use]
@@ -100,7 +104,8 @@ impl Settings {
     };
 
     /// A projection is one lane, so that documents fed by several streams see one order.
-    pub(crate) const PROJECTION: Self = Self { lanes: 1, batch: 512, on_failure: OnFailure::Stop, ..Self::HANDLER };
+    pub(crate) const PROJECTION: Self =
+        Self { lanes: 1, batch: 512, on_failure: OnFailure::Stop, ..Self::HANDLER };
 }
 
 #[cfg(test)]
@@ -110,7 +115,8 @@ mod tests {
     #[test]
     fn pauses_grow_up_to_the_bound_and_end() {
         let retry = Retry { attempts: 4, pause_max: Duration::from_millis(300), ..Retry::DEFAULT };
-        let pauses: Vec<Option<u128>> = (1..=4).map(|n| retry.pause_after(n).map(|pause| pause.as_millis())).collect();
+        let pauses: Vec<Option<u128>> =
+            (1..=4).map(|n| retry.pause_after(n).map(|pause| pause.as_millis())).collect();
         assert_eq!(pauses, [Some(100), Some(200), Some(300), None]);
     }
 }

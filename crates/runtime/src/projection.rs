@@ -16,8 +16,8 @@ use crate::cache::Invalidate;
 use crate::collection::{Collection, Place};
 use crate::context::Meta;
 use crate::effects::Effects;
-use crate::subscription::{Processed, Processor};
 use crate::spaces;
+use crate::subscription::{Handled, Handler};
 
 /// A read model: which document an event belongs to, and what it changes there. Pure: no I/O, no clock, so that it
 /// can be rebuilt at any time.
@@ -54,7 +54,7 @@ pub fn collection<P: Projection>(store: Arc<dyn Store>) -> Result<Collection<P::
 }
 
 /// A projection as the lanes run it.
-pub(crate) struct ProjectionProcessor<P> {
+pub(crate) struct ProjectionHandler<P> {
     pub(crate) projection: Arc<P>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) place: Place,
@@ -66,23 +66,23 @@ struct Touched<D> {
     now: Option<D>,
 }
 
-impl<P: Projection> ProjectionProcessor<P> {
+impl<P: Projection> ProjectionHandler<P> {
     pub(crate) fn types() -> Vec<EventInfo> {
         P::Event::types()
     }
 
-    async fn apply(&self, batch: &[Recorded]) -> Processed {
+    async fn apply(&self, batch: &[Recorded]) -> Handled {
         let mut touched: HashMap<String, Touched<P::Document>> = HashMap::new();
-        let mut processed = Processed::default();
+        let mut done = Handled::default();
         for recorded in batch {
             if let Err(error) = self.apply_one(&mut touched, recorded).await {
-                processed.failure = Some(Failure::Failed(error));
+                done.failure = Some(Failure::Failed(error));
                 break;
             }
-            processed.handled += 1;
+            done.handled += 1;
         }
-        processed.effects = self.effects(touched);
-        processed
+        done.effects = self.effects(touched);
+        done
     }
 
     async fn apply_one(
@@ -132,12 +132,12 @@ impl<P: Projection> ProjectionProcessor<P> {
     }
 }
 
-impl<P: Projection> Processor for ProjectionProcessor<P> {
+impl<P: Projection> Handler for ProjectionHandler<P> {
     fn types(&self) -> Vec<EventType> {
         P::Event::types().iter().filter_map(|info| EventType::new(info.event_type).ok()).collect()
     }
 
-    fn process<'a>(&'a self, batch: &'a [Recorded], _attempt: u32) -> BoxFuture<'a, Processed> {
+    fn work<'a>(&'a self, batch: &'a [Recorded], _attempt: u32) -> BoxFuture<'a, Handled> {
         Box::pin(self.apply(batch))
     }
 }
@@ -239,7 +239,10 @@ async fn replay<P: Projection>(
     store: &dyn Store,
     until: Position,
 ) -> Result<(HashMap<String, Bytes>, u64), Error> {
-    let types = P::Event::types().iter().map(|info| EventType::new(info.event_type)).collect::<Result<Vec<_>, _>>()?;
+    let types = P::Event::types()
+        .iter()
+        .map(|info| EventType::new(info.event_type))
+        .collect::<Result<Vec<_>, _>>()?;
     let mut documents: HashMap<String, Option<P::Document>> = HashMap::new();
     let mut count = 0;
     let mut events = store.read(Read::query(Query::types(types)).until(until));
@@ -250,7 +253,8 @@ async fn replay<P: Projection>(
             projection.apply(documents.entry(key).or_default(), &event, &Meta::from(&recorded));
         }
     }
-    let documents = documents.into_iter().filter_map(|(key, document)| Some((key, spaces::encode(&document?))));
+    let documents =
+        documents.into_iter().filter_map(|(key, document)| Some((key, spaces::encode(&document?))));
     Ok((documents.collect(), count))
 }
 
@@ -264,4 +268,3 @@ async fn settled(store: &dyn Store, name: &str) -> Result<Position, Error> {
 pub(crate) fn subscription_name(name: &str) -> String {
     format!("view.{name}")
 }
-

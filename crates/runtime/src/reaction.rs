@@ -15,7 +15,7 @@ use crate::context::{Context, FromContext, States};
 use crate::effects::Effects;
 use crate::message::{Origin, Press, appends};
 use crate::policy::{OnFailure, Retry, Settings, StartFrom};
-use crate::subscription::{Processed, Processor};
+use crate::subscription::{Handled, Handler};
 
 /// An async function that takes extractors and then one event, and returns what it causes.
 #[diagnostic::on_unimplemented(
@@ -112,7 +112,7 @@ impl<R: Reaction<Args>, Args: 'static> Reaction<(WithSettings, Args)> for Mounte
 }
 
 macro_rules! reaction {
-    ($($extractor:ident)*) => {
+    ($($extractor:ident $value:ident)*) => {
         impl<F, Fut, E, R, $($extractor),*> Reaction<($($extractor,)* E,)> for F
         where
             F: Fn($($extractor,)* E) -> Fut + Send + Sync + 'static,
@@ -129,18 +129,17 @@ macro_rules! reaction {
                 R::types()
             }
 
-            #[expect(non_snake_case, reason = "the type parameters name the values")]
             fn call(&self, context: Context) -> BoxFuture<'static, Result<Vec<Draft>, Failure>> {
                 let arguments = (|| {
-                    $(let $extractor = $extractor::from_context(&context)?;)*
+                    $(let $value = $extractor::from_context(&context)?;)*
                     let event: E = event::decode_body(&context.recorded.envelope)?;
-                    Ok::<_, Error>(($($extractor,)* event,))
+                    Ok::<_, Error>(($($value,)* event,))
                 })();
                 match arguments {
                     // What cannot be decoded now will not decode on the next attempt either.
                     Err(error) => Box::pin(std::future::ready(Err(Failure::Rejected(error)))),
-                    Ok(($($extractor,)* event,)) => {
-                        let future = self($($extractor,)* event);
+                    Ok(($($value,)* event,)) => {
+                        let future = self($($value,)* event);
                         Box::pin(async move { future.await.into_outcome() })
                     }
                 }
@@ -150,11 +149,11 @@ macro_rules! reaction {
 }
 
 reaction!();
-reaction!(A);
-reaction!(A B);
-reaction!(A B C);
-reaction!(A B C D);
-reaction!(A B C D G);
+reaction!(A a);
+reaction!(A a B b);
+reaction!(A a B b C c);
+reaction!(A a B b C c D d);
+reaction!(A a B b C c D d G g);
 
 /// A handler of one delivery, generics erased.
 pub(crate) type Call = Arc<dyn Fn(Context) -> BoxFuture<'static, Result<Vec<Draft>, Failure>> + Send + Sync>;
@@ -185,7 +184,7 @@ pub(crate) async fn attempt<T>(
 }
 
 /// A reaction as the lanes run it.
-pub(crate) struct ReactionProcessor {
+pub(crate) struct ReactionHandler {
     pub(crate) name: String,
     pub(crate) event_type: EventType,
     pub(crate) call: Call,
@@ -194,15 +193,17 @@ pub(crate) struct ReactionProcessor {
     pub(crate) press: Press,
 }
 
-impl ReactionProcessor {
+impl ReactionHandler {
     async fn handle(&self, recorded: &Recorded, attempt_number: u32) -> Result<Effects, Failure> {
-        let context = context(self.states.clone(), recorded, &self.name, attempt_number, &self.settings, &self.press);
+        let context =
+            context(self.states.clone(), recorded, &self.name, attempt_number, &self.settings, &self.press);
         let call = Arc::clone(&self.call);
         // The call itself happens inside the future, so that a panic in it is caught too.
         let work = Box::pin(async move { call(context).await });
         let drafts = attempt(&self.press.host, self.settings.timeout, work).await?;
         let origin = Origin::of(&recorded.envelope, &self.name);
-        let caused = drafts.into_iter().enumerate().map(|(index, draft)| self.press.caused(draft, &origin, index));
+        let caused =
+            drafts.into_iter().enumerate().map(|(index, draft)| self.press.caused(draft, &origin, index));
         Ok(Effects { appends: appends(caused), ..Effects::default() })
     }
 }
@@ -228,37 +229,36 @@ pub(crate) fn context(
 /// How long a batch may grow before what is done is settled, so that slow handlers do not hold back what they have caused.
 pub(crate) const SETTLE_AFTER: Duration = Duration::from_millis(1);
 
-impl Processor for ReactionProcessor {
+impl Handler for ReactionHandler {
     fn types(&self) -> Vec<EventType> {
         vec![self.event_type.clone()]
     }
 
-    fn process<'a>(&'a self, batch: &'a [Recorded], attempt: u32) -> BoxFuture<'a, Processed> {
+    fn work<'a>(&'a self, batch: &'a [Recorded], attempt: u32) -> BoxFuture<'a, Handled> {
         Box::pin(one_by_one(&self.press.host, batch, move |recorded| self.handle(recorded, attempt)))
     }
 }
 
 /// Handles deliveries one after the other until one fails, time is up, or the batch is heavy.
-pub(crate) async fn one_by_one<'a, F, Fut>(host: &Host, batch: &'a [Recorded], handle: F) -> Processed
+pub(crate) async fn one_by_one<'a, F, Fut>(host: &Host, batch: &'a [Recorded], handle: F) -> Handled
 where
     F: Fn(&'a Recorded) -> Fut,
     Fut: Future<Output = Result<Effects, Failure>>,
 {
     let started = host.clock.monotonic();
-    let mut processed = Processed::default();
+    let mut done = Handled::default();
     for recorded in batch {
         match handle(recorded).await {
-            Ok(effects) => processed.effects.absorb(effects),
+            Ok(effects) => done.effects.absorb(effects),
             Err(failure) => {
-                processed.failure = Some(failure);
+                done.failure = Some(failure);
                 break;
             }
         }
-        processed.handled += 1;
-        if processed.effects.is_heavy() || host.clock.monotonic() - started > SETTLE_AFTER {
+        done.handled += 1;
+        if done.effects.is_heavy() || host.clock.monotonic().saturating_sub(started) > SETTLE_AFTER {
             break;
         }
     }
-    processed
+    done
 }
-

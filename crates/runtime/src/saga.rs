@@ -8,9 +8,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ensue_core::{
-    BoxFuture, Command, Draft, Emits, Envelope, Error, Event, EventInfo, StreamName, event,
-};
+use ensue_core::{BoxFuture, Command, Draft, Emits, Envelope, Error, Event, EventInfo, StreamName, event};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -18,15 +16,15 @@ use crate::command::Answer;
 use crate::context::{Context, FromContext};
 use crate::timer::Timer;
 
+mod handler;
 pub mod head;
 mod journal;
-mod processor;
 mod script;
 mod step;
 mod turn;
 
+pub(crate) use handler::SagaHandler;
 pub use head::{SagaHead, SagaStatus};
-pub(crate) use processor::SagaProcessor;
 pub use step::{Decided, LocalStep, SagaError, SendStep, Sleep, Undecided, Wait};
 
 use journal::Entry;
@@ -83,7 +81,13 @@ impl<I> Saga<I> {
     /// Waits for an event with this key, recorded after the saga started. Each event satisfies one wait.
     pub fn wait_for<E: Event>(&self, key: &str) -> Wait<E> {
         let name = format!("wait-{}", E::INFO.event_type);
-        Wait { script: self.script.clone(), name, key: key.to_owned(), terms: Terms::default(), of: PhantomData }
+        Wait {
+            script: self.script.clone(),
+            name,
+            key: key.to_owned(),
+            terms: Terms::default(),
+            of: PhantomData,
+        }
     }
 
     /// Waits for time to pass.
@@ -125,7 +129,7 @@ pub struct Begin<'a> {
 }
 
 macro_rules! saga_fn {
-    ($($extractor:ident)*) => {
+    ($($extractor:ident $value:ident)*) => {
         impl<F, Fut, I, O, $($extractor),*> SagaFn<(I, $($extractor,)*)> for F
         where
             F: Fn(Saga<I> $(, $extractor)*) -> Fut + Send + Sync + 'static,
@@ -142,12 +146,11 @@ macro_rules! saga_fn {
                 O::types()
             }
 
-            #[expect(non_snake_case, reason = "the type parameters name the values")]
             fn begin(&self, begin: Begin<'_>) -> Result<BoxFuture<'static, Result<Vec<Draft>, SagaError>>, Error> {
-                $(let $extractor = $extractor::from_context(begin.context)?;)*
+                $(let $value = $extractor::from_context(begin.context)?;)*
                 let input: I = event::decode_body(begin.start)?;
                 let saga = Saga { input: Arc::new(input), key: begin.key.into(), script: begin.script };
-                let code = self(saga $(, $extractor)*);
+                let code = self(saga $(, $value)*);
                 Ok(Box::pin(async move {
                     let mut drafts = Vec::new();
                     code.await?.emit(&mut drafts)?;
@@ -159,9 +162,9 @@ macro_rules! saga_fn {
 }
 
 saga_fn!();
-saga_fn!(A);
-saga_fn!(A B);
-saga_fn!(A B C);
+saga_fn!(A a);
+saga_fn!(A a B b);
+saga_fn!(A a B b C c);
 
 pub(crate) fn erase<Args: 'static, S: SagaFn<Args>>(saga: S) -> Run {
     Arc::new(move |script, start, key, context| saga.begin(Begin { script, start, key, context }))

@@ -50,7 +50,7 @@ impl Shared {
 }
 
 /// What a lane does with its deliveries.
-pub(crate) trait Processor: Send + Sync + 'static {
+pub(crate) trait Handler: Send + Sync + 'static {
     /// The types it reads. May grow while it runs.
     fn types(&self) -> Vec<EventType>;
 
@@ -71,12 +71,12 @@ pub(crate) trait Processor: Send + Sync + 'static {
 
     /// Works through `batch` in order until one fails or it is time to settle. Effects are those of the first
     /// `handled` deliveries.
-    fn process<'a>(&'a self, batch: &'a [Recorded], attempt: u32) -> BoxFuture<'a, Processed>;
+    fn work<'a>(&'a self, batch: &'a [Recorded], attempt: u32) -> BoxFuture<'a, Handled>;
 }
 
-/// What [`Processor::process`] did.
+/// What [`Handler::work`] did.
 #[derive(Default)]
-pub(crate) struct Processed {
+pub(crate) struct Handled {
     pub(crate) effects: Effects,
     pub(crate) handled: usize,
     pub(crate) failure: Option<Failure>,
@@ -86,7 +86,7 @@ pub(crate) struct Processed {
 pub(crate) struct Subscription {
     pub(crate) name: SmolStr,
     pub(crate) settings: Settings,
-    pub(crate) processor: Arc<dyn Processor>,
+    pub(crate) handler: Arc<dyn Handler>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) standing: Arc<Standing>,
     /// Requests of operators, by key.
@@ -171,7 +171,7 @@ impl Subscription {
 
     /// Hands everything in `(cursor, head]` that matches to the lanes. False: the application is closing.
     async fn hand_out(&self, lanes: &mut Lanes, cursor: Position, head: Position) -> Result<bool, Error> {
-        let types = self.processor.types();
+        let types = self.handler.types();
         if types.is_empty() {
             return Ok(true);
         }
@@ -205,7 +205,12 @@ impl Lanes {
         for number in 0..from.lane_count() {
             let (queue, work) = mpsc::channel(QUEUED_PAGES);
             let mine = parked.iter().filter(|(key, _)| spaces::spread(key, from.lane_count()) == number);
-            let lane = Lane::new(Arc::clone(subscription), number, from, mine.cloned().collect());
+            let lane = Lane::new(
+                Arc::clone(subscription),
+                number,
+                from,
+                mine.map(|(key, count)| (key.clone(), *count)).collect(),
+            );
             lanes.tasks.spawn(lane.run(work));
             lanes.queues.push(queue);
         }
@@ -233,7 +238,7 @@ impl Lanes {
     async fn deliver(&self, subscription: &Subscription, page: Vec<Recorded>) {
         let mut shares: Vec<Vec<Recorded>> = self.queues.iter().map(|_| Vec::new()).collect();
         for recorded in page {
-            let lane = self.lane_of(subscription.processor.key(&recorded));
+            let lane = self.lane_of(subscription.handler.key(&recorded));
             let done = self.already.get(lane).copied().unwrap_or_default();
             if recorded.position > done
                 && let Some(share) = shares.get_mut(lane)

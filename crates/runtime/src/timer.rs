@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ensue_core::{
-    Append, Commit, CommitError, Error, EventId, Expected, RecordScan, RecordWrite, Record, Store, StoreExt, StreamName,
-    Timestamp,
+    Append, Commit, CommitError, Error, EventId, Expected, Record, RecordScan, RecordWrite, Store, StoreExt,
+    StreamName, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
@@ -62,7 +62,8 @@ pub async fn list(store: &dyn Store) -> Result<Vec<Timer>, Error> {
 /// The next timer of the store.
 pub(crate) async fn next_due(store: &dyn Store) -> Result<Option<Timestamp>, Error> {
     let page = store.scan(RecordScan::all(TIMER.clone()).limit(1)).await?;
-    let first: Option<Timer> = page.records.first().map(|record| spaces::decode("timer", &record.value)).transpose()?;
+    let first: Option<Timer> =
+        page.records.first().map(|record| spaces::decode("timer", &record.value)).transpose()?;
     Ok(first.map(|timer| timer.due))
 }
 
@@ -93,7 +94,8 @@ async fn fire_due(shared: &Shared) -> Result<Duration, Error> {
         for record in shared.store.scan(scan).await?.records {
             let timer: Timer = spaces::decode("timer", &record.value)?;
             if timer.due > now {
-                pause = Duration::try_from(timer.due.duration_since(now)).unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN);
+                pause =
+                    Duration::try_from(timer.due.duration_since(now)).unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN);
                 break;
             }
             due.push((record, timer));

@@ -5,9 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ensue_core::{
-    Code, Command, Commit, Draft, Error, Event, EventId, Position, Store, StoreExt,
-};
+use ensue_core::{Code, Command, Commit, Draft, Error, Event, EventId, Position, Store, StoreExt};
 use smol_str::SmolStr;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -44,7 +42,12 @@ pub enum Quiescence {
 }
 
 impl Running {
-    pub(super) fn new(shared: Arc<Shared>, states: Arc<States>, routes: Vec<Route>, catalogue: Catalogue) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        states: Arc<States>,
+        routes: Vec<Route>,
+        catalogue: Catalogue,
+    ) -> Self {
         Self { shared, states, routes, catalogue, asks: HashMap::new(), tasks: JoinSet::new() }
     }
 
@@ -91,7 +94,9 @@ impl Running {
 
     /// Appends an event that begins a flow of its own. Its rules are checked first (`E0106`).
     pub async fn publish<E: Event>(&self, event: E) -> Result<Admitted, Error> {
-        event.validate().map_err(|rule| Error::new(Code::RULE_BROKEN, format!("{}: {rule}", E::INFO.event_type)))?;
+        event
+            .validate()
+            .map_err(|rule| Error::new(Code::RULE_BROKEN, format!("{}: {rule}", E::INFO.event_type)))?;
         let first = self.shared.press.first(Draft::of(&event)?, None);
         let commit = Commit { appends: appends([first]), ..Commit::default() };
         let committed = self.shared.store.commit(commit).await?;
@@ -101,7 +106,9 @@ impl Running {
     /// Like [`Running::publish`], under an id of the caller's: published again with the same id and body within seven days, it is a
     /// success that adds nothing; with another body it is `E0204`.
     pub async fn publish_as<E: Event>(&self, id: EventId, event: E) -> Result<Admitted, Error> {
-        event.validate().map_err(|rule| Error::new(Code::RULE_BROKEN, format!("{}: {rule}", E::INFO.event_type)))?;
+        event
+            .validate()
+            .map_err(|rule| Error::new(Code::RULE_BROKEN, format!("{}: {rule}", E::INFO.event_type)))?;
         let (stream, envelope) = self.shared.press.first(Draft::of(&event)?, Some(id));
         self.door().admit(stream, envelope).await
     }
@@ -119,13 +126,17 @@ impl Running {
     /// Resolves when every read model shows everything up to this position: read your writes. An error if one of them has
     /// stopped.
     pub async fn wait(&self, position: Position) -> Result<(), Error> {
-        let reached = |standing: &crate::progress::Standing| standing.is_halted() || standing.floor() >= position;
+        let reached =
+            |standing: &crate::progress::Standing| standing.is_halted() || standing.floor() >= position;
         self.shared
             .board
-            .until(|all| all.iter().filter(|standing| standing.is_projection).all(|standing| reached(standing)))
+            .until(|all| {
+                all.iter().filter(|standing| standing.is_projection).all(|standing| reached(standing))
+            })
             .await;
         let all = self.shared.board.all();
-        let halted = all.iter().filter(|standing| standing.is_projection).find_map(|standing| standing.halted());
+        let halted =
+            all.iter().filter(|standing| standing.is_projection).find_map(|standing| standing.halted());
         halted.map_or(Ok(()), Err)
     }
 
@@ -167,7 +178,8 @@ impl Running {
 
     /// Resolves when everything up to this position is settled by every handler, or the handler has stopped.
     pub async fn settled(&self, position: Position) {
-        let reached = |standing: &crate::progress::Standing| standing.is_halted() || standing.floor() >= position;
+        let reached =
+            |standing: &crate::progress::Standing| standing.is_halted() || standing.floor() >= position;
         self.shared.board.until(|all| all.iter().all(|standing| reached(standing))).await;
     }
 

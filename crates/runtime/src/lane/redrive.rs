@@ -2,7 +2,7 @@
 
 use ensue_core::{Code, Error, Failure, Position, Read, RecordWrite, StoreExt};
 
-use super::{Effects, Halt, Lane, Processed, Settlement, dead, spaces};
+use super::{Effects, Halt, Handled, Lane, Settlement, dead, spaces};
 
 impl Lane {
     /// Works off what is parked under `key`, oldest first. A letter that fails again stays, with those behind it.
@@ -17,11 +17,13 @@ impl Lane {
         let store = self.subscription.shared.store.clone();
         for (record, letter) in dead::letters_of(&*store, &name, key).await.map_err(Halt::Broken)? {
             let recorded = self.parked_event(letter.position).await.map_err(Halt::Broken)?;
-            let Processed { mut effects, failure, .. } =
-                self.subscription.processor.process(std::slice::from_ref(&recorded), 1).await;
+            let Handled { mut effects, failure, .. } =
+                self.subscription.handler.work(std::slice::from_ref(&recorded), 1).await;
             match failure {
                 None => {
-                    effects.put(RecordWrite::delete(spaces::DEAD.clone(), record.key.clone()).expect(record.revision));
+                    effects.put(
+                        RecordWrite::delete(spaces::DEAD.clone(), record.key.clone()).expect(record.revision),
+                    );
                     self.settle_aside(effects).await?;
                 }
                 Some(Failure::Later(_)) => return self.clear_request(key).await,
@@ -55,7 +57,8 @@ impl Lane {
 
     async fn clear_request(&mut self, key: &str) -> Result<(), Halt> {
         let mut effects = Effects::default();
-        effects.put(RecordWrite::delete(spaces::REDRIVE.clone(), spaces::join(&[&self.subscription.name, key])));
+        effects
+            .put(RecordWrite::delete(spaces::REDRIVE.clone(), spaces::join(&[&self.subscription.name, key])));
         self.settle_aside(effects).await
     }
 

@@ -116,8 +116,9 @@ impl Entry {
 
 /// Copies JSON that is known to be valid.
 pub(crate) fn raw(body: &[u8]) -> Result<Box<RawValue>, Error> {
-    serde_json::from_slice(body)
-        .map_err(|cause| Error::new(Code::INVALID_BODY, format!("the body of a message is not JSON: {cause}")))
+    serde_json::from_slice(body).map_err(|cause| {
+        Error::new(Code::INVALID_BODY, format!("the body of a message is not JSON: {cause}"))
+    })
 }
 
 /// How a step that the code asked for stands.
@@ -257,13 +258,19 @@ impl Journal {
             Entry::CommandSent { step, attempt, due, command } => self.sent(step, *attempt, *due, command),
             Entry::ReplyReceived { step, ok, body } => self.replied(step, *ok, body),
             Entry::StepIntended { step, attempt } => self.ask(step, Kind::Local, *attempt, None),
-            Entry::StepDone { step, result, undo, pivot } => self.done(step, result.as_deref(), undo.as_ref(), *pivot),
-            Entry::StepFailed { step, code, reason, again_at, .. } => self.failed(step, code, reason, *again_at),
+            Entry::StepDone { step, result, undo, pivot } => {
+                self.done(step, result.as_deref(), undo.as_ref(), *pivot);
+            }
+            Entry::StepFailed { step, code, reason, again_at, .. } => {
+                self.failed(step, code, reason, *again_at);
+            }
             Entry::WaitStarted { step, event_type, topic, key, due } => {
                 let (event_type, topic, key) = (event_type.clone(), topic.clone(), key.clone());
                 self.ask(step, Kind::Wait { event_type, topic, key }, 1, *due);
             }
-            Entry::EventReceived { event_type, key, event_id, body } => self.received(event_type, key, event_id, body),
+            Entry::EventReceived { event_type, key, event_id, body } => {
+                self.received(event_type, key, event_id, body);
+            }
             Entry::SleepStarted { step, due } => self.ask(step, Kind::Sleep, 1, Some(*due)),
             Entry::TimerFired { name } => self.timer_fired(name),
             Entry::Unwinding { code, reason } => self.unwinding = Some((code.clone(), reason.clone())),
@@ -330,7 +337,9 @@ impl Journal {
         }
         let Some(asked) = self.step(step) else { return };
         match &asked.outcome {
-            None => asked.outcome = Some(if ok { StepOutcome::Done(body) } else { StepOutcome::Refused(body) }),
+            None => {
+                asked.outcome = Some(if ok { StepOutcome::Done(body) } else { StepOutcome::Refused(body) });
+            }
             // The effect took hold after all, though nobody waited any more: it has to be undone too.
             Some(StepOutcome::Failed(..)) if ok && asked.late.is_none() => asked.late = Some(body),
             Some(_) => {}
@@ -376,7 +385,8 @@ impl Journal {
 
     fn timer_fired(&mut self, name: &SmolStr) {
         self.fired.insert(name.clone());
-        let sleeping = self.asked.iter_mut().find(|asked| asked.kind == Kind::Sleep && timer_name(asked) == *name);
+        let sleeping =
+            self.asked.iter_mut().find(|asked| asked.kind == Kind::Sleep && timer_name(asked) == *name);
         if let Some(asked) = sleeping {
             asked.outcome = Some(StepOutcome::Done(Bytes::from_static(b"null")));
         }

@@ -93,7 +93,8 @@ impl Script {
         let mut state = lock(&self.0);
         let occurrence = state.occurrences.entry(name.to_owned()).or_default();
         *occurrence += 1;
-        let step: SmolStr = if *occurrence == 1 { name.into() } else { format!("{name}#{occurrence}").into() };
+        let step: SmolStr =
+            if *occurrence == 1 { name.into() } else { format!("{name}#{occurrence}").into() };
         let at = state.next;
         state.next += 1;
         let kind = request.kind();

@@ -51,12 +51,16 @@ impl SagaError {
     fn of(step: &str, outcome: StepOutcome) -> Self {
         match outcome {
             StepOutcome::Refused(body) => Self {
-                error: Error::new(Code::SAGA_STEP_FAILED, format!("step `{step}` was refused: {}", text(&body))),
+                error: Error::new(
+                    Code::SAGA_STEP_FAILED,
+                    format!("step `{step}` was refused: {}", text(&body)),
+                ),
                 refusal: Some(body),
             },
-            StepOutcome::Failed(code, reason) => {
-                Self { error: Error::new(code.parse().unwrap_or(Code::SAGA_STEP_FAILED), reason), refusal: None }
-            }
+            StepOutcome::Failed(code, reason) => Self {
+                error: Error::new(code.parse().unwrap_or(Code::SAGA_STEP_FAILED), reason),
+                refusal: None,
+            },
             StepOutcome::Done(_) => unreachable!("a step that is done is no error"),
         }
     }
@@ -103,7 +107,10 @@ impl<C: Command, U> SendStep<C, U> {
     }
 
     /// How to undo it, as a command made from the reply and journaled with it.
-    pub fn undo<X: Command>(self, undo: impl FnOnce(&C::Reply) -> X + Send + 'static) -> SendStep<C, Decided> {
+    pub fn undo<X: Command>(
+        self,
+        undo: impl FnOnce(&C::Reply) -> X + Send + 'static,
+    ) -> SendStep<C, Decided> {
         let undo: Undo = Box::new(move |reply| command_body(&undo(&decode(reply)?)).map(Some));
         SendStep { undo: Some(undo), ..self.decide() }
     }
@@ -284,8 +291,9 @@ async fn finish<T: DeserializeOwned>(
 }
 
 fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(body)
-        .map_err(|cause| Error::new(Code::INVALID_BODY, format!("the journaled result does not decode: {cause}")))
+    serde_json::from_slice(body).map_err(|cause| {
+        Error::new(Code::INVALID_BODY, format!("the journaled result does not decode: {cause}"))
+    })
 }
 
 fn command_body<C: Command>(command: &C) -> Result<CommandBody, Error> {

@@ -5,16 +5,18 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
 use ensue_core::{
-    Append, Code, Draft, Envelope, Error, Expected, Failure, Read, Recorded, StoreExt, StreamName, Timestamp, event,
+    Append, Code, Draft, Envelope, Error, Expected, Failure, Read, Recorded, StoreExt, StreamName, Timestamp,
+    event,
 };
 use smol_str::SmolStr;
 
 use super::SagaError;
+use super::handler::SagaHandler;
 use super::head::{SagaHead, SagaStatus};
 use super::journal::{
-    Asked, CommandBody, Ending, Entry, Journal, Kind, StepOutcome, UNDO_PREFIX, UndoState, raw, text, timer_name,
+    Asked, CommandBody, Ending, Entry, Journal, Kind, StepOutcome, UNDO_PREFIX, UndoState, raw, text,
+    timer_name,
 };
-use super::processor::SagaProcessor;
 use super::script::{Effect, Pending, Request, Script, Terms};
 use crate::context::Context;
 use crate::effects::Effects;
@@ -26,11 +28,11 @@ mod compensate;
 
 /// Pause before a step is tried again; doubles with each attempt, up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(60);
+const PAUSE_MAX: Duration = Duration::from_mins(1);
 
 /// One turn in the making.
 pub(super) struct Turn<'a> {
-    saga: &'a SagaProcessor,
+    saga: &'a SagaHandler,
     stream: StreamName,
     journal: Journal,
     trigger: &'a Recorded,
@@ -48,7 +50,12 @@ enum Next {
 }
 
 impl<'a> Turn<'a> {
-    pub(super) fn new(saga: &'a SagaProcessor, stream: StreamName, journal: Journal, trigger: &'a Recorded) -> Self {
+    pub(super) fn new(
+        saga: &'a SagaHandler,
+        stream: StreamName,
+        journal: Journal,
+        trigger: &'a Recorded,
+    ) -> Self {
         let origin = Origin::of(&trigger.envelope, saga.subscription());
         Self { saga, stream, journal, trigger, origin, effects: Effects::default(), caused: 0 }
     }
@@ -193,7 +200,8 @@ impl<'a> Turn<'a> {
     /// The code ended with an error: back, or if that is not possible any more, to a person.
     fn fail(&mut self, error: &Error) -> Result<Next, Error> {
         if self.journal.pivoted {
-            return self.stop(error.code(), format!("failed after the point of no return: {}", error.message()));
+            return self
+                .stop(error.code(), format!("failed after the point of no return: {}", error.message()));
         }
         let (code, reason) = (error.code().to_string(), error.message().to_owned());
         self.write(&Entry::Unwinding { code, reason })?;
@@ -253,7 +261,13 @@ impl<'a> Turn<'a> {
         }
     }
 
-    fn send_attempt(&mut self, step: &SmolStr, attempt: u32, command: CommandBody, terms: Terms) -> Result<(), Error> {
+    fn send_attempt(
+        &mut self,
+        step: &SmolStr,
+        attempt: u32,
+        command: CommandBody,
+        terms: Terms,
+    ) -> Result<(), Error> {
         let due = terms.within.map(|within| self.now() + within);
         self.send(step, &command)?;
         self.write(&Entry::CommandSent { step: step.clone(), attempt, due, command })?;
@@ -262,7 +276,13 @@ impl<'a> Turn<'a> {
     }
 
     /// A command that was sent and has no result yet.
-    fn go_on(&mut self, asked: &Asked, command: &CommandBody, terms: Terms, is_fired: bool) -> Result<Next, Error> {
+    fn go_on(
+        &mut self,
+        asked: &Asked,
+        command: &CommandBody,
+        terms: Terms,
+        is_fired: bool,
+    ) -> Result<Next, Error> {
         if let Some(StepOutcome::Refused(refusal)) = &asked.outcome {
             // Only steps that are tried until done get here with a refusal.
             return self.try_later(asked, Code::COMMAND_FAILED.to_string(), text(refusal));
@@ -351,7 +371,8 @@ impl<'a> Turn<'a> {
         let read = Read::stream(stream).after(start.position);
         let events = self.saga.shared().store.collect(read).await.map_err(Failure::Failed)?;
         let found = events.iter().find(|recorded| {
-            recorded.envelope.event_type.as_str() == event_type && !self.journal.used.contains(&recorded.envelope.id)
+            recorded.envelope.event_type.as_str() == event_type
+                && !self.journal.used.contains(&recorded.envelope.id)
         });
         let Some(found) = found else { return Ok(Next::Wait) };
         let entry = received(found).map_err(Failure::Rejected)?;

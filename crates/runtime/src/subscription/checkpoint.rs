@@ -47,12 +47,16 @@ pub(crate) fn mark_of(record: &Record) -> Result<Mark, Error> {
 impl Checkpoints {
     pub(crate) async fn load(store: &dyn Store, name: &SmolStr) -> Result<Self, Error> {
         let floor = store.record(CHECKPOINT.clone(), spaces::join(&[name])).await?;
-        let floor: Option<Floor> = floor.map(|record| spaces::decode("checkpoint", &record.value)).transpose()?;
+        let floor: Option<Floor> =
+            floor.map(|record| spaces::decode("checkpoint", &record.value)).transpose()?;
         let count = floor.as_ref().map_or(0, |floor| floor.lanes);
         let mut lanes = vec![(Mark::default(), Revision::ZERO); usize::from(count)];
         for record in store.records(RecordScan::prefix(CHECKPOINT.clone(), spaces::within(&[name]))).await? {
             let mark = mark_of(&record)?;
-            let number = record.key.get(name.len() + 1..).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+            let number = record
+                .key
+                .get(name.len() + 1..)
+                .and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
             if let Some(lane) = number.and_then(|number: usize| lanes.get_mut(number)) {
                 *lane = (mark, record.revision);
             }
@@ -94,7 +98,11 @@ impl Checkpoints {
             .map(|lane| RecordWrite::delete(CHECKPOINT.clone(), lane_key(&self.name, lane)))
             .collect();
         let floor = Floor { position: at, lanes };
-        records.push(RecordWrite::put(CHECKPOINT.clone(), spaces::join(&[&self.name]), spaces::encode(&floor)));
+        records.push(RecordWrite::put(
+            CHECKPOINT.clone(),
+            spaces::join(&[&self.name]),
+            spaces::encode(&floor),
+        ));
         store.commit(Commit { records, ..Commit::default() }).await?;
         Self::load(store, &self.name).await
     }
@@ -105,7 +113,8 @@ impl Checkpoints {
             return Ok(());
         }
         let floor = Floor { position, lanes: self.lane_count() };
-        let record = RecordWrite::put(CHECKPOINT.clone(), spaces::join(&[&self.name]), spaces::encode(&floor));
+        let record =
+            RecordWrite::put(CHECKPOINT.clone(), spaces::join(&[&self.name]), spaces::encode(&floor));
         store.commit(Commit { records: vec![record], ..Commit::default() }).await?;
         Ok(())
     }

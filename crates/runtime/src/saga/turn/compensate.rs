@@ -12,7 +12,13 @@ impl Turn<'_> {
     /// Goes as far back as it can go now.
     pub(super) fn unwind(&mut self) -> Result<Next, Error> {
         loop {
-            let open = self.journal.undoable.iter().rev().find(|undoable| undoable.state != UndoState::Done).cloned();
+            let open = self
+                .journal
+                .undoable
+                .iter()
+                .rev()
+                .find(|undoable| undoable.state != UndoState::Done)
+                .cloned();
             let Some(undoable) = open else { return self.end_compensated() };
             match undoable.state.clone() {
                 UndoState::Answered => self.write(&Entry::UndoDone { step: undoable.step })?,
@@ -53,7 +59,15 @@ impl Turn<'_> {
             self.write(&Entry::UndoFailed { step, attempt, reason, again_at: Some(again_at) })?;
             return Ok(Next::Wait);
         }
-        self.write(&Entry::UndoFailed { step: step.clone(), attempt, reason: reason.clone(), again_at: None })?;
-        self.stop(Code::SAGA_UNDO_FAILED, format!("undoing step `{step}` was refused {attempt} times: {reason}"))
+        self.write(&Entry::UndoFailed {
+            step: step.clone(),
+            attempt,
+            reason: reason.clone(),
+            again_at: None,
+        })?;
+        self.stop(
+            Code::SAGA_UNDO_FAILED,
+            format!("undoing step `{step}` was refused {attempt} times: {reason}"),
+        )
     }
 }

@@ -1,12 +1,13 @@
 //! The subscription of a saga: starts instances, wakes them, and routes awaited events to them.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, RwLock, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use ensue_core::{
-    Append, BoxFuture, Error, EventInfo, EventType, Expected, Failure, Read, RecordScan, RecordWrite, Recorded, StoreExt,
+    Append, BoxFuture, Error, EventInfo, EventType, Expected, Failure, Read, RecordScan, RecordWrite,
+    Recorded, StoreExt,
 };
 use smol_str::SmolStr;
 
@@ -19,9 +20,9 @@ use crate::message::Origin;
 use crate::policy::Settings;
 use crate::reaction::{context, one_by_one};
 use crate::spaces::{self, AWAITED, WAITING};
-use crate::subscription::{Processed, Processor, Shared};
+use crate::subscription::{Handled, Handler, Shared};
 
-pub(crate) struct SagaProcessor {
+pub(crate) struct SagaHandler {
     name: SmolStr,
     subscription: String,
     topic: String,
@@ -34,7 +35,7 @@ pub(crate) struct SagaProcessor {
     awaited: RwLock<BTreeSet<EventType>>,
 }
 
-impl SagaProcessor {
+impl SagaHandler {
     pub(crate) fn new(
         name: SmolStr,
         starts: EventInfo,
@@ -98,7 +99,8 @@ impl SagaProcessor {
     pub(super) fn learn(&self, event_type: &str) -> Result<Option<RecordWrite>, Error> {
         let event_type = EventType::new(event_type)?;
         let mut awaited = self.awaited.write().unwrap_or_else(PoisonError::into_inner);
-        let record = RecordWrite::put(AWAITED.clone(), spaces::join(&[&self.name, event_type.as_str()]), Bytes::new());
+        let record =
+            RecordWrite::put(AWAITED.clone(), spaces::join(&[&self.name, event_type.as_str()]), Bytes::new());
         // Written even if known: an earlier turn that learned it may not have been committed.
         awaited.insert(event_type);
         Ok(Some(record))
@@ -148,7 +150,8 @@ impl SagaProcessor {
 
     async fn play(&self, turn: Turn<'_>, recorded: &Recorded, attempt: u32) -> Result<Effects, Failure> {
         let states = Arc::clone(&self.states);
-        let context = context(states, recorded, &self.subscription, attempt, &self.settings, &self.shared.press);
+        let context =
+            context(states, recorded, &self.subscription, attempt, &self.settings, &self.shared.press);
         turn.play(&context).await
     }
 
@@ -160,7 +163,8 @@ impl SagaProcessor {
             return Ok(effects);
         }
         let key = recorded.stream.key.as_str();
-        let scan = RecordScan::prefix(WAITING.clone(), spaces::within(&[&self.name, event_type.as_str(), key]));
+        let scan =
+            RecordScan::prefix(WAITING.clone(), spaces::within(&[&self.name, event_type.as_str(), key]));
         let entry = received(recorded)?;
         for (index, waiting) in self.shared.store.records(scan).await?.into_iter().enumerate() {
             let instance: String = spaces::decode("waiting", &waiting.value)?;
@@ -174,7 +178,7 @@ impl SagaProcessor {
     }
 }
 
-impl Processor for SagaProcessor {
+impl Handler for SagaHandler {
     fn types(&self) -> Vec<EventType> {
         let awaited = self.awaited.read().unwrap_or_else(PoisonError::into_inner);
         let waking = WAKING.iter().filter_map(|name| EventType::new(name).ok());
@@ -192,18 +196,22 @@ impl Processor for SagaProcessor {
     fn prepare(&self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async move {
             let prefix = spaces::within(&[&self.name]);
-            for record in self.shared.store.records(RecordScan::prefix(AWAITED.clone(), prefix.clone())).await? {
-                let name = String::from_utf8_lossy(record.key.get(prefix.len()..).unwrap_or_default()).into_owned();
+            for record in
+                self.shared.store.records(RecordScan::prefix(AWAITED.clone(), prefix.clone())).await?
+            {
+                let name =
+                    String::from_utf8_lossy(record.key.get(prefix.len()..).unwrap_or_default()).into_owned();
                 self.learn(&name)?;
             }
             Ok(())
         })
     }
 
-    fn process<'a>(&'a self, batch: &'a [Recorded], attempt: u32) -> BoxFuture<'a, Processed> {
+    fn work<'a>(&'a self, batch: &'a [Recorded], attempt: u32) -> BoxFuture<'a, Handled> {
         let host = &self.shared.press.host;
         Box::pin(one_by_one(host, batch, move |recorded| {
-            let is_foreign = recorded.stream.topic.as_str().starts_with("saga.") && recorded.stream.topic.as_str() != self.topic;
+            let is_foreign = recorded.stream.topic.as_str().starts_with("saga.")
+                && recorded.stream.topic.as_str() != self.topic;
             async move { if is_foreign { Ok(Effects::default()) } else { self.handle(recorded, attempt).await } }
         }))
     }
