@@ -1,0 +1,56 @@
+//! The advisory lock that makes one process the owner of a folder, and names that process to everyone else.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use ensue_core::{Code, Error};
+
+/// Its name in the folder.
+pub(crate) const FILE: &str = "lock";
+
+/// Held as long as the store is open; the operating system releases it when the process ends, however it ends.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    pub(crate) fn take(folder: &Path) -> Result<Self, Error> {
+        let path = folder.join(FILE);
+        let refused = |error: std::io::Error| {
+            let code = match error.kind() {
+                std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+                    Code::READ_ONLY
+                }
+                std::io::ErrorKind::StorageFull => Code::FULL,
+                _ => Code::IO,
+            };
+            Error::new(code, format!("cannot lock {}: {error}", folder.display())).with_source(error)
+        };
+        let mut options = OpenOptions::new();
+        let mut file =
+            options.read(true).write(true).create(true).truncate(false).open(&path).map_err(refused)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(in_use(folder, &mut file)),
+            Err(TryLockError::Error(error)) => return Err(refused(error)),
+        }
+        let sign = |file: &mut File| -> std::io::Result<()> {
+            file.set_len(0)?;
+            file.seek(SeekFrom::Start(0))?;
+            writeln!(file, "{}", std::process::id())
+        };
+        sign(&mut file).map_err(refused)?;
+        Ok(Self { _file: file })
+    }
+}
+
+fn in_use(folder: &Path, file: &mut File) -> Error {
+    let mut owner = String::new();
+    let owner = match file.read_to_string(&mut owner) {
+        Ok(_) if !owner.trim().is_empty() => format!("process {}", owner.trim()),
+        _ => "another process".to_owned(),
+    };
+    Error::new(Code::IN_USE, format!("{} is in use by {owner}", folder.display()))
+}
