@@ -1,0 +1,71 @@
+//! `ensue saga show SAGA KEY`: where an instance stands, and the journal of how it got there.
+
+use clap::Args;
+use ensue_core::{Code, Error, Read, Recorded, StoreExt};
+use ensue_runtime::saga::head::{self, SagaHead};
+use serde::Serialize;
+
+use crate::command::Session;
+use crate::failure::Failure;
+use crate::shape::{self, Shown};
+
+/// One instance with its journal
+#[derive(Args)]
+pub(crate) struct Show {
+    /// The saga's name
+    saga: String,
+    /// The instance
+    key: String,
+}
+
+#[derive(Serialize)]
+struct Instance<'a> {
+    head: &'a SagaHead,
+    journal: Vec<Shown<'a>>,
+}
+
+impl Show {
+    pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
+        let store = session.folder.open()?;
+        let Some(head) = head::get(&store, &self.saga, &self.key).await? else {
+            let message = format!("saga {} has no instance {}", self.saga, self.key);
+            return Err(Error::new(Code::NOT_FOUND, message).with_fix("`ensue saga ls` lists the instances").into());
+        };
+        let journal = store.collect(Read::stream(head.stream()?)).await?;
+        let words = in_words(&head, &journal);
+        let instance = Instance { head: &head, journal: journal.iter().map(Shown).collect() };
+        session.output.one(&instance, &words)?;
+        Ok(())
+    }
+}
+
+/// The status as JSON writes it.
+pub(super) fn status(head: &SagaHead) -> String {
+    let status = serde_json::to_value(head.status).expect("a status always encodes");
+    status.as_str().unwrap_or_default().replace('_', " ")
+}
+
+fn in_words(head: &SagaHead, journal: &[Recorded]) -> String {
+    let mut words = format!("{} {}: {} since {}\n", head.saga, head.key, status(head), shape::time(head.since));
+    let mut line = |name: &str, text: Option<&str>| {
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
+            words.push_str(&format!("  {name:<10} {text}\n"));
+        }
+    };
+    line("flow", Some(head.flow.as_str()));
+    line("step", head.step.as_deref());
+    line("waits for", head.waits_for.as_deref());
+    line("until", head.until.map(shape::time).as_deref());
+    line("code", head.code.as_deref());
+    line("reason", head.reason.as_deref());
+    line("undoable", Some(&head.undoable.join(", ")));
+    line("undone", Some(&head.undone.join(", ")));
+    for recorded in journal {
+        let entry = recorded.envelope.event_type.as_str();
+        let entry = entry.strip_prefix("saga.").unwrap_or(entry);
+        let time = shape::time(recorded.recorded_at);
+        words.push_str(&format!("{:>5}  {time}  {entry:<15} {}\n", recorded.version, shape::data(&recorded.envelope, 100)));
+    }
+    words.truncate(words.trim_end().len());
+    words
+}
