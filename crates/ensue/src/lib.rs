@@ -5,12 +5,13 @@
 
 pub use ensue_core as core;
 pub use ensue_core::{
-    Aggregate, Code, Emits, Error, EventId, Host, Kind, Outcome, Position, Read, Store, StoreExt, Timestamp, Version,
+    Aggregate, Code, Emits, Error, EventId, Host, Kind, Outcome, Position, Read, Store, StoreExt, Timestamp,
+    Version,
 };
 pub use ensue_core::{Command, CommandSet, Event, EventSet, Unknown};
 pub use ensue_macros::{Command, Emits, Event};
 pub use ensue_runtime as runtime;
 pub use ensue_runtime::{
-    Aggregates, App, Attempt, Cache, Cause, Collection, Dispatch, Flow, FromContext, Meta, OnFailure, Projection, Reaction,
-    Receipt, Retry, Running, Saga, SagaError, StartFrom, State,
+    Aggregates, App, Attempt, Cache, Cause, Collection, Dispatch, Flow, FromContext, Meta, OnFailure,
+    Projection, Reaction, Receipt, Retry, Running, Saga, SagaError, StartFrom, State,
 };

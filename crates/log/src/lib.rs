@@ -6,6 +6,7 @@
 //! Invariants: no tokio, no network, no C code; one process owns a folder; readers never see what is not durable, but for
 //! commits that asked for less; nothing acknowledged is dropped silently.
 
+pub mod bench;
 pub mod config;
 pub mod disk;
 pub mod floor;

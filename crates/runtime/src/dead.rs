@@ -66,7 +66,7 @@ impl Parked {
 
     pub(crate) fn failed_again(mut self, error: &Error, now: Timestamp) -> Self {
         self.code = error.code().to_string();
-        self.reason = error.message().to_owned();
+        error.message().clone_into(&mut self.reason);
         self.attempts += 1;
         self.parked_at = now;
         self

@@ -1,1 +1,327 @@
-//! Flows.
+//! Flows: everything with one correlation id, folded from the log, the checkpoints, the dead letters and the heads of
+//! sagas. Never from sampled traces: what is stored is what is shown, so a flow is complete by construction.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ensue_core::{
+    Code, Error, EventId, EventType, Position, Query, Read, Recorded, Store, StoreExt, StreamName, Timestamp,
+};
+use futures_util::TryStreamExt;
+use serde::Serialize;
+
+use crate::catalogue::{Catalogue, HandlerKind};
+use crate::message;
+use crate::saga::SagaHead;
+
+mod progress;
+mod status;
+
+use progress::Progress;
+
+/// Reads the flows of a store, with or without the application running.
+pub struct Flows {
+    store: Arc<dyn Store>,
+    catalogue: Catalogue,
+    progress: Progress,
+}
+
+/// How a flow stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FlowStatus {
+    /// A delivery is in hand or about to be.
+    Running,
+    /// Nothing is in hand; it waits for an event, an answer or a timer.
+    Waiting,
+    /// It has failed: it ended in a declared failure, or needs a decision.
+    Failed,
+    /// It is being undone.
+    Compensating,
+    /// It is complete.
+    Done,
+}
+
+/// A flow in one line.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct FlowSummary {
+    /// The id of the event that began it.
+    pub flow: EventId,
+    /// The business key of the event that began it.
+    pub key: String,
+    /// The declared kind, or the type of the event that began it.
+    pub kind: String,
+    /// How it stands.
+    pub status: FlowStatus,
+    /// What it waits for, or why it failed, in words.
+    pub reason: Option<String>,
+    /// The error code of a failure, where there is one.
+    pub code: Option<String>,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When something last happened.
+    pub last_at: Timestamp,
+    /// How many events and commands it holds.
+    pub events: usize,
+}
+
+/// A flow in full.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct FlowView {
+    /// In one line.
+    #[serde(flatten)]
+    pub summary: FlowSummary,
+    /// What happened, in order of position.
+    pub nodes: Vec<FlowNode>,
+    /// What is still to be done.
+    pub open: Vec<OpenWork>,
+    /// The sagas of the flow.
+    pub sagas: Vec<SagaHead>,
+}
+
+/// One event or command of a flow.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct FlowNode {
+    /// Its place in the log.
+    pub position: Position,
+    /// Its stream.
+    pub stream: StreamName,
+    /// Its type.
+    pub event_type: EventType,
+    /// Its id.
+    pub id: EventId,
+    /// The id of what caused it.
+    pub cause: Option<EventId>,
+    /// How far it is from the root: 0 for the event that began the flow.
+    pub depth: usize,
+    /// The service that caused it.
+    pub service: String,
+    /// Microseconds since the flow began.
+    pub after_us: i64,
+    /// What it says about why, where its data has a `reason`.
+    pub reason: Option<String>,
+}
+
+/// A delivery that is not done.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct OpenWork {
+    /// The event that waits to be handled.
+    pub position: Position,
+    /// Its type.
+    pub event_type: EventType,
+    /// The handler that has it before it.
+    pub handler: String,
+    /// The handler's service.
+    pub service: String,
+    /// Why it is not done.
+    pub state: OpenState,
+    /// The error code, where there is one.
+    pub code: Option<String>,
+    /// In words, where there is something to say.
+    pub reason: Option<String>,
+}
+
+/// Why a delivery is not done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OpenState {
+    /// Its turn has not come, or it is being worked on.
+    Ahead,
+    /// It is parked as a dead letter.
+    Parked,
+    /// Its lane has stopped.
+    Halted,
+}
+
+impl Flows {
+    /// Reads the declared topology and how far every handler is.
+    pub async fn open(store: Arc<dyn Store>) -> Result<Self, Error> {
+        let mut all = Catalogue::load(&*store).await?.into_iter();
+        let mut catalogue = all.next().unwrap_or_default();
+        for other in all {
+            catalogue.handlers.extend(other.handlers);
+            catalogue.events.extend(other.events);
+            catalogue.external.extend(other.external);
+            catalogue.flows.extend(other.flows);
+        }
+        let progress = Progress::load(&*store, &catalogue).await?;
+        Ok(Self { store, catalogue, progress })
+    }
+
+    /// The newest flows, newest first, at most `limit`, of one status or of any.
+    pub async fn list(&self, only: Option<FlowStatus>, limit: usize) -> Result<Vec<FlowSummary>, Error> {
+        let starts = self.start_types()?;
+        let read = if starts.is_empty() { Read::all() } else { Read::query(Query::types(starts)) };
+        let mut roots = self.store.read(read.backward());
+        let mut found = Vec::new();
+        while found.len() < limit
+            && let Some(root) = roots.try_next().await?
+        {
+            if root.envelope.correlation.is_some() || root.stream.topic.is_reserved() {
+                continue;
+            }
+            let view = self.view(&root.envelope.id).await?;
+            if only.is_none_or(|only| view.summary.status == only) {
+                found.push(view.summary);
+            }
+        }
+        Ok(found)
+    }
+
+    /// One flow, by the id of any of its events or by the business key of the event that began it.
+    pub async fn show(&self, key_or_id: &str) -> Result<FlowView, Error> {
+        if let Some(flow) = self.find_by_key(key_or_id).await? {
+            return self.view(&flow).await;
+        }
+        let flow = EventId::new(key_or_id)?;
+        if self.store.collect(Read::flow(flow.clone()).limit(1)).await?.is_empty() {
+            return Err(Error::new(Code::NOT_FOUND, format!("no flow has the key or id `{key_or_id}`"))
+                .with_fix("`ensue flow ls` lists the newest flows"));
+        }
+        self.view(&flow).await
+    }
+
+    /// The newest flow that an event of this key began.
+    async fn find_by_key(&self, key: &str) -> Result<Option<EventId>, Error> {
+        for event_type in self.start_types()? {
+            let Some(entry) = self.catalogue.events.get(event_type.as_str()) else { continue };
+            let Ok(stream) = StreamName::new(&entry.topic, key) else { continue };
+            let mut events = self.store.read(Read::stream(stream).backward());
+            while let Some(recorded) = events.try_next().await? {
+                if recorded.envelope.event_type == event_type {
+                    return Ok(Some(recorded.envelope.flow().clone()));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Declared starts, or whatever nothing in the catalogue causes.
+    fn start_types(&self) -> Result<Vec<EventType>, Error> {
+        let declared: Vec<&String> = self.catalogue.flows.iter().flat_map(|flow| &flow.starts).collect();
+        if !declared.is_empty() {
+            return declared.into_iter().map(EventType::new).collect();
+        }
+        let events = self.catalogue.events.keys();
+        events.filter(|event| self.catalogue.producers(event).next().is_none()).map(EventType::new).collect()
+    }
+
+    async fn view(&self, flow: &EventId) -> Result<FlowView, Error> {
+        let events = self.store.collect(Read::flow(flow.clone())).await?;
+        let Some(root) = events.first() else {
+            return Err(Error::new(Code::NOT_FOUND, format!("no flow has the id `{flow}`")));
+        };
+        let sagas = self.sagas(&events).await?;
+        let open = self.open_work(&events);
+        let verdict = status::judge(&self.catalogue, &events, &open, &sagas);
+        let summary = FlowSummary {
+            flow: flow.clone(),
+            key: root.stream.key.to_string(),
+            kind: self.kind(root),
+            status: verdict.status,
+            reason: verdict.reason,
+            code: verdict.code,
+            started_at: root.recorded_at,
+            last_at: events.last().map_or(root.recorded_at, |last| last.recorded_at),
+            events: events.len(),
+        };
+        Ok(FlowView { summary, nodes: self.nodes(&events), open, sagas })
+    }
+
+    fn kind(&self, root: &Recorded) -> String {
+        let event_type = root.envelope.event_type.as_str();
+        let declared =
+            self.catalogue.flows.iter().find(|flow| flow.starts.iter().any(|start| start == event_type));
+        declared.map_or_else(|| event_type.to_owned(), |flow| flow.name.clone())
+    }
+
+    async fn sagas(&self, events: &[Recorded]) -> Result<Vec<SagaHead>, Error> {
+        let mut streams: Vec<&StreamName> = events
+            .iter()
+            .map(|event| &event.stream)
+            .filter(|stream| stream.topic.as_str().starts_with("saga."))
+            .collect();
+        streams.sort_unstable();
+        streams.dedup();
+        let mut heads = Vec::new();
+        for stream in streams {
+            let saga = stream.topic.as_str().trim_start_matches("saga.");
+            heads.extend(crate::saga::head::get(&*self.store, saga, stream.key.as_str()).await?);
+        }
+        Ok(heads)
+    }
+
+    /// What no handler has settled yet.
+    fn open_work(&self, events: &[Recorded]) -> Vec<OpenWork> {
+        let mut open = Vec::new();
+        for recorded in events {
+            for handler in self.catalogue.handlers.iter().filter(|handler| takes(handler, recorded)) {
+                if let Some((state, code, reason)) = self.progress.open(&handler.name, recorded) {
+                    open.push(OpenWork {
+                        position: recorded.position,
+                        event_type: recorded.envelope.event_type.clone(),
+                        handler: handler.name.clone(),
+                        service: handler.service.clone(),
+                        state,
+                        code,
+                        reason,
+                    });
+                }
+            }
+        }
+        open
+    }
+
+    fn nodes(&self, events: &[Recorded]) -> Vec<FlowNode> {
+        let mut depths: BTreeMap<&EventId, usize> = BTreeMap::new();
+        let began = events.first().map(|root| root.recorded_at).unwrap_or_default();
+        let mut nodes = Vec::with_capacity(events.len());
+        for recorded in events {
+            let envelope = &recorded.envelope;
+            let above = envelope.causation.as_ref().and_then(|cause| depths.get(cause));
+            let depth = above.map_or(0, |depth| depth + 1);
+            depths.insert(&envelope.id, depth);
+            let handler = message::extension(envelope, message::HANDLER);
+            nodes.push(FlowNode {
+                position: recorded.position,
+                stream: recorded.stream.clone(),
+                event_type: envelope.event_type.clone(),
+                id: envelope.id.clone(),
+                cause: envelope.causation.clone(),
+                depth,
+                service: self.service(handler, recorded),
+                after_us: recorded.recorded_at.as_microsecond() - began.as_microsecond(),
+                reason: reason_in(recorded),
+            });
+        }
+        nodes
+    }
+
+    /// The service that caused an event: that of its handler; for a root, the one whose topic it is.
+    fn service(&self, handler: Option<&str>, recorded: &Recorded) -> String {
+        if let Some(handler) = handler {
+            let handler = handler.trim_end_matches(".reply").trim_end_matches(".route");
+            return self.catalogue.service_of(handler).to_owned();
+        }
+        recorded.stream.topic.as_str().to_lowercase()
+    }
+}
+
+/// Whether an event is delivered to this handler.
+fn takes(handler: &crate::catalogue::HandlerEntry, recorded: &Recorded) -> bool {
+    let event_type = recorded.envelope.event_type.as_str();
+    let topic = recorded.stream.topic.as_str();
+    if handler.kind == HandlerKind::Saga && topic == handler.name {
+        return crate::saga::is_waking(event_type);
+    }
+    handler.consumes.iter().any(|consumed| consumed == event_type)
+}
+
+/// The `reason` in the data of an event, if it has one.
+fn reason_in(recorded: &Recorded) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Reasoned {
+        reason: Option<String>,
+    }
+    serde_json::from_slice::<Reasoned>(&recorded.envelope.data).ok()?.reason
+}

@@ -123,7 +123,7 @@ impl Lane {
                 let run = self.run_length(rest, alone || attempt > 1);
                 self.subscription.handler.work(rest.get(..run).unwrap_or(rest), attempt).await
             };
-            let Handled { effects, handled, failure } = done;
+            let Handled { effects, count: handled, failure } = done;
             if let Some(last) = handled.checked_sub(1).and_then(|last| rest.get(last)) {
                 match self.settle(effects, last.position, handled).await? {
                     Settlement::Done => {
@@ -247,7 +247,7 @@ impl Lane {
         self.admit(recorded)?;
         let mut effects = Effects::default();
         effects.put(letter.write(&self.subscription.name));
-        Ok(Handled { effects, handled: 1, failure: None })
+        Ok(Handled { effects, count: 1, failure: None })
     }
 
     /// Counts one more parked event, if there is room.

@@ -79,7 +79,7 @@ impl<P: Projection> ProjectionHandler<P> {
                 done.failure = Some(Failure::Failed(error));
                 break;
             }
-            done.handled += 1;
+            done.count += 1;
         }
         done.effects = self.effects(touched);
         done

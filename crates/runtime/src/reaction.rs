@@ -255,7 +255,7 @@ where
                 break;
             }
         }
-        done.handled += 1;
+        done.count += 1;
         if done.effects.is_heavy() || host.clock.monotonic().saturating_sub(started) > SETTLE_AFTER {
             break;
         }

@@ -184,3 +184,8 @@ pub(crate) fn reply_draft(stream: StreamName, step: &str, answer: &Answer) -> Re
 pub(crate) fn timer_draft(timer: &Timer) -> Result<Draft, Error> {
     Entry::TimerFired { name: timer.name.clone() }.draft(timer.owner.clone())
 }
+
+/// Whether an entry of this type wakes the instance it is delivered to.
+pub(crate) fn is_waking(event_type: &str) -> bool {
+    journal::WAKING.contains(&event_type)
+}

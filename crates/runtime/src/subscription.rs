@@ -70,7 +70,7 @@ pub(crate) trait Handler: Send + Sync + 'static {
     }
 
     /// Works through `batch` in order until one fails or it is time to settle. Effects are those of the first
-    /// `handled` deliveries.
+    /// `count` deliveries.
     fn work<'a>(&'a self, batch: &'a [Recorded], attempt: u32) -> BoxFuture<'a, Handled>;
 }
 
@@ -78,7 +78,7 @@ pub(crate) trait Handler: Send + Sync + 'static {
 #[derive(Default)]
 pub(crate) struct Handled {
     pub(crate) effects: Effects,
-    pub(crate) handled: usize,
+    pub(crate) count: usize,
     pub(crate) failure: Option<Failure>,
 }
 

@@ -1,0 +1,58 @@
+//! How far every handler is, as the store has it: checkpoints, dead letters, halted lanes.
+
+use std::collections::HashMap;
+
+use ensue_core::{Error, Position, Recorded, Store};
+
+use super::OpenState;
+use crate::catalogue::Catalogue;
+use crate::dead::{DeadLetter, Halted};
+use crate::spaces;
+use crate::subscription::Checkpoints;
+
+/// Progress of every handler of a catalogue at one moment.
+pub(super) struct Progress {
+    settled: HashMap<String, Vec<Position>>,
+    dead: HashMap<(String, Position), DeadLetter>,
+    halted: HashMap<(String, u16), Halted>,
+}
+
+impl Progress {
+    pub(super) async fn load(store: &dyn Store, catalogue: &Catalogue) -> Result<Self, Error> {
+        let mut settled = HashMap::new();
+        for handler in &catalogue.handlers {
+            let checkpoints = Checkpoints::load(store, &handler.name.as_str().into()).await?;
+            settled.insert(handler.name.clone(), checkpoints.settled());
+        }
+        let dead = crate::dead::list(store).await?.into_iter();
+        let halted = crate::dead::halted(store).await?.into_iter();
+        Ok(Self {
+            settled,
+            dead: dead.map(|letter| ((letter.handler.to_string(), letter.parked.position), letter)).collect(),
+            halted: halted.map(|halted| ((halted.handler.to_string(), halted.lane), halted)).collect(),
+        })
+    }
+
+    /// Why this handler is not done with this event; `None` if it is.
+    pub(super) fn open(
+        &self,
+        handler: &str,
+        recorded: &Recorded,
+    ) -> Option<(OpenState, Option<String>, Option<String>)> {
+        if let Some(letter) = self.dead.get(&(handler.to_owned(), recorded.position)) {
+            let parked = &letter.parked;
+            return Some((OpenState::Parked, Some(parked.code.clone()), Some(parked.reason.clone())));
+        }
+        let lanes = self.settled.get(handler)?;
+        let count = u16::try_from(lanes.len()).unwrap_or(u16::MAX);
+        let lane = spaces::spread(recorded.stream.key.as_str(), count);
+        let settled = lanes.get(usize::from(lane)).copied().unwrap_or_default();
+        if recorded.position <= settled {
+            return None;
+        }
+        Some(match self.halted.get(&(handler.to_owned(), lane)) {
+            Some(halted) => (OpenState::Halted, Some(halted.code.clone()), Some(halted.reason.clone())),
+            None => (OpenState::Ahead, None, None),
+        })
+    }
+}
