@@ -55,19 +55,11 @@ impl Door {
     /// Errors: `E0204` if the id was used for another body, `E0107` if it is too large, `E0108` for a topic that only
     /// Ensue writes to. Cancellation leaves the outcome open; calling again with the same event settles it.
     pub async fn admit(&self, stream: StreamName, envelope: Envelope) -> Result<Admitted, Error> {
-        if stream.topic.is_reserved() {
-            return Err(Error::new(
-                Code::RESERVED,
-                format!("topic `{}` is written by Ensue alone", stream.topic),
-            ));
-        }
+        refuse_reserved(&stream)?;
         let subject = subject(&stream, &envelope);
         loop {
-            if let Some(earlier) = self.earlier(&envelope, &subject).await? {
-                return Ok(Admitted {
-                    position: self.find(&envelope, &stream, &earlier).await?,
-                    repeated: true,
-                });
+            if let Some(admitted) = self.known(&stream, &envelope, &subject).await? {
+                return Ok(admitted);
             }
             let record = self.remember(&envelope, &subject, None);
             let append =
@@ -82,6 +74,22 @@ impl Door {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// What [`Door::admit`] would find: where the event stands if it came in before, or the same errors. Adds nothing.
+    pub async fn look(&self, stream: &StreamName, envelope: &Envelope) -> Result<Option<Admitted>, Error> {
+        refuse_reserved(stream)?;
+        self.known(stream, envelope, &subject(stream, envelope)).await
+    }
+
+    async fn known(
+        &self,
+        stream: &StreamName,
+        envelope: &Envelope,
+        subject: &[u8],
+    ) -> Result<Option<Admitted>, Error> {
+        let Some(earlier) = self.earlier(envelope, subject).await? else { return Ok(None) };
+        Ok(Some(Admitted { position: self.find(envelope, stream, &earlier).await?, repeated: true }))
     }
 
     /// The position under which an event was appended before.
@@ -125,6 +133,16 @@ impl Door {
             .expect(Revision::ZERO)
             .expires_at(self.host.clock.now() + WINDOW)
     }
+}
+
+fn refuse_reserved(stream: &StreamName) -> Result<(), Error> {
+    if stream.topic.is_reserved() {
+        return Err(Error::new(
+            Code::RESERVED,
+            format!("topic `{}` is written by Ensue alone", stream.topic),
+        ));
+    }
+    Ok(())
 }
 
 /// What must be equal for a repeated event to count as the same.
