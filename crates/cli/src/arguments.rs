@@ -12,8 +12,6 @@ use crate::output::Format;
 #[command(
     name = "ensue",
     version,
-    arg_required_else_help = true,
-    disable_help_subcommand = false,
     after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 check failed, 5 timed out, 6 conflict."
 )]
 pub(crate) struct Arguments {

@@ -17,7 +17,6 @@ mod saga;
 mod stat;
 mod stream;
 mod tail;
-mod verify;
 
 /// What the binary can do.
 #[derive(Subcommand)]
@@ -38,8 +37,6 @@ pub(crate) enum Command {
     /// Look at what handlers could not process, try it again, or give it up
     #[command(subcommand)]
     Dead(dead::Dead),
-    /// Check everything the folder holds
-    Verify,
     /// Numbers of the store: size, mode, limits
     Stat,
     /// Measure this machine
@@ -72,7 +69,6 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Event(event) => event.run(&mut session).await,
         Command::Saga(saga) => saga.run(&mut session).await,
         Command::Dead(dead) => dead.run(&mut session).await,
-        Command::Verify => verify::run(&mut session).await,
         Command::Stat => stat::run(&mut session),
         Command::Bench(bench) => bench.run(&mut session).await,
         Command::Explain(explain) => explain.run(&mut session),

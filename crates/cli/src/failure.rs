@@ -67,23 +67,35 @@ impl Failure {
 }
 
 /// Prints what the parser of the command line has to say: help on standard output, a refusal as `E0701`.
-pub(crate) fn usage(refused: &clap::Error, mut arguments: impl Iterator<Item = String>) -> ExitCode {
+pub(crate) fn usage(refused: &clap::Error, arguments: &[String]) -> ExitCode {
     if matches!(refused.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         print!("{}", refused.render());
         return ExitCode::SUCCESS;
     }
-    let rendered = refused.render().to_string();
-    if refused.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        eprint!("{rendered}");
-        return ExitCode::from(exit_code(&Error::new(Code::USAGE, "nothing to do")));
+    Failure::from(not_understood(&refused.render().to_string())).report(asked_for(arguments))
+}
+
+/// Takes the parser's text apart: what is wrong, and how it is used.
+fn not_understood(rendered: &str) -> Error {
+    let (wrong, usage) = rendered.split_once("\n\nUsage: ").unwrap_or((rendered, ""));
+    let wrong: Vec<&str> = wrong.trim_start_matches("error: ").split_whitespace().collect();
+    let error = Error::new(Code::USAGE, wrong.join(" "));
+    match usage.lines().next() {
+        Some(usage) => error.with_fix(format!("`{usage}`; with `--help` it says more")),
+        None => error,
     }
-    // The arguments could not be parsed, so the format that was asked for is looked up by hand.
-    let asked_for_json = arguments.by_ref().any(|argument| argument.starts_with("-o") && argument.contains("json"))
-        || arguments.any(|argument| argument == "json" || argument == "jsonl");
-    let message = rendered.trim_start_matches("error: ").trim_end();
-    let message = message.split("\n\nFor more information").next().unwrap_or(message);
-    let format = if asked_for_json { Format::Json } else { Format::Table };
-    Failure::from(Error::new(Code::USAGE, message)).report(format)
+}
+
+/// The format that was asked for. The arguments could not be parsed, so it is looked up by hand.
+fn asked_for(arguments: &[String]) -> Format {
+    let is_json = |argument: &str| matches!(argument.trim_start_matches('='), "json" | "jsonl");
+    let in_one = |argument: &String| {
+        let value = argument.strip_prefix("--output").or_else(|| argument.strip_prefix("-o"));
+        value.is_some_and(is_json)
+    };
+    let in_two = |pair: &[String]| matches!(pair, [flag, value] if (flag == "-o" || flag == "--output") && is_json(value));
+    let found = arguments.iter().any(in_one) || arguments.windows(2).any(in_two);
+    if found { Format::Json } else { Format::Table }
 }
 
 #[derive(Serialize)]
@@ -135,16 +147,13 @@ fn causes(error: &Error) -> Vec<String> {
 
 fn in_words(error: &Error, excerpt: Option<&Excerpt>, colours: &Colours) -> String {
     let Colours { bold_red, bold, plain } = colours;
-    let mut text = format!("{bold_red}error[{}]{plain}{bold}: {}{plain}", error.code(), error.message());
-    if let Some(excerpt) = excerpt {
-        text.push('\n');
-        text.push_str(&excerpt.to_string());
-    }
-    for cause in causes(error) {
-        text.push_str(&format!("\n  cause: {cause}"));
-    }
-    text.push_str(&format!("\n  fix: {}\n  more: ensue explain {}", error.fix(), error.code()));
-    text
+    let mut lines =
+        vec![format!("{bold_red}error[{}]{plain}{bold}: {}{plain}", error.code(), error.message())];
+    lines.extend(excerpt.map(ToString::to_string));
+    lines.extend(causes(error).iter().map(|cause| format!("  cause: {cause}")));
+    lines.push(format!("  fix: {}", error.fix()));
+    lines.push(format!("  more: ensue explain {}", error.code()));
+    lines.join("\n")
 }
 
 struct Colours {
@@ -188,7 +197,8 @@ mod tests {
 
     #[test]
     fn a_cause_that_the_message_repeats_is_printed_once() {
-        let error = Error::new(Code::IO, "cannot read x: disk on fire").with_source(io::Error::other("disk on fire"));
+        let error =
+            Error::new(Code::IO, "cannot read x: disk on fire").with_source(io::Error::other("disk on fire"));
         assert_eq!(causes(&error), Vec::<String>::new());
         let error = Error::new(Code::IO, "cannot read x").with_source(io::Error::other("disk on fire"));
         assert_eq!(
@@ -199,13 +209,23 @@ mod tests {
     }
 
     #[test]
+    fn a_refused_command_line_is_answered_in_the_format_it_asked_for() {
+        let asked = |line: &str| asked_for(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        for line in
+            ["ensue foo -o json", "ensue -ojson foo", "ensue --output=jsonl foo", "ensue --output json foo"]
+        {
+            assert_eq!(asked(line), Format::Json, "{line}");
+        }
+        for line in ["ensue foo", "ensue foo json", "ensue foo -o table"] {
+            assert_eq!(asked(line), Format::Table, "{line}");
+        }
+    }
+
+    #[test]
     fn an_error_as_json_has_its_five_members() {
-        let json: serde_json::Value =
-            serde_json::from_str(&as_json(&Error::new(Code::NOT_FOUND, "no such stream"))).expect("JSON");
-        assert_eq!(json["code"], "E0414");
-        assert_eq!(json["kind"], "not_found");
-        assert_eq!(json["message"], "no such stream");
-        assert_eq!(json["fix"], Code::NOT_FOUND.fix());
-        assert_eq!(json["causes"], serde_json::json!([]));
+        assert_eq!(
+            as_json(&Error::new(Code::NOT_FOUND, "no such stream").with_fix("look again")),
+            r#"{"code":"E0414","kind":"not_found","message":"no such stream","fix":"look again","causes":[]}"#
+        );
     }
 }

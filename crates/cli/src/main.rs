@@ -26,7 +26,7 @@ use crate::failure::Failure;
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(refused) => return failure::usage(&refused, std::env::args()),
+        Err(refused) => return failure::usage(&refused, &given()),
     };
     let format = arguments.everywhere.format;
     match run(arguments) {
@@ -35,9 +35,17 @@ fn main() -> ExitCode {
     }
 }
 
+/// The arguments as text; what is no text cannot ask for a format.
+fn given() -> Vec<String> {
+    std::env::args_os().filter_map(|argument| argument.into_string().ok()).collect()
+}
+
 fn run(arguments: Arguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|cause| {
-        ensue_core::Error::new(ensue_core::Code::IO, format!("cannot start the threads of a runtime: {cause}"))
+        ensue_core::Error::new(
+            ensue_core::Code::IO,
+            format!("cannot start the threads of a runtime: {cause}"),
+        )
     })?;
     runtime.block_on(command::run(arguments))
 }

@@ -66,9 +66,9 @@ impl Output {
 
     /// A list that is known, with columns as wide as their widest cell.
     pub(crate) fn all<R: Row>(&mut self, rows: &[R]) -> io::Result<()> {
-        let mut list = self.list();
-        for row in rows.iter().filter(|_| list.is_table()) {
-            list.widen(&row.cells());
+        let mut list = self.list::<R>();
+        if list.is_table() {
+            rows.iter().for_each(|row| list.widen(&row.cells()));
         }
         for row in rows {
             list.push(row)?;
@@ -111,7 +111,8 @@ impl List<'_> {
                 let cells = row.cells();
                 self.widen(&cells);
                 if is_first {
-                    let headings: Vec<String> = self.headings.iter().map(|text| text.to_uppercase()).collect();
+                    let headings: Vec<String> =
+                        self.headings.iter().map(|text| text.to_uppercase()).collect();
                     self.print_line(&headings)?;
                 }
                 self.print_line(&cells)
@@ -132,7 +133,8 @@ impl List<'_> {
         for (cell, width) in cells.iter().zip(&self.widths) {
             // Numbers are compared by their ends.
             let is_number = !cell.is_empty() && cell.bytes().all(|byte| byte.is_ascii_digit());
-            let written = if is_number { write!(line, "{cell:>width$}  ") } else { write!(line, "{cell:<width$}  ") };
+            let written =
+                if is_number { write!(line, "{cell:>width$}  ") } else { write!(line, "{cell:<width$}  ") };
             written.expect("a string takes every text");
         }
         writeln!(self.output.out, "{}", line.trim_end())
@@ -159,7 +161,8 @@ impl List<'_> {
 
 /// Text of at most `chars_max` characters on one line, without what would move the cursor of a terminal.
 pub(crate) fn short(text: &str, chars_max: usize) -> String {
-    let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(chars_max + 1).collect();
+    let mut line: String =
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(chars_max + 1).collect();
     if line.chars().count() > chars_max {
         line = line.chars().take(chars_max.saturating_sub(1)).collect();
         line.push('…');
@@ -200,7 +203,9 @@ mod tests {
 
     fn printed(format: Format, rows: &[Fruit]) -> String {
         let paper = Paper::default();
-        Output { format, is_quiet: false, out: Box::new(paper.clone()) }.all(rows).expect("paper takes everything");
+        Output { format, is_quiet: false, out: Box::new(paper.clone()) }
+            .all(rows)
+            .expect("paper takes everything");
         let bytes = paper.0.lock().expect("one thread").clone();
         String::from_utf8(bytes).expect("text")
     }

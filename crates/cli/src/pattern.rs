@@ -101,9 +101,13 @@ mod tests {
     #[test]
     fn a_slash_makes_it_about_the_stream() {
         let stream = StreamName::new("Payment", "ORD-1").expect("a name");
-        for (pattern, expected) in
-            [("Payment/*", true), ("*/ORD-1", true), ("Payment", true), ("Order/*", false), ("P*/ORD-2", false)]
-        {
+        for (pattern, expected) in [
+            ("Payment/*", true),
+            ("*/ORD-1", true),
+            ("Payment", true),
+            ("Order/*", false),
+            ("P*/ORD-2", false),
+        ] {
             assert_eq!(Pattern::new(pattern).matches_stream(&stream), expected, "{pattern}");
         }
     }

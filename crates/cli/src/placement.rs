@@ -34,7 +34,8 @@ impl Places<'_> {
     /// its type; `E0701` where `--stream` contradicts what the type says.
     pub(crate) fn place(&self, parsed: Parsed) -> Result<Placed, Error> {
         let known = self.registry.get(parsed.event_type.as_str());
-        let declared = self.catalogues.iter().find_map(|catalogue| catalogue.events.get(parsed.event_type.as_str()));
+        let declared =
+            self.catalogues.iter().find_map(|catalogue| catalogue.events.get(parsed.event_type.as_str()));
         let newest = known.map(|known| known.info.version).or(declared.map(|entry| entry.version));
         let own = Own { stream: parsed.stream(), key: parsed.key_hint().map(str::to_owned) };
         let mut parsed = parsed.filled(self.host, self.source);
@@ -46,7 +47,9 @@ impl Places<'_> {
             (None, None) => None,
         };
         let stream = match (by_type, self.stream) {
-            (Some(stream), Some(said)) if stream != *said => return Err(contradiction(&envelope, &stream, said)),
+            (Some(stream), Some(said)) if stream != *said => {
+                return Err(contradiction(&envelope, &stream, said));
+            }
             (Some(stream), _) => stream,
             (None, Some(said)) => said.clone(),
             (None, None) => own.stream?.ok_or_else(|| unplaced(&envelope))?,
@@ -62,7 +65,11 @@ struct Own {
 }
 
 /// The stream that a catalogue names: the key is a field of the body, or where it is computed, the event's own hint.
-fn by_catalogue(entry: &EventEntry, envelope: &Envelope, hint: Option<&str>) -> Result<Option<StreamName>, Error> {
+fn by_catalogue(
+    entry: &EventEntry,
+    envelope: &Envelope,
+    hint: Option<&str>,
+) -> Result<Option<StreamName>, Error> {
     if entry.key_field.is_empty() {
         return hint.map(|key| StreamName::new(&entry.topic, key)).transpose();
     }
@@ -93,7 +100,10 @@ fn contradiction(envelope: &Envelope, stream: &StreamName, said: &StreamName) ->
 }
 
 fn unplaced(envelope: &Envelope) -> Error {
-    Error::new(Code::UNKNOWN_TYPE, format!("nothing that has run on this store declares {}", envelope.event_type))
+    Error::new(
+        Code::UNKNOWN_TYPE,
+        format!("nothing that has run on this store declares {}", envelope.event_type),
+    )
 }
 
 #[cfg(test)]
@@ -103,7 +113,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn placed(document: &str, stream: Option<&str>) -> Result<String, Error> {
-        let entry = |key_field: &str| EventEntry { version: 3, topic: "Order".into(), key_field: key_field.into() };
+        let entry =
+            |key_field: &str| EventEntry { version: 3, topic: "Order".into(), key_field: key_field.into() };
         let events = BTreeMap::from([
             ("OrderPlaced".to_owned(), entry("order_id")),
             ("OrderNested".to_owned(), entry("order.id")),
@@ -130,8 +141,14 @@ mod tests {
 
     #[test]
     fn a_declared_type_knows_its_stream_and_newest_version() {
-        assert_eq!(placed(&plain("OrderPlaced", r#"{"order_id":"O-1"}"#), None).expect("a place"), "Order/O-1 v3");
-        assert_eq!(placed(&plain("OrderNested", r#"{"order":{"id":7}}"#), None).expect("a place"), "Order/7 v3");
+        assert_eq!(
+            placed(&plain("OrderPlaced", r#"{"order_id":"O-1"}"#), None).expect("a place"),
+            "Order/O-1 v3"
+        );
+        assert_eq!(
+            placed(&plain("OrderNested", r#"{"order":{"id":7}}"#), None).expect("a place"),
+            "Order/7 v3"
+        );
     }
 
     #[test]
@@ -146,7 +163,8 @@ mod tests {
         let error = placed(&plain("Unheard", "{}"), None).expect_err("no place");
         assert_eq!(error.code(), Code::UNKNOWN_TYPE);
         assert_eq!(placed(&plain("Unheard", "{}"), Some("Any/1")).expect("a place"), "Any/1 v1");
-        let cloud = r#"{"specversion":"1.0","id":"1","source":"s","type":"Unheard","subject":"S-1","topic":"Top"}"#;
+        let cloud =
+            r#"{"specversion":"1.0","id":"1","source":"s","type":"Unheard","subject":"S-1","topic":"Top"}"#;
         assert_eq!(placed(cloud, None).expect("a place"), "Top/S-1 v1");
         assert_eq!(placed(cloud, Some("Any/1")).expect("the caller decides"), "Any/1 v1");
     }
@@ -163,6 +181,9 @@ mod tests {
         let cloud = r#"{"specversion":"1.0","id":"1","source":"s","type":"OrderComputed","subject":"S-1"}"#;
         assert_eq!(placed(cloud, None).expect("a place"), "Order/S-1 v3");
         assert_eq!(placed(&plain("OrderComputed", "{}"), Some("Order/9")).expect("a place"), "Order/9 v3");
-        assert_eq!(placed(&plain("OrderComputed", "{}"), None).expect_err("no key").code(), Code::UNKNOWN_TYPE);
+        assert_eq!(
+            placed(&plain("OrderComputed", "{}"), None).expect_err("no key").code(),
+            Code::UNKNOWN_TYPE
+        );
     }
 }

@@ -71,9 +71,10 @@ pub(crate) fn page(recorded: &Recorded) -> String {
     lines.extend(envelope.trace.iter().map(|trace| ("trace", trace.traceparent.to_string())));
     lines.extend(envelope.tags.iter().map(|tag| ("tag", tag.to_string())));
     lines.extend(envelope.extensions.iter().map(|(name, value)| ("attribute", format!("{name}={value}"))));
-    let mut page: String = lines.iter().map(|(name, text)| format!("{name:<10} {}\n", short(text, 1_000))).collect();
-    page.push_str(&pretty(envelope));
-    page
+    let mut page: Vec<String> =
+        lines.iter().map(|(name, text)| format!("{name:<10} {}", short(text, 1_000))).collect();
+    page.push(pretty(envelope));
+    page.join("\n")
 }
 
 /// The data as a person reads it.

@@ -91,7 +91,8 @@ impl Merged {
         self.last_type = Some(envelope.event_type.clone());
         self.time = Some(recorded.recorded_at);
         // Data that is no object has no fields to merge; the event still moves the version on.
-        let fields: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(&envelope.data).unwrap_or_default();
+        let fields: BTreeMap<String, Box<RawValue>> =
+            serde_json::from_slice(&envelope.data).unwrap_or_default();
         for (name, value) in fields {
             let event_type = envelope.event_type.clone();
             self.fields.insert(name, Field { value, version: recorded.version, event_type });

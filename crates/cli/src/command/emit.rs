@@ -86,7 +86,8 @@ impl Emitted {
     fn sentence(&self) -> String {
         let Self { event_type, id, stream, .. } = self;
         let place = self.position.map(|position| format!(" at position {position}")).unwrap_or_default();
-        format!("{event_type} {id}: {} to {stream}{place}", self.outcome()).replace("already to", "already in")
+        format!("{event_type} {id}: {} to {stream}{place}", self.outcome())
+            .replace("already to", "already in")
     }
 }
 
@@ -97,7 +98,7 @@ impl Emit {
         let document = Document::read(&self.document)?;
         let incoming = self.parse(&document)?;
         let is_array = document.bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
-        let is_list = is_array && incoming.len() != 1 || is_array && self.event_type.is_none();
+        let is_list = is_array && !self.is_body(&document);
         let store = session.folder.open_if_there()?;
         let catalogues = match &store {
             Some(store) => Catalogue::load(store).await?,
@@ -111,7 +112,8 @@ impl Emit {
             source: &source,
             host: &session.host,
         };
-        let placed = incoming.into_iter().map(|incoming| place(&places, incoming)).collect::<Result<Vec<_>, _>>()?;
+        let placed =
+            incoming.into_iter().map(|incoming| place(&places, incoming)).collect::<Result<Vec<_>, _>>()?;
         let emitted = if self.dry_run {
             rehearse(session, store, placed).await?
         } else {
@@ -131,7 +133,7 @@ impl Emit {
         };
         let event_type = EventType::new(event_type)?;
         cloudevents::json::check(bytes).map_err(|error| document.blame(error))?;
-        if !has_shape(bytes) {
+        if self.is_body(document) {
             let id = self.id.as_deref().map(EventId::new).transpose()?;
             return Ok(vec![Incoming::Event(Box::new(body(event_type, id, bytes)))]);
         }
@@ -152,6 +154,11 @@ impl Emit {
         }
     }
 
+    /// Whether the document is only the data of an event.
+    fn is_body(&self, document: &Document) -> bool {
+        self.event_type.is_some() && !has_shape(&document.bytes)
+    }
+
     /// Gives the one event of the document the id of `--id`.
     fn name(&self, incoming: &mut [Incoming]) -> Result<(), Error> {
         let Some(id) = self.id.as_deref().map(EventId::new).transpose()? else { return Ok(()) };
@@ -160,11 +167,14 @@ impl Emit {
                 event.id = Some(id);
                 Ok(())
             }
-            [Incoming::Event(_)] => {
-                Err(Error::new(Code::USAGE, format!("the document has an id of its own, which is not `{id}`"))
-                    .with_fix("leave `--id` out"))
+            [Incoming::Event(_)] => Err(Error::new(
+                Code::USAGE,
+                format!("the document has an id of its own, which is not `{id}`"),
+            )
+            .with_fix("leave `--id` out")),
+            _ => {
+                Err(Error::new(Code::USAGE, "`--id` names one event, but the document holds something else"))
             }
-            _ => Err(Error::new(Code::USAGE, "`--id` names one event, but the document holds something else")),
         }
     }
 }
@@ -228,7 +238,11 @@ async fn append(session: &Session, store: Log, placed: Vec<Placed>) -> Result<Ve
     Ok(emitted)
 }
 
-async fn rehearse(session: &Session, store: Option<Log>, placed: Vec<Placed>) -> Result<Vec<Emitted>, Failure> {
+async fn rehearse(
+    session: &Session,
+    store: Option<Log>,
+    placed: Vec<Placed>,
+) -> Result<Vec<Emitted>, Failure> {
     let Some(store) = store else {
         return Ok(placed.into_iter().map(|placed| outcome(placed, None, true)).collect());
     };
@@ -247,7 +261,8 @@ fn check_size(store: &dyn Store, placed: &[Placed]) -> Result<(), Error> {
     let bytes_max = store.capabilities().event_bytes_max;
     let large = placed.iter().find(|placed| placed.envelope.size() > bytes_max);
     large.map_or(Ok(()), |Placed { envelope, .. }| {
-        let message = format!("{} has {} bytes, at most {bytes_max} are allowed", envelope.id, envelope.size());
+        let message =
+            format!("{} has {} bytes, at most {bytes_max} are allowed", envelope.id, envelope.size());
         Err(Error::new(Code::TOO_LARGE, message))
     })
 }
@@ -267,7 +282,9 @@ fn outcome(placed: Placed, admitted: Option<Admitted>, dry_run: bool) -> Emitted
 
 fn print(session: &mut Session, emitted: &[Emitted], is_list: bool) -> Result<(), Failure> {
     match emitted {
-        [one] if !is_list || session.output.format() == Format::Table => session.output.one(one, &one.sentence())?,
+        [one] if !is_list || session.output.format() == Format::Table => {
+            session.output.one(one, &one.sentence())?;
+        }
         all => session.output.all(all)?,
     }
     Ok(())

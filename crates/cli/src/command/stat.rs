@@ -26,6 +26,10 @@ struct Numbers {
 }
 
 #[derive(Serialize)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "they are named as in `StoreCapabilities`, and so are their JSON members"
+)]
 struct Limits {
     event_bytes_max: usize,
     commit_bytes_max: usize,

@@ -57,7 +57,8 @@ impl Tail {
             "begin" => Ok(Some(Position::ZERO)),
             "end" => Ok(None),
             text => text.parse().map(|position| Some(Position(position).previous())).map_err(|_| {
-                let message = format!("`--from {}` is neither begin nor end nor a position", text.escape_debug());
+                let message =
+                    format!("`--from {}` is neither begin nor end nor a position", text.escape_debug());
                 Error::new(Code::USAGE, message).with_fix("positions are whole numbers from 1 upward")
             }),
         }

@@ -19,11 +19,14 @@ impl Ls {
         let store = session.folder.open()?;
         let is_meant = |handler: &str| self.handler.as_deref().is_none_or(|only| only == handler);
         let letters = dead::list(&store).await?;
-        let letters: Vec<Letter> = letters.into_iter().filter(|letter| is_meant(&letter.handler)).map(Letter).collect();
+        let letters: Vec<Letter> =
+            letters.into_iter().filter(|letter| is_meant(&letter.handler)).map(Letter).collect();
         session.output.all(&letters)?;
         for halted in dead::halted(&store).await?.iter().filter(|halted| is_meant(&halted.handler)) {
             let dead::Halted { handler, lane, code, reason, since } = halted;
-            session.output.say(&format!("{handler}, lane {lane}, has stopped since {since}: {code}: {reason}"));
+            session
+                .output
+                .say(&format!("{handler}, lane {lane}, has stopped since {since}: {code}: {reason}"));
         }
         Ok(())
     }

@@ -29,7 +29,9 @@ impl Show {
         let store = session.folder.open()?;
         let Some(head) = head::get(&store, &self.saga, &self.key).await? else {
             let message = format!("saga {} has no instance {}", self.saga, self.key);
-            return Err(Error::new(Code::NOT_FOUND, message).with_fix("`ensue saga ls` lists the instances").into());
+            return Err(Error::new(Code::NOT_FOUND, message)
+                .with_fix("`ensue saga ls` lists the instances")
+                .into());
         };
         let journal = store.collect(Read::stream(head.stream()?)).await?;
         let words = in_words(&head, &journal);
@@ -46,26 +48,29 @@ pub(super) fn status(head: &SagaHead) -> String {
 }
 
 fn in_words(head: &SagaHead, journal: &[Recorded]) -> String {
-    let mut words = format!("{} {}: {} since {}\n", head.saga, head.key, status(head), shape::time(head.since));
-    let mut line = |name: &str, text: Option<&str>| {
-        if let Some(text) = text.filter(|text| !text.is_empty()) {
-            words.push_str(&format!("  {name:<10} {text}\n"));
-        }
-    };
-    line("flow", Some(head.flow.as_str()));
-    line("step", head.step.as_deref());
-    line("waits for", head.waits_for.as_deref());
-    line("until", head.until.map(shape::time).as_deref());
-    line("code", head.code.as_deref());
-    line("reason", head.reason.as_deref());
-    line("undoable", Some(&head.undoable.join(", ")));
-    line("undone", Some(&head.undone.join(", ")));
-    for recorded in journal {
-        let entry = recorded.envelope.event_type.as_str();
-        let entry = entry.strip_prefix("saga.").unwrap_or(entry);
-        let time = shape::time(recorded.recorded_at);
-        words.push_str(&format!("{:>5}  {time}  {entry:<15} {}\n", recorded.version, shape::data(&recorded.envelope, 100)));
-    }
-    words.truncate(words.trim_end().len());
-    words
+    let mut lines =
+        vec![format!("{} {}: {} since {}", head.saga, head.key, status(head), shape::time(head.since))];
+    let until = head.until.map(shape::time);
+    let (undoable, undone) = (head.undoable.join(", "), head.undone.join(", "));
+    let facts = [
+        ("flow", Some(head.flow.as_str())),
+        ("step", head.step.as_deref()),
+        ("waits for", head.waits_for.as_deref()),
+        ("until", until.as_deref()),
+        ("code", head.code.as_deref()),
+        ("reason", head.reason.as_deref()),
+        ("undoable", Some(undoable.as_str())),
+        ("undone", Some(undone.as_str())),
+    ];
+    let facts = facts.iter().filter_map(|(name, text)| Some((name, text.filter(|text| !text.is_empty())?)));
+    lines.extend(facts.map(|(name, text)| format!("  {name:<10} {text}")));
+    lines.extend(journal.iter().map(entry));
+    lines.join("\n")
+}
+
+fn entry(recorded: &Recorded) -> String {
+    let entry = recorded.envelope.event_type.as_str();
+    let entry = entry.strip_prefix("saga.").unwrap_or(entry);
+    let time = shape::time(recorded.recorded_at);
+    format!("{:>5}  {time}  {entry:<15} {}", recorded.version, shape::data(&recorded.envelope, 100))
 }

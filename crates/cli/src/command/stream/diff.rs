@@ -52,7 +52,8 @@ impl Row for Changed {
     const HEADINGS: &'static [&'static str] = &["field", "before", "after", "version", "type"];
 
     fn cells(&self) -> Vec<String> {
-        let value = |side: &Option<Box<RawValue>>| side.as_ref().map_or(String::new(), |raw| short(raw.get(), 40));
+        let value =
+            |side: &Option<Box<RawValue>>| side.as_ref().map_or(String::new(), |raw| short(raw.get(), 40));
         vec![
             self.field.clone(),
             value(&self.before),

@@ -34,7 +34,8 @@ struct Listed {
 }
 
 impl Row for Listed {
-    const HEADINGS: &'static [&'static str] = &["stream", "version", "last position", "last time", "last type"];
+    const HEADINGS: &'static [&'static str] =
+        &["stream", "version", "last position", "last time", "last type"];
 
     fn cells(&self) -> Vec<String> {
         vec![

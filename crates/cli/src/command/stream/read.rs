@@ -30,7 +30,8 @@ impl Read {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let stream: StreamName = self.stream.parse()?;
         let store = session.folder.open()?;
-        let read = StoreRead::stream(stream.clone()).from_version(Version(self.from)).to_version(Version(self.to));
+        let read =
+            StoreRead::stream(stream.clone()).from_version(Version(self.from)).to_version(Version(self.to));
         let read = if self.backward { read.backward() } else { read };
         let mut list = session.output.list::<Shown<'_>>();
         let mut events = store.read(read);

@@ -33,13 +33,12 @@ impl State {
 }
 
 fn in_words(stream: &StreamName, state: &Merged) -> String {
-    let mut words = format!("{stream} at version {}", state.version);
+    let mut lines = vec![format!("{stream} at version {}", state.version)];
     if let (Some(last), Some(time)) = (&state.last_type, state.time) {
-        words.push_str(&format!(", {last} at {}", shape::time(time)));
+        lines.push(format!("last {last} at {}", shape::time(time)));
     }
     let width = state.fields.keys().map(|name| name.chars().count()).max().unwrap_or_default();
-    for (name, field) in &state.fields {
-        words.push_str(&format!("\n  {name:<width$}  {}", short(field.value.get(), 200)));
-    }
-    words
+    let fields = state.fields.iter();
+    lines.extend(fields.map(|(name, field)| format!("  {name:<width$}  {}", short(field.value.get(), 200))));
+    lines.join("\n")
 }
