@@ -1,17 +1,30 @@
 //! Event-driven architecture in a box: the event store, the event bus and the saga engine are one log.
 //!
-//! This crate is the front door. It re-exports the vocabulary ([`core`]), the derives, and the runtime, and opens the
-//! embedded log.
+//! This crate is the front door. It re-exports the vocabulary ([`core`]), the derives and the runtime, and opens the
+//! embedded log. It adds nothing of its own but [`open`].
+
+use std::path::Path;
 
 pub use ensue_core as core;
 pub use ensue_core::{
-    Aggregate, Code, Emits, Error, EventId, Host, Kind, Outcome, Position, Read, Store, StoreExt, Timestamp,
-    Version,
+    Aggregate, Code, Emits, Error, EventId, Host, Kind, Outcome, Position, Read, Store, StoreExt, Timestamp, Version,
 };
 pub use ensue_core::{Command, CommandSet, Event, EventSet, Unknown};
+pub use ensue_log as log;
+pub use ensue_log::Log;
 pub use ensue_macros::{Command, Emits, Event};
 pub use ensue_runtime as runtime;
 pub use ensue_runtime::{
-    Aggregates, App, Attempt, Cache, Cause, Collection, Dispatch, Flow, FromContext, Meta, OnFailure,
-    Projection, Reaction, Receipt, Retry, Running, Saga, SagaError, StartFrom, State,
+    Aggregates, App, Attempt, Cache, Cause, Collection, Dispatch, Flow, FromContext, Meta, OnFailure, Projection, Reaction,
+    Receipt, Retry, Running, Saga, SagaError, StartFrom, State,
 };
+
+/// Opens the store in a folder with the defaults, and makes it if there is none.
+///
+/// One process owns a folder at a time (`E0401` for the next one). Recovery runs here, off the async threads; its time
+/// grows with what was written since the last index flush, not with the store. Needs a tokio runtime.
+pub async fn open(folder: impl AsRef<Path>) -> Result<Log, Error> {
+    let folder = folder.as_ref().to_owned();
+    let opening = tokio::task::spawn_blocking(move || Log::open(folder, log::Config::new(runtime::host::system())));
+    opening.await.map_err(|cause| Error::new(Code::CLOSED, "opening the store was cancelled").with_source(cause))?
+}

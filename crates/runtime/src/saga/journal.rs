@@ -19,9 +19,9 @@ pub(crate) struct CommandBody {
     pub(crate) body: Box<RawValue>,
 }
 
-/// One entry.
+/// One entry. Written as `{"CommandSent": {..}}`: bodies inside are carried verbatim, which other ways of naming the
+/// variant would not allow.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(tag = "entry")]
 pub(crate) enum Entry {
     /// The instance began with this event.
     Started { event_id: EventId, event_type: EventType, schema_version: u32, event: Box<RawValue> },

@@ -1,12 +1,14 @@
 //! The suite bites: stores that are wrong in one way each, and the case that must find it.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use ensue_core::{
-    BoxFuture, BoxStream, Change, Commit, CommitError, Committed, Error, Expected, Position, Query, Read,
-    RecordPage, RecordScan, RecordWrite, Recorded, Revision, Select, Store, StoreCapabilities, Version,
+    BoxFuture, BoxStream, Change, Code, Commit, CommitError, Committed, Durability, Error, Expected, Key,
+    Position, Query, Read, RecordPage, RecordScan, RecordWrite, Recorded, Revision, Select, Store,
+    StoreCapabilities, Version,
 };
 use ensue_test::conformance::store::run_case;
 use ensue_test::memory::CAPABILITIES;
@@ -43,15 +45,26 @@ enum Defect {
     KeepsTextOnly,
     AnnouncesTooEarly,
     WakesAtTheSameHead,
+    RefusesEmptyCommits,
+    LosesBufferedCommits,
+    CountsFromZero,
+    ConditionsMeetTheirOwn,
+    ConditionsMatchAnything,
+    ReadsWithoutEnd,
+    FoldsCase,
+    DropsOddKeys,
+    KeepsTheLastOfTwice,
+    ShortensNames,
 }
 
 use Defect::{
-    AnnouncesTooEarly, ConditionsCountFromTheStart, FlowsLackTheirFirst, ForgetsConditions, ForgetsExists,
-    ForgetsRevisions, IgnoresLimits, JoinsSpaces, KeepsLapsedRecords, KeepsTextOnly, LosesTraces,
-    PromisesAnotherPage, ReadsLag, ReadsQueriesByTypeAlone, RefusesRepeats, RepeatsByCount,
-    ReversesAfterTheLimit, ScansPastTheEnd, ShowsOneRevision, SplitsCommits, TakesHollowAppends,
-    TakesStaleVersions, TakesWhatIsTooLarge, UntilIsExclusive, VersionsFromIsExclusive, WakesAtTheSameHead,
-    WritesRecordsFirst,
+    AnnouncesTooEarly, ConditionsCountFromTheStart, ConditionsMatchAnything, ConditionsMeetTheirOwn,
+    CountsFromZero, DropsOddKeys, FlowsLackTheirFirst, FoldsCase, ForgetsConditions, ForgetsExists,
+    ForgetsRevisions, IgnoresLimits, JoinsSpaces, KeepsLapsedRecords, KeepsTextOnly, KeepsTheLastOfTwice,
+    LosesBufferedCommits, LosesTraces, PromisesAnotherPage, ReadsLag, ReadsQueriesByTypeAlone,
+    ReadsWithoutEnd, RefusesEmptyCommits, RefusesRepeats, RepeatsByCount, ReversesAfterTheLimit,
+    ScansPastTheEnd, ShortensNames, ShowsOneRevision, SplitsCommits, TakesHollowAppends, TakesStaleVersions,
+    TakesWhatIsTooLarge, UntilIsExclusive, VersionsFromIsExclusive, WakesAtTheSameHead, WritesRecordsFirst,
 };
 
 /// Which case must find which defect, each by itself.
@@ -131,6 +144,16 @@ const FINDS: &[(Defect, &[&str])] = &[
     (KeepsTextOnly, &["any_bytes_survive"]),
     (AnnouncesTooEarly, &["a_wait_names_only_what_can_be_read", "everyone_who_waits_wakes"]),
     (WakesAtTheSameHead, &["everyone_who_waits_wakes"]),
+    (RefusesEmptyCommits, &["an_empty_commit_changes_nothing"]),
+    (LosesBufferedCommits, &["a_buffered_commit_is_taken_and_read"]),
+    (CountsFromZero, &["positions_and_versions_are_consecutive", "racing_writers_leave_no_gap"]),
+    (ConditionsMeetTheirOwn, &["a_commit_does_not_meet_its_own_events"]),
+    (ConditionsMatchAnything, &["unrelated_events_do_not_conflict"]),
+    (ReadsWithoutEnd, &["a_read_ends_where_it_began"]),
+    (FoldsCase, &["what_is_absent_reads_as_nothing"]),
+    (DropsOddKeys, &["a_record_key_has_its_bounds"]),
+    (KeepsTheLastOfTwice, &["a_record_written_twice_is_refused"]),
+    (ShortensNames, &["the_longest_names_survive"]),
 ];
 
 #[test]
@@ -189,6 +212,14 @@ impl Defective {
                 Err(CommitError::Conflict { .. }) => Ok(Committed { repeated: true, ..Committed::default() }),
                 outcome => outcome,
             },
+            RefusesEmptyCommits if commit == Commit::default() => {
+                Err(Error::new(Code::INVALID_COMMIT, "nothing to do").into())
+            }
+            LosesBufferedCommits if commit.durability == Durability::Buffered => Ok(Committed::default()),
+            CountsFromZero => self.store.commit(commit).await.map(counted_from_zero),
+            ConditionsMeetTheirOwn if meets_its_own(&commit) => {
+                Err(CommitError::ConditionFailed { position: Position(1) })
+            }
             defect => self.store.commit(bent(defect, commit)).await,
         }
     }
@@ -208,9 +239,26 @@ impl Defective {
     }
 }
 
+fn counted_from_zero(mut committed: Committed) -> Committed {
+    for appended in &mut committed.appended {
+        appended.first_position = appended.first_position.previous();
+        appended.last_position = appended.last_position.previous();
+    }
+    committed
+}
+
+fn meets_its_own(commit: &Commit) -> bool {
+    let mut events = commit.appends.iter().flat_map(|append| &append.events);
+    commit.condition.as_ref().is_some_and(|own| events.any(|event| own.fail_if_match.matches(event)))
+}
+
 /// The commit as a store with this defect understands it.
 fn bent(defect: Defect, mut commit: Commit) -> Commit {
     for append in &mut commit.appends {
+        if defect == ShortensNames {
+            let short: String = append.stream.key.as_str().chars().take(255).collect();
+            append.stream.key = Key::new(short).expect("shorter is still valid");
+        }
         match (defect, append.expected) {
             (TakesStaleVersions, Expected::Exact(_) | Expected::NoStream)
             | (ForgetsExists, Expected::Exists) => {
@@ -230,6 +278,16 @@ fn bent(defect: Defect, mut commit: Commit) -> Commit {
         (TakesHollowAppends, _) => commit.appends.retain(|append| !append.events.is_empty()),
         (ForgetsConditions, condition) => *condition = None,
         (ConditionsCountFromTheStart, Some(condition)) => condition.after = Position::ZERO,
+        (ConditionsMatchAnything, Some(condition)) => condition.fail_if_match = Query::all(),
+        (DropsOddKeys, _) => commit.records.retain(|write| (1..=1_024).contains(&write.key.len())),
+        (KeepsTheLastOfTwice, _) => {
+            let last: BTreeMap<_, _> = commit
+                .records
+                .drain(..)
+                .map(|write| ((write.space.clone(), write.key.clone()), write))
+                .collect();
+            commit.records = last.into_values().collect();
+        }
         _ => {}
     }
     for write in &mut commit.records {
@@ -257,6 +315,9 @@ fn misread(defect: Defect, mut read: Read, head: Position) -> Read {
         }
         (IgnoresLimits, _) => read.limit = usize::MAX,
         (UntilIsExclusive, _) => read.until = read.until.previous(),
+        (FoldsCase, Select::Stream { stream, .. }) => {
+            stream.key = Key::new(stream.key.as_str().to_lowercase()).expect("still valid");
+        }
         (VersionsFromIsExclusive, Select::Stream { from, .. }) => *from = from.next(),
         (ReadsLag, _) => read.until = read.until.min(head.previous()),
         _ => {}
@@ -287,6 +348,11 @@ impl Store for Defective {
                 .map(|events| futures_util::stream::iter(events.into_iter().rev()))
                 .flatten_stream()
                 .boxed();
+        }
+        if self.defect == ReadsWithoutEnd && read.limit > 1 {
+            let (first, rest) = (read.clone().limit(1), read.after(Position(1)));
+            let later = futures_util::stream::once(async move { self.store.read(rest) }).flatten();
+            return self.store.read(first).chain(later).boxed();
         }
         let is_flow = matches!(read.select, Select::Flow(_));
         let lacks_first = self.defect == FlowsLackTheirFirst && is_flow;

@@ -4,4 +4,5 @@ mod contract;
 mod decisions;
 mod defects;
 mod faults;
+mod handles;
 mod histories;

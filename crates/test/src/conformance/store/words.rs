@@ -162,7 +162,7 @@ impl Contents {
 pub(super) async fn take(store: &dyn Store, commit: Commit) -> Committed {
     match store.commit(commit.clone()).await {
         Ok(committed) => committed,
-        Err(error) => panic!("a valid commit was refused: {error}\n{commit:#?}"),
+        Err(error) => panic!("a valid commit was refused: {error}\n{}", shown(&commit)),
     }
 }
 
@@ -171,10 +171,20 @@ pub(super) async fn refuse(store: &dyn Store, commit: Commit) -> CommitError {
     let before = Contents::of(store).await;
     let outcome = store.commit(commit.clone()).await;
     let Err(error) = outcome else {
-        panic!("a commit was taken that must be refused: {outcome:?}\n{commit:#?}");
+        panic!("a commit was taken that must be refused: {outcome:?}\n{}", shown(&commit));
     };
     assert_eq!(Contents::of(store).await, before, "the refused commit ({error}) has left something");
     error
+}
+
+/// The commit for a message, cut where a large body would fill the screen.
+fn shown(commit: &Commit) -> String {
+    const CHARACTERS_MAX: usize = 2_000;
+    let mut text: String = format!("{commit:#?}").chars().take(CHARACTERS_MAX + 1).collect();
+    if text.chars().count() > CHARACTERS_MAX {
+        text.push('…');
+    }
+    text
 }
 
 /// The stream and its version that a refusal names.
