@@ -11,6 +11,7 @@ pub mod config;
 pub mod disk;
 pub mod floor;
 pub mod stat;
+pub mod verify;
 
 mod batch;
 mod body;
@@ -42,3 +43,4 @@ pub use config::Config;
 pub use floor::Floor;
 pub use stat::Stat;
 pub use store::Log;
+pub use verify::{Report, verify};
