@@ -1,7 +1,7 @@
 //! The commands, one file each.
 
 use clap::Subcommand;
-use ensue_core::Host;
+use ensue::core::Host;
 
 use crate::arguments::Arguments;
 use crate::failure::Failure;
@@ -17,6 +17,7 @@ mod saga;
 mod stat;
 mod stream;
 mod tail;
+mod verify;
 
 /// What the binary can do.
 #[derive(Subcommand)]
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     /// Look at what handlers could not process, try it again, or give it up
     #[command(subcommand)]
     Dead(dead::Dead),
+    /// Check everything the folder holds
+    Verify,
     /// Numbers of the store: size, mode, limits
     Stat,
     /// Measure this machine
@@ -56,7 +59,7 @@ pub(crate) struct Session {
 /// Runs the command that was asked for.
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { everywhere, command } = arguments;
-    let host = ensue_runtime::host::system();
+    let host = ensue::runtime::host::system();
     let mut session = Session {
         folder: Folder::new(everywhere.data, host.clone()),
         output: Output::new(everywhere.format, everywhere.quiet),
@@ -69,6 +72,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Event(event) => event.run(&mut session).await,
         Command::Saga(saga) => saga.run(&mut session).await,
         Command::Dead(dead) => dead.run(&mut session).await,
+        Command::Verify => verify::run(&mut session),
         Command::Stat => stat::run(&mut session),
         Command::Bench(bench) => bench.run(&mut session).await,
         Command::Explain(explain) => explain.run(&mut session),

@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 
-use ensue_core::{Code, Error};
+use ensue::core::{Code, Error};
 
 use crate::failure::Failure;
 

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use ensue_core::{Code, Error, Kind};
+use ensue::core::{Code, Error, Kind};
 use serde::Serialize;
 
 use crate::document::Excerpt;

@@ -1,6 +1,6 @@
 //! One event by its position or id, and what belongs to it.
 
-use ensue_core::{Code, Error, EventId, Position, Read, Recorded, Store, StoreExt};
+use ensue::core::{Code, Error, EventId, Position, Read, Recorded, Store, StoreExt};
 use futures_util::TryStreamExt;
 
 /// The event at a position or, if the text is none or nothing stands there, the newest one with this id. `E0414` if there

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use ensue_core::{Code, Error, Host};
-use ensue_log::{Config, Log};
+use ensue::core::{Code, Error, Host};
+use ensue::log::{Config, Log};
 
 /// Where the store is, or would be.
 pub(crate) struct Folder {

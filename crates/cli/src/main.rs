@@ -42,8 +42,8 @@ fn given() -> Vec<String> {
 
 fn run(arguments: Arguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|cause| {
-        ensue_core::Error::new(
-            ensue_core::Code::IO,
+        ensue::core::Error::new(
+            ensue::core::Code::IO,
             format!("cannot start the threads of a runtime: {cause}"),
         )
     })?;

@@ -1,6 +1,6 @@
 //! `Order*`, `Payment/*`: which events or streams are meant. With a `/` it is about the stream, else about the type.
 
-use ensue_core::{EventType, Query, Recorded, Select, StreamName, Version};
+use ensue::core::{EventType, Query, Recorded, Select, StreamName, Version};
 
 /// A glob: `*` stands for any text, `?` for one character.
 #[derive(Clone, Debug)]

@@ -3,11 +3,11 @@
 //! Asked in this order: the types that this binary knows, the catalogues that applications left in the store, the
 //! `--stream` of the caller, what the event says of itself. Nothing is guessed: an event without a place is refused.
 
-use ensue_core::cloudevents::Parsed;
-use ensue_core::{Code, Envelope, Error, Host, Source, StreamName};
-use ensue_runtime::Catalogue;
-use ensue_runtime::catalogue::EventEntry;
-use ensue_runtime::door::Registry;
+use ensue::core::cloudevents::Parsed;
+use ensue::core::{Code, Envelope, Error, Host, Source, StreamName};
+use ensue::runtime::Catalogue;
+use ensue::runtime::catalogue::EventEntry;
+use ensue::runtime::door::Registry;
 
 /// What is known of types, and what the caller says.
 pub(crate) struct Places<'a> {
@@ -109,7 +109,7 @@ fn unplaced(envelope: &Envelope) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ensue_core::cloudevents::{Incoming, parse};
+    use ensue::core::cloudevents::{Incoming, parse};
     use std::collections::BTreeMap;
 
     fn placed(document: &str, stream: Option<&str>) -> Result<String, Error> {
@@ -127,7 +127,7 @@ mod tests {
             catalogues: &catalogues,
             stream: stream.as_ref(),
             source: &Source::new("test").expect("a source"),
-            host: &ensue_runtime::host::system(),
+            host: &ensue::runtime::host::system(),
         };
         let incoming = parse(document.as_bytes())?;
         let [Incoming::Event(event)] = incoming.as_slice() else { panic!("one event: {document}") };

@@ -1,6 +1,6 @@
 //! How an event is printed: the CloudEvents object of `docs/cli.md`, or a row.
 
-use ensue_core::{Envelope, Recorded, Timestamp, cloudevents};
+use ensue::core::{Envelope, Recorded, Timestamp, cloudevents};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 

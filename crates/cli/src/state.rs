@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use ensue_core::{
+use ensue::core::{
     Code, Error, EventType, Position, Read, Recorded, Store, StoreExt, StreamName, Timestamp, Version,
 };
 use futures_util::TryStreamExt;

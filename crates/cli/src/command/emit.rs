@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use clap::Args;
-use ensue_core::cloudevents::{self, Incoming, Parsed, ParsedCommand};
-use ensue_core::{
+use ensue::core::cloudevents::{self, Incoming, Parsed, ParsedCommand};
+use ensue::core::{
     Code, ContentType, Error, EventId, EventType, Position, Source, Store, StreamName, Timestamp,
 };
-use ensue_log::Log;
-use ensue_runtime::Catalogue;
-use ensue_runtime::door::{Admitted, Door};
+use ensue::log::Log;
+use ensue::runtime::Catalogue;
+use ensue::runtime::door::{Admitted, Door};
 use serde::Serialize;
 
 use crate::command::Session;

@@ -1,7 +1,7 @@
 //! `ensue explain [CODE]`: the page of an error code, or the list of all.
 
 use clap::Args;
-use ensue_core::{Code, error};
+use ensue::core::{Code, error};
 use serde::Serialize;
 
 use crate::command::Session;

@@ -1,6 +1,6 @@
 //! `ensue stat`: how the store is doing, in numbers.
 
-use ensue_core::{Position, Store};
+use ensue::core::{Position, Store};
 use serde::Serialize;
 
 use crate::command::Session;

@@ -1,7 +1,7 @@
 //! `ensue tail [PATTERN] [--from begin|end|POSITION] [-e] [-n N]`: events as they are, and as they come.
 
 use clap::Args;
-use ensue_core::{Code, Direction, Error, Position, Read, Recorded, Select, Store, StoreExt};
+use ensue::core::{Code, Direction, Error, Position, Read, Recorded, Select, Store, StoreExt};
 use futures_util::TryStreamExt;
 
 use crate::command::Session;

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use ensue_core::{Code, Error, Host};
-use ensue_log::bench::{Appending, Figures, Load};
-use ensue_log::{Config, Floor, Log, floor};
+use ensue::core::{Code, Error, Host};
+use ensue::log::bench::{Appending, Figures, Load};
+use ensue::log::{Config, Floor, Log, floor};
 use serde::Serialize;
 
 use crate::command::Session;

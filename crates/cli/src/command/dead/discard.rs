@@ -1,8 +1,8 @@
 //! `ensue dead discard HANDLER KEY --reason R [--position P]`: gives up what is parked.
 
 use clap::Args;
-use ensue_core::Position;
-use ensue_runtime::dead;
+use ensue::core::Position;
+use ensue::runtime::dead;
 
 use super::row::{Done, count};
 use crate::command::Session;

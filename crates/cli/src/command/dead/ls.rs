@@ -1,7 +1,7 @@
 //! `ensue dead ls [HANDLER]`: what is parked, and which lanes have stopped.
 
 use clap::Args;
-use ensue_runtime::dead;
+use ensue::runtime::dead;
 
 use super::row::Letter;
 use crate::command::Session;

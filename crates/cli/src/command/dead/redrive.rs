@@ -1,7 +1,7 @@
 //! `ensue dead redrive HANDLER KEY`: the letters of a key are tried again as soon as the handler runs.
 
 use clap::Args;
-use ensue_runtime::dead;
+use ensue::runtime::dead;
 
 use super::row::{Done, count};
 use crate::command::Session;

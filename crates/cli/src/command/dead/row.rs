@@ -1,7 +1,7 @@
 //! A dead letter as it is printed, and those that a command is about.
 
-use ensue_core::{Code, Error, Position, Store};
-use ensue_runtime::dead::{self, DeadLetter};
+use ensue::core::{Code, Error, Position, Store};
+use ensue::runtime::dead::{self, DeadLetter};
 use serde::Serialize;
 
 use crate::output::{Row, short};

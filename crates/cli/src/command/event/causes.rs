@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use clap::Args;
-use ensue_core::{EventId, Recorded};
+use ensue::core::{EventId, Recorded};
 
 use crate::command::Session;
 use crate::failure::Failure;

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use clap::Args;
-use ensue_core::{EventId, Recorded};
+use ensue::core::{EventId, Recorded};
 use serde::Serialize;
 
 use crate::command::Session;

@@ -1,7 +1,7 @@
 //! `ensue saga ls [SAGA] [--open]`: instances and how they stand.
 
 use clap::Args;
-use ensue_runtime::saga::head::{self, SagaHead};
+use ensue::runtime::saga::head::{self, SagaHead};
 use serde::Serialize;
 
 use crate::command::Session;

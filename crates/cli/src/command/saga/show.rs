@@ -1,8 +1,8 @@
 //! `ensue saga show SAGA KEY`: where an instance stands, and the journal of how it got there.
 
 use clap::Args;
-use ensue_core::{Code, Error, Read, Recorded, StoreExt};
-use ensue_runtime::saga::head::{self, SagaHead};
+use ensue::core::{Code, Error, Read, Recorded, StoreExt};
+use ensue::runtime::saga::head::{self, SagaHead};
 use serde::Serialize;
 
 use crate::command::Session;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use clap::Args;
-use ensue_core::{EventType, StreamName, Version};
+use ensue::core::{EventType, StreamName, Version};
 use serde::Serialize;
 use serde_json::value::RawValue;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use ensue_core::{EventType, Position, Read, Store, StreamName, Timestamp, Version};
+use ensue::core::{EventType, Position, Read, Store, StreamName, Timestamp, Version};
 use futures_util::TryStreamExt;
 use serde::Serialize;
 

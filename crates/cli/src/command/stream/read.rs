@@ -1,7 +1,7 @@
 //! `ensue stream read TOPIC/KEY [--from V] [--to V] [--backward]`: the events of one stream.
 
 use clap::Args;
-use ensue_core::{Read as StoreRead, Store, StreamName, Version};
+use ensue::core::{Read as StoreRead, Store, StreamName, Version};
 use futures_util::TryStreamExt;
 
 use crate::command::Session;

@@ -1,7 +1,7 @@
 //! `ensue stream state TOPIC/KEY [--at VERSION|TIME]`: the merged data of a stream.
 
 use clap::Args;
-use ensue_core::StreamName;
+use ensue::core::StreamName;
 
 use crate::command::Session;
 use crate::failure::Failure;
