@@ -24,6 +24,9 @@ impl Folder {
 
     /// Opens the store; `E0406` if there is none.
     pub(crate) fn open(&self) -> Result<Log, Error> {
+        if !self.path.exists() {
+            return Err(Error::new(Code::NOT_A_STORE, format!("there is no folder {}", self.path.display())));
+        }
         Log::open_existing(&self.path, Config::new(self.host.clone()))
     }
 

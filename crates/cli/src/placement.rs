@@ -4,10 +4,10 @@
 //! `--stream` of the caller, what the event says of itself. Nothing is guessed: an event without a place is refused.
 
 use ensue::core::cloudevents::Parsed;
-use ensue::core::{Code, Envelope, Error, Host, Source, StreamName};
+use ensue::core::{Code, Envelope, Error, Host, Source, StreamName, Tag};
 use ensue::runtime::Catalogue;
 use ensue::runtime::catalogue::EventEntry;
-use ensue::runtime::door::Registry;
+use ensue::runtime::door::{Registration, Registry};
 
 /// What is known of types, and what the caller says.
 pub(crate) struct Places<'a> {
@@ -40,9 +40,9 @@ impl Places<'_> {
         let own = Own { stream: parsed.stream(), key: parsed.key_hint().map(str::to_owned) };
         let mut parsed = parsed.filled(self.host, self.source);
         parsed.schema_version = parsed.schema_version.or(newest);
-        let envelope = parsed.into_envelope()?;
+        let mut envelope = parsed.into_envelope()?;
         let by_type = match (known, declared) {
-            (Some(known), _) => Some(known.check(&envelope)?),
+            (Some(known), _) => Some(by_registration(known, &mut envelope)?),
             (None, Some(entry)) => by_catalogue(entry, &envelope, own.key.as_deref())?,
             (None, None) => None,
         };
@@ -62,6 +62,14 @@ impl Places<'_> {
 struct Own {
     stream: Result<Option<StreamName>, Error>,
     key: Option<String>,
+}
+
+/// The stream that a type names; the tags that it gives join those that the event came with.
+fn by_registration(known: &Registration, envelope: &mut Envelope) -> Result<StreamName, Error> {
+    let draft = known.check(envelope)?;
+    let missing: Vec<Tag> = draft.tags.into_iter().filter(|tag| !envelope.tags.contains(tag)).collect();
+    envelope.tags.extend(missing);
+    Ok(draft.stream)
 }
 
 /// The stream that a catalogue names: the key is a field of the body, or where it is computed, the event's own hint.

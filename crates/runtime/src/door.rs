@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ensue_core::{
-    Append, Code, Commit, CommitError, Envelope, Error, Event, EventInfo, Expected, Host, Position, Read,
-    RecordWrite, Revision, Store, StoreExt, StreamName, event,
+    Append, Code, Commit, CommitError, Draft, Envelope, Error, Event, EventInfo, Expected, Host, Position,
+    Read, RecordWrite, Revision, Store, StoreExt, StreamName, event,
 };
 use serde::{Deserialize, Serialize};
 
@@ -183,7 +183,7 @@ pub struct Registry {
 pub struct Registration {
     /// Type, topic and key.
     pub info: EventInfo,
-    check: fn(&Envelope) -> Result<StreamName, Error>,
+    check: fn(&Envelope) -> Result<Draft, Error>,
 }
 
 impl Registry {
@@ -213,17 +213,17 @@ impl Registry {
 }
 
 impl Registration {
-    /// Decodes and validates the body, and says which stream the event belongs to. `E0105` if the body does not fit the
-    /// type, `E0106` if it breaks a rule of the type.
-    pub fn check(&self, envelope: &Envelope) -> Result<StreamName, Error> {
+    /// Decodes and validates the body, and makes of it what an application would have appended: stream and tags come from
+    /// the type. `E0105` if the body does not fit the type, `E0106` if it breaks a rule of the type.
+    pub fn check(&self, envelope: &Envelope) -> Result<Draft, Error> {
         (self.check)(envelope)
     }
 }
 
-fn check<E: Event>(envelope: &Envelope) -> Result<StreamName, Error> {
+fn check<E: Event>(envelope: &Envelope) -> Result<Draft, Error> {
     let event: E = event::decode_body(envelope)?;
     event
         .validate()
         .map_err(|rule| Error::new(Code::RULE_BROKEN, format!("{}: {rule}", E::INFO.event_type)))?;
-    StreamName::new(E::INFO.topic, event.key())
+    Draft::of(&event)
 }
