@@ -11,7 +11,7 @@
 //! ours is checksummed here, the frame does that.
 
 use bytes::Bytes;
-use ensue_core::{Append, Change, Key, RecordWrite, Space, StreamName, Timestamp, Topic};
+use ensue_core::{Append, Change, RecordWrite, Space, StreamName, Timestamp, Topic};
 
 use crate::batch::{self, Batch};
 use crate::wire::{Malformed, Reader, patch, put_short_text};
@@ -191,9 +191,4 @@ fn read_record(reader: &mut Reader, kind: u8) -> Result<RecordWrite, Malformed> 
         _ => return Err("an entry is of an unknown kind"),
     };
     Ok(RecordWrite { space, key, change, expected: None })
-}
-
-/// The stream that an append goes to, from parts that were checked before.
-pub(crate) fn stream_of(topic: &Topic, key: &Key) -> StreamName {
-    StreamName { topic: topic.clone(), key: key.clone() }
 }

@@ -133,7 +133,12 @@ impl Header {
 
 /// Bytes on disk of a frame with so much payload.
 pub(crate) fn frame_bytes(payload_bytes: usize) -> usize {
-    (HEADER_BYTES + payload_bytes + table_bytes(payload_bytes)).next_multiple_of(ALIGNMENT)
+    content_bytes(payload_bytes).next_multiple_of(ALIGNMENT)
+}
+
+/// Bytes of it that are not padding.
+pub(crate) fn content_bytes(payload_bytes: usize) -> usize {
+    HEADER_BYTES + payload_bytes + table_bytes(payload_bytes)
 }
 
 fn table_bytes(payload_bytes: usize) -> usize {

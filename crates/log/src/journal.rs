@@ -86,7 +86,6 @@ pub(crate) struct Journal {
     file: Arc<dyn DiskFile>,
     file_number: u64,
     tail: Tail,
-    started_at: u64,
     buffer: AlignedBuffer,
     is_poisoned: bool,
 }
@@ -103,8 +102,7 @@ impl Journal {
         room.claim(tail.address + 1)?;
         let file = open_file(&*disk, file_number)?;
         let buffer = AlignedBuffer::default();
-        let started_at = tail.address;
-        Ok(Self { disk, layout, uuid, room, file, file_number, tail, started_at, buffer, is_poisoned: false })
+        Ok(Self { disk, layout, uuid, room, file, file_number, tail, buffer, is_poisoned: false })
     }
 
     pub(crate) fn tail(&self) -> Tail {
@@ -175,10 +173,15 @@ impl Journal {
         if sync == Sync::Now {
             self.tail.durable_sequence = header.sequence;
         }
-        // The more was written, the further ahead room is claimed: small stores stay small, and a busy one claims in the
-        // next file, where claiming does not hold up the syncs of this one.
-        let written = self.tail.address - self.started_at;
-        self.room.want(self.tail.address + written.min(self.layout.file_bytes));
+        self.want_room();
+    }
+
+    /// Once something is written, the rest of its file is wanted; from half of the file on, the next one. Stores that are
+    /// only read claim nothing, and a busy one always has a file ahead.
+    fn want_room(&self) {
+        let file = self.layout.file_of(self.tail.address);
+        let is_half = self.layout.offset_of(self.tail.address) > self.layout.file_bytes / 2;
+        self.room.want(self.layout.start_of(file + 1 + u64::from(is_half)));
     }
 
     /// Goes on in the next file if this frame lies there. What was written to the file before is synced first, since a

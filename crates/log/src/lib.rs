@@ -6,10 +6,12 @@
 //! Invariants: no tokio, no network, no C code; one process owns a folder; readers never see what is not durable, but for
 //! commits that asked for less; nothing acknowledged is dropped silently.
 
+pub mod bench;
 pub mod config;
 pub mod disk;
 pub mod floor;
 pub mod stat;
+pub mod verify;
 
 mod batch;
 mod body;
@@ -41,3 +43,4 @@ pub use config::Config;
 pub use floor::Floor;
 pub use stat::Stat;
 pub use store::Log;
+pub use verify::{Report, verify};

@@ -8,7 +8,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use ensue_core::{Append, Commit, Committed, Durability, Error, RecordWrite};
+use ensue_core::{Append, Committed, Durability, Error, RecordWrite};
 
 use crate::body::Blank;
 use crate::errors;
@@ -164,18 +164,6 @@ impl State {
         let taken: Vec<Queued> = self.requests.drain(..count).collect();
         self.bytes -= taken.iter().map(|(request, _)| request.body.len()).sum::<usize>();
         taken
-    }
-}
-
-impl Request {
-    /// The commit as it came, for a caller that gets its request back.
-    pub(crate) fn into_commit(self) -> Commit {
-        Commit {
-            appends: self.appends,
-            condition: self.condition,
-            records: self.records,
-            durability: self.durability,
-        }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::window::{Advance, Published, Stored, record_key};
 use crate::wire::Malformed;
 
 mod scan;
-pub(crate) use scan::Scan;
+pub(crate) use scan::{End, Scan};
 
 /// Turns a frame into what the window takes. `tail` is where the journal stands after it.
 pub(crate) fn replay(marker: &Marker, frame: &Loaded) -> Result<Vec<Published>, Malformed> {
@@ -62,9 +62,9 @@ fn replay_commit(
                 let count = batch.events.len() as u64;
                 let base = u64::try_from(batch.base_offset).map_err(|_| "an offset is negative")?;
                 offsets.push(Advance {
-                    mark: marker.topic(&stream.topic),
                     topic: stream.topic.clone(),
                     partition: partition_of(stream.key.as_str().as_bytes()),
+                    records: count,
                     next_offset: base + count,
                 });
                 let mark = marker.stream(&stream);

@@ -13,7 +13,7 @@ use ensue_core::{Recorded, Topic};
 
 use crate::journal::{Tail, Written};
 use crate::mark::{EventMarks, Mark, MarkMap};
-use crate::sequencer::{Lapse, Offsets};
+use crate::sequencer::Lapse;
 
 mod postings;
 pub(crate) use postings::Postings;
@@ -60,9 +60,10 @@ pub(crate) struct Published {
 
 /// How far a topic-partition has come.
 pub(crate) struct Advance {
-    pub(crate) mark: Mark,
     pub(crate) topic: Topic,
     pub(crate) partition: u32,
+    /// By so many.
+    pub(crate) records: u64,
     pub(crate) next_offset: u64,
 }
 
@@ -236,12 +237,4 @@ impl Window {
     pub(crate) fn forget_flushed(&mut self) -> Option<Arc<Generation>> {
         self.flushing.take()
     }
-}
-
-/// Offsets for the sequencer, from those of the index and those changed since.
-pub(crate) fn offsets_with(mut known: Offsets, advances: &[Advance]) -> Offsets {
-    for advance in advances {
-        known.insert((advance.mark, advance.partition), advance.next_offset);
-    }
-    known
 }

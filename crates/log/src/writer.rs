@@ -235,9 +235,9 @@ fn publish(request: Request, numbers: &Numbers, recorded_at: Timestamp) -> Publi
     for ((append, marks), (version, offset)) in placed {
         let first = numbers.first_position + events.len() as u64;
         offsets.push(Advance {
-            mark: marks.topic,
             topic: append.stream.topic.clone(),
             partition: marks.partition,
+            records: marks.count,
             next_offset: offset + marks.count,
         });
         streams.extend(std::iter::repeat_n(marks.stream, append.events.len()));

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ensue_core::{
-    Append, Code, Commit, CommitError, Envelope, Error, Event, EventInfo, Expected, Host, Position, Read,
-    RecordWrite, Revision, Store, StoreExt, StreamName, event,
+    Append, Code, Commit, CommitError, Draft, Envelope, Error, Event, EventInfo, Expected, Host, Position,
+    Read, RecordWrite, Revision, Store, StoreExt, StreamName, event,
 };
 use serde::{Deserialize, Serialize};
 
@@ -55,19 +55,11 @@ impl Door {
     /// Errors: `E0204` if the id was used for another body, `E0107` if it is too large, `E0108` for a topic that only
     /// Ensue writes to. Cancellation leaves the outcome open; calling again with the same event settles it.
     pub async fn admit(&self, stream: StreamName, envelope: Envelope) -> Result<Admitted, Error> {
-        if stream.topic.is_reserved() {
-            return Err(Error::new(
-                Code::RESERVED,
-                format!("topic `{}` is written by Ensue alone", stream.topic),
-            ));
-        }
+        refuse_reserved(&stream)?;
         let subject = subject(&stream, &envelope);
         loop {
-            if let Some(earlier) = self.earlier(&envelope, &subject).await? {
-                return Ok(Admitted {
-                    position: self.find(&envelope, &stream, &earlier).await?,
-                    repeated: true,
-                });
+            if let Some(admitted) = self.known(&stream, &envelope, &subject).await? {
+                return Ok(admitted);
             }
             let record = self.remember(&envelope, &subject, None);
             let append =
@@ -82,6 +74,22 @@ impl Door {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// What [`Door::admit`] would find: where the event stands if it came in before, or the same errors. Adds nothing.
+    pub async fn look(&self, stream: &StreamName, envelope: &Envelope) -> Result<Option<Admitted>, Error> {
+        refuse_reserved(stream)?;
+        self.known(stream, envelope, &subject(stream, envelope)).await
+    }
+
+    async fn known(
+        &self,
+        stream: &StreamName,
+        envelope: &Envelope,
+        subject: &[u8],
+    ) -> Result<Option<Admitted>, Error> {
+        let Some(earlier) = self.earlier(envelope, subject).await? else { return Ok(None) };
+        Ok(Some(Admitted { position: self.find(envelope, stream, &earlier).await?, repeated: true }))
     }
 
     /// The position under which an event was appended before.
@@ -127,6 +135,16 @@ impl Door {
     }
 }
 
+fn refuse_reserved(stream: &StreamName) -> Result<(), Error> {
+    if stream.topic.is_reserved() {
+        return Err(Error::new(
+            Code::RESERVED,
+            format!("topic `{}` is written by Ensue alone", stream.topic),
+        ));
+    }
+    Ok(())
+}
+
 /// What must be equal for a repeated event to count as the same.
 fn subject(stream: &StreamName, envelope: &Envelope) -> Vec<u8> {
     let mut subject = stream.to_string().into_bytes();
@@ -165,7 +183,7 @@ pub struct Registry {
 pub struct Registration {
     /// Type, topic and key.
     pub info: EventInfo,
-    check: fn(&Envelope) -> Result<StreamName, Error>,
+    check: fn(&Envelope) -> Result<Draft, Error>,
 }
 
 impl Registry {
@@ -195,17 +213,17 @@ impl Registry {
 }
 
 impl Registration {
-    /// Decodes and validates the body, and says which stream the event belongs to. `E0105` if the body does not fit the
-    /// type, `E0106` if it breaks a rule of the type.
-    pub fn check(&self, envelope: &Envelope) -> Result<StreamName, Error> {
+    /// Decodes and validates the body, and makes of it what an application would have appended: stream and tags come from
+    /// the type. `E0105` if the body does not fit the type, `E0106` if it breaks a rule of the type.
+    pub fn check(&self, envelope: &Envelope) -> Result<Draft, Error> {
         (self.check)(envelope)
     }
 }
 
-fn check<E: Event>(envelope: &Envelope) -> Result<StreamName, Error> {
+fn check<E: Event>(envelope: &Envelope) -> Result<Draft, Error> {
     let event: E = event::decode_body(envelope)?;
     event
         .validate()
         .map_err(|rule| Error::new(Code::RULE_BROKEN, format!("{}: {rule}", E::INFO.event_type)))?;
-    StreamName::new(E::INFO.topic, event.key())
+    Draft::of(&event)
 }

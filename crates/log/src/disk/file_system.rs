@@ -53,8 +53,10 @@ impl Disk for FileSystem {
         let path = self.at(name);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
         file.set_len(bytes)?;
-        file.sync_all()?;
-        Ok(Arc::new(OsFile::new(file, &path)))
+        let file = OsFile::new(file, &path);
+        file.allocate(bytes)?;
+        file.file.sync_all()?;
+        Ok(Arc::new(file))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
@@ -88,6 +90,26 @@ impl OsFile {
     fn new(file: File, path: &Path) -> Self {
         let direct = Direct::open(&file, path);
         Self { file, direct }
+    }
+}
+
+impl OsFile {
+    /// Finds blocks for the whole file at once. Room that is found later would be found under a lock that holds up every
+    /// write to the file. Not where files live in memory: there, room is taken when it is written.
+    #[cfg(target_os = "linux")]
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        if self.direct.is_none() {
+            return Ok(());
+        }
+        match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+            Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+            allocated => Ok(allocated?),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn allocate(&self, _bytes: u64) -> io::Result<()> {
+        Ok(())
     }
 }
 

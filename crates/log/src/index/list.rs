@@ -33,10 +33,6 @@ pub(crate) struct List {
 }
 
 impl List {
-    pub(crate) fn last(&self) -> Option<u64> {
-        self.tail.last().copied()
-    }
-
     fn parse(text: Bytes) -> Result<Self, Malformed> {
         let mut reader = Reader::new(text);
         Ok(Self { count: reader.varint()?, tail: read_positions(&mut reader)? })
@@ -193,7 +189,7 @@ mod tests {
         assert!(list.extend([2, 4].into_iter(), Order::Position).is_empty());
         assert_eq!(List::parse(list.to_bytes().into()), Ok(list.clone()));
         let chunks = list.extend(5..=5_000, Order::Ordinal);
-        assert_eq!((list.count, list.last()), (4_998, Some(5_000)));
+        assert_eq!((list.count, list.tail.as_slice()), (4_998, &[5_000][..]));
         assert_eq!(chunks.iter().map(|chunk| chunk.0).collect::<Vec<_>>(), [1, 2_049, 4_097]);
         let all: Vec<_> =
             chunks.into_iter().flat_map(|chunk| parse_chunk(chunk.1.into()).expect("our own")).collect();

@@ -13,8 +13,12 @@ use crate::disk::{AlignedBuffer, Disk, DiskFile, Sync};
 use crate::errors;
 use crate::superblock::Superblock;
 
-/// Claimed at once: large enough to be sequential, small enough not to hold the writer up.
-const CHUNK_BYTES: u64 = 1 << 20;
+/// Claimed at once while somebody waits for it.
+const URGENT_BYTES: u64 = 1 << 20;
+/// Claimed at once otherwise: fewer syncs, each of which the device has to share with the writer's.
+const CHUNK_BYTES: u64 = 8 << 20;
+/// Written at once: large enough to be sequential, small enough not to hold the writer up.
+const PIECE_BYTES: u64 = 256 << 10;
 
 pub(crate) struct Room {
     disk: Arc<dyn Disk>,
@@ -29,6 +33,8 @@ struct State {
     claimed: u64,
     /// Up to where it should be.
     wanted: u64,
+    /// Whether somebody waits for it.
+    is_urgent: bool,
     /// Why it is not; taken by the next claim that needs it.
     failure: Option<Error>,
     is_closed: bool,
@@ -37,7 +43,7 @@ struct State {
 impl Room {
     /// Nothing is claimed yet from `address` on.
     pub(crate) fn new(disk: Arc<dyn Disk>, layout: Layout, superblock: Superblock, address: u64) -> Self {
-        let state = State { claimed: address, wanted: address, failure: None, is_closed: false };
+        let state = State { claimed: address, wanted: address, is_urgent: false, failure: None, is_closed: false };
         Self {
             disk,
             layout,
@@ -50,9 +56,8 @@ impl Room {
     /// Asks for room up to this address, without waiting.
     pub(crate) fn want(&self, address: u64) {
         let mut state = self.lock();
-        // A chunk is asked for whole, and early: waking the thread for every frame would cost more than the zeros.
-        if address >= state.claimed.max(state.wanted) {
-            state.wanted = address + 1;
+        if address > state.wanted {
+            state.wanted = address;
             self.changed.notify_all();
         }
     }
@@ -65,6 +70,7 @@ impl Room {
         }
         state.failure = None;
         state.wanted = state.wanted.max(address);
+        state.is_urgent = true;
         self.changed.notify_all();
         loop {
             if state.claimed >= address {
@@ -85,8 +91,8 @@ impl Room {
     pub(crate) fn run(&self) {
         let mut zeros = AlignedBuffer::default();
         let mut files = BTreeMap::new();
-        while let Some(from) = self.next() {
-            let claimed = self.extend(from, &mut zeros, &mut files);
+        while let Some((from, until)) = self.next() {
+            let claimed = self.extend(from, until, &mut zeros, &mut files);
             let mut state = self.lock();
             match claimed {
                 Ok(until) => state.claimed = until,
@@ -115,14 +121,18 @@ impl Room {
         *self.superblock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next(&self) -> Option<u64> {
+    /// The next range to claim: from what is claimed, within one file. `None`: closed.
+    fn next(&self) -> Option<(u64, u64)> {
         let mut state = self.lock();
         loop {
             if state.is_closed {
                 return None;
             }
             if state.wanted > state.claimed {
-                return Some(state.claimed);
+                let from = state.claimed;
+                let bytes = if std::mem::take(&mut state.is_urgent) { URGENT_BYTES } else { CHUNK_BYTES };
+                let end = self.layout.start_of(self.layout.file_of(from) + 1);
+                return Some((from, (from + bytes).min(end)));
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -131,6 +141,7 @@ impl Room {
     fn extend(
         &self,
         from: u64,
+        until: u64,
         zeros: &mut AlignedBuffer,
         files: &mut BTreeMap<u64, Arc<dyn DiskFile>>,
     ) -> Result<u64, Error> {
@@ -145,14 +156,19 @@ impl Room {
                 file
             }
         };
-        let until = (offset + CHUNK_BYTES).min(self.layout.file_bytes);
-        let length = usize::try_from(until - offset).expect("a chunk fits in memory");
+        let end = self.layout.offset_of(until - 1) + 1;
         let mut write = || -> std::io::Result<()> {
-            file.write_at(zeros.fill(&vec![0; length]), offset, Sync::Later)?;
+            let mut at = offset;
+            while at < end {
+                let length = PIECE_BYTES.min(end - at);
+                let piece = vec![0; usize::try_from(length).expect("a piece fits in memory")];
+                file.write_at(zeros.fill(&piece), at, Sync::Later)?;
+                at += length;
+            }
             file.sync()
         };
         write().map_err(|error| errors::io(&*self.disk, "claim room for the journal", error))?;
-        Ok(from + (until - offset))
+        Ok(until)
     }
 
     /// The file of this number, made if it is the next one.

@@ -8,7 +8,7 @@ use ensue_core::{Code, Error};
 use super::tail_after;
 use crate::disk::{Disk, DiskFile, read_exactly};
 use crate::errors;
-use crate::frame::{self, ALIGNMENT, HEADER_BYTES, Header, SECTOR_BYTES};
+use crate::frame::{self, ALIGNMENT, Header, SECTOR_BYTES};
 use crate::frames::Loaded;
 use crate::journal::{Layout, Tail, file_name};
 use crate::superblock::Superblock;
@@ -272,7 +272,7 @@ impl<'a> Scan<'a> {
 
 /// Whether a sector of the frame's content is still as the file was before it was written.
 fn has_zero_sector(bytes: &[u8], header: &Header) -> bool {
-    let content = HEADER_BYTES + header.payload_bytes as usize;
+    let content = frame::content_bytes(header.payload_bytes as usize);
     let mut sectors = bytes.get(..content).unwrap_or(bytes).chunks(SECTOR_BYTES);
     sectors.any(|sector| sector.iter().all(|byte| *byte == 0))
 }

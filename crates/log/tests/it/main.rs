@@ -1,4 +1,6 @@
 //! Tests of the engine from outside: through its port, on real folders and on disks that fail on purpose.
 
 mod basics;
+mod faults;
 mod given;
+mod sim;

@@ -1,0 +1,80 @@
+//! The commands, one file each.
+
+use clap::Subcommand;
+use ensue::core::Host;
+
+use crate::arguments::Arguments;
+use crate::failure::Failure;
+use crate::folder::Folder;
+use crate::output::Output;
+
+mod bench;
+mod dead;
+mod emit;
+mod event;
+mod explain;
+mod saga;
+mod stat;
+mod stream;
+mod tail;
+mod verify;
+
+/// What the binary can do.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Append an event, once however often it is repeated
+    Emit(emit::Emit),
+    /// Print events, and follow the log
+    Tail(tail::Tail),
+    /// Look at streams
+    #[command(subcommand)]
+    Stream(stream::Stream),
+    /// Look at one event, what caused it, and what it caused
+    #[command(subcommand)]
+    Event(event::Event),
+    /// Look at sagas
+    #[command(subcommand)]
+    Saga(saga::Saga),
+    /// Look at what handlers could not process, try it again, or give it up
+    #[command(subcommand)]
+    Dead(dead::Dead),
+    /// Check everything the folder holds
+    Verify,
+    /// Numbers of the store: size, mode, limits
+    Stat,
+    /// Measure this machine
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    /// The page of an error code, or all codes
+    Explain(explain::Explain),
+}
+
+/// What a command works with.
+pub(crate) struct Session {
+    pub(crate) folder: Folder,
+    pub(crate) output: Output,
+    pub(crate) host: Host,
+}
+
+/// Runs the command that was asked for.
+pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let Arguments { everywhere, command } = arguments;
+    let host = ensue::runtime::host::system();
+    let mut session = Session {
+        folder: Folder::new(everywhere.data, host.clone()),
+        output: Output::new(everywhere.format, everywhere.quiet),
+        host,
+    };
+    match command {
+        Command::Emit(emit) => emit.run(&mut session).await,
+        Command::Tail(tail) => tail.run(&mut session).await,
+        Command::Stream(stream) => stream.run(&mut session).await,
+        Command::Event(event) => event.run(&mut session).await,
+        Command::Saga(saga) => saga.run(&mut session).await,
+        Command::Dead(dead) => dead.run(&mut session).await,
+        Command::Verify => verify::run(&mut session),
+        Command::Stat => stat::run(&mut session),
+        Command::Bench(bench) => bench.run(&mut session).await,
+        Command::Explain(explain) => explain.run(&mut session),
+    }
+}

@@ -1,0 +1,23 @@
+//! `ensue bench append`.
+
+use clap::Subcommand;
+
+use crate::command::Session;
+use crate::failure::Failure;
+
+mod append;
+
+/// Measure this machine
+#[derive(Subcommand)]
+pub(crate) enum Bench {
+    /// Durable appends per second, and how long each takes, beside what the device takes for one synced write
+    Append(append::Append),
+}
+
+impl Bench {
+    pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
+        match self {
+            Self::Append(append) => append.run(session).await,
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! `ensue dead ls [HANDLER]`: what is parked, and which lanes have stopped.
+
+use clap::Args;
+use ensue::runtime::dead;
+
+use super::row::Letter;
+use crate::command::Session;
+use crate::failure::Failure;
+
+/// List dead letters, by handler and key
+#[derive(Args)]
+pub(crate) struct Ls {
+    /// Only those of this handler
+    handler: Option<String>,
+}
+
+impl Ls {
+    pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
+        let store = session.folder.open()?;
+        let is_meant = |handler: &str| self.handler.as_deref().is_none_or(|only| only == handler);
+        let letters = dead::list(&store).await?;
+        let letters: Vec<Letter> =
+            letters.into_iter().filter(|letter| is_meant(&letter.handler)).map(Letter).collect();
+        session.output.all(&letters)?;
+        for halted in dead::halted(&store).await?.iter().filter(|halted| is_meant(&halted.handler)) {
+            let dead::Halted { handler, lane, code, reason, since } = halted;
+            session
+                .output
+                .say(&format!("{handler}, lane {lane}, has stopped since {since}: {code}: {reason}"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,44 @@
+//! `ensue stream state TOPIC/KEY [--at VERSION|TIME]`: the merged data of a stream.
+
+use clap::Args;
+use ensue::core::StreamName;
+
+use crate::command::Session;
+use crate::failure::Failure;
+use crate::output::short;
+use crate::shape;
+use crate::state::{At, Merged, merged};
+
+/// The state of a stream: of each field of the data, the last value
+#[derive(Args)]
+pub(crate) struct State {
+    /// The stream
+    #[arg(value_name = "TOPIC/KEY")]
+    stream: String,
+    /// As it was at a version, or at a time such as 2024-01-15T10:30:00Z
+    #[arg(long, value_name = "VERSION|TIME")]
+    at: Option<String>,
+}
+
+impl State {
+    pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
+        let stream: StreamName = self.stream.parse()?;
+        let at = self.at.as_deref().map_or(Ok(At::End), str::parse)?;
+        let store = session.folder.open()?;
+        let state = merged(&store, &stream, at).await?;
+        let words = in_words(&stream, &state);
+        session.output.one(&state, &words)?;
+        Ok(())
+    }
+}
+
+fn in_words(stream: &StreamName, state: &Merged) -> String {
+    let mut lines = vec![format!("{stream} at version {}", state.version)];
+    if let (Some(last), Some(time)) = (&state.last_type, state.time) {
+        lines.push(format!("last {last} at {}", shape::time(time)));
+    }
+    let width = state.fields.keys().map(|name| name.chars().count()).max().unwrap_or_default();
+    let fields = state.fields.iter();
+    lines.extend(fields.map(|(name, field)| format!("  {name:<width$}  {}", short(field.value.get(), 200))));
+    lines.join("\n")
+}

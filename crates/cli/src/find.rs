@@ -1,0 +1,33 @@
+//! One event by its position or id, and what belongs to it.
+
+use ensue::core::{Code, Error, EventId, Position, Read, Recorded, Store, StoreExt};
+use futures_util::TryStreamExt;
+
+/// The event at a position or, if the text is none or nothing stands there, the newest one with this id. `E0414` if there
+/// is neither.
+pub(crate) async fn event(store: &dyn Store, reference: &str) -> Result<Recorded, Error> {
+    if let Ok(position) = reference.parse::<u64>().map(Position) {
+        let read = Read::all().after(position.previous()).until(position).limit(1);
+        if let Some(found) = store.collect(read).await?.pop().filter(|found| found.position == position) {
+            return Ok(found);
+        }
+    }
+    let id = EventId::new(reference)?;
+    if let Some(found) = of_flow(store, &id).await?.into_iter().find(|recorded| recorded.envelope.id == id) {
+        return Ok(found);
+    }
+    // Events have no index by id: the flow of the event is not known, so the log is searched from its end.
+    let mut events = store.read(Read::all().backward());
+    while let Some(recorded) = events.try_next().await? {
+        if recorded.envelope.id == id {
+            return Ok(recorded);
+        }
+    }
+    Err(Error::new(Code::NOT_FOUND, format!("there is no event `{id}`"))
+        .with_fix("`ensue tail -e` lists the events of the store; give an id or a position"))
+}
+
+/// All events of a flow, oldest first.
+pub(crate) async fn of_flow(store: &dyn Store, flow: &EventId) -> Result<Vec<Recorded>, Error> {
+    store.collect(Read::flow(flow.clone())).await
+}

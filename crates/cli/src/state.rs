@@ -1,0 +1,138 @@
+//! The state of any stream without its application: the JSON data of its events, merged in order.
+//!
+//! Of each top-level field the last value counts. What an event *means* is not known here; a typed state is the business
+//! of the application that owns the stream.
+
+use std::collections::BTreeMap;
+
+use ensue::core::{
+    Code, Error, EventType, Position, Read, Recorded, Store, StoreExt, StreamName, Timestamp, Version,
+};
+use futures_util::TryStreamExt;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+/// The merged state of a stream.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Merged {
+    stream: StreamName,
+    /// Of the last event that is in it; zero before the first.
+    pub(crate) version: Version,
+    pub(crate) position: Position,
+    /// The type of the last event.
+    pub(crate) last_type: Option<EventType>,
+    /// When the store took the last event.
+    pub(crate) time: Option<Timestamp>,
+    #[serde(rename = "state", serialize_with = "values")]
+    pub(crate) fields: BTreeMap<String, Field>,
+}
+
+/// One field with the event that set it.
+#[derive(Clone, Debug)]
+pub(crate) struct Field {
+    pub(crate) value: Box<RawValue>,
+    pub(crate) version: Version,
+    pub(crate) event_type: EventType,
+}
+
+fn values<S: serde::Serializer>(fields: &BTreeMap<String, Field>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(fields.iter().map(|(name, field)| (name, &field.value)))
+}
+
+impl Field {
+    /// Whether both hold the same JSON value, however it is written.
+    pub(crate) fn is_equal(&self, other: &Self) -> bool {
+        let value = |field: &Self| serde_json::from_str::<serde_json::Value>(field.value.get()).ok();
+        self.value.get() == other.value.get() || value(self) == value(other)
+    }
+}
+
+/// Up to which event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum At {
+    /// All of them.
+    End,
+    /// This version, inclusive; the stream must have it.
+    Version(Version),
+    /// What the store had taken at this time.
+    Time(Timestamp),
+}
+
+impl std::str::FromStr for At {
+    type Err = Error;
+
+    fn from_str(input: &str) -> Result<Self, Error> {
+        if let Ok(version) = input.parse() {
+            return Ok(Self::Version(Version(version)));
+        }
+        input.parse().map(Self::Time).map_err(|_| {
+            Error::new(Code::USAGE, format!("`{}` is neither a version nor a time", input.escape_debug()))
+                .with_fix("write a version such as `3`, or a time such as `2024-01-15T10:30:00Z`")
+        })
+    }
+}
+
+impl Merged {
+    fn new(stream: &StreamName) -> Self {
+        Self {
+            stream: stream.clone(),
+            version: Version::ZERO,
+            position: Position::ZERO,
+            last_type: None,
+            time: None,
+            fields: BTreeMap::new(),
+        }
+    }
+
+    fn add(&mut self, recorded: &Recorded) {
+        let envelope = &recorded.envelope;
+        self.version = recorded.version;
+        self.position = recorded.position;
+        self.last_type = Some(envelope.event_type.clone());
+        self.time = Some(recorded.recorded_at);
+        // Data that is no object has no fields to merge; the event still moves the version on.
+        let fields: BTreeMap<String, Box<RawValue>> =
+            serde_json::from_slice(&envelope.data).unwrap_or_default();
+        for (name, value) in fields {
+            let event_type = envelope.event_type.clone();
+            self.fields.insert(name, Field { value, version: recorded.version, event_type });
+        }
+    }
+}
+
+/// The state of a stream. `E0414` if the stream, or the version that was asked for, does not exist.
+pub(crate) async fn merged(store: &dyn Store, stream: &StreamName, at: At) -> Result<Merged, Error> {
+    let mut state = Merged::new(stream);
+    let mut last = Version::ZERO;
+    let to = if let At::Version(version) = at { version } else { Version::MAX };
+    let mut events = store.read(Read::stream(stream.clone()).to_version(to));
+    while let Some(recorded) = events.try_next().await? {
+        last = recorded.version;
+        if matches!(at, At::Time(time) if recorded.recorded_at > time) {
+            break;
+        }
+        state.add(&recorded);
+    }
+    if last == Version::ZERO {
+        exists(store, stream).await?;
+    }
+    match at {
+        At::Version(version) if version > last => Err(Error::new(
+            Code::NOT_FOUND,
+            format!("{stream} is at version {last}; it has no version {version}"),
+        )),
+        At::Time(time) if state.version == Version::ZERO => {
+            Err(Error::new(Code::NOT_FOUND, format!("{stream} had no event yet at {time}")))
+        }
+        _ => Ok(state),
+    }
+}
+
+/// `E0414` unless the stream has an event.
+pub(crate) async fn exists(store: &dyn Store, stream: &StreamName) -> Result<(), Error> {
+    if store.collect(Read::stream(stream.clone()).limit(1)).await?.is_empty() {
+        return Err(Error::new(Code::NOT_FOUND, format!("there is no stream {stream}"))
+            .with_fix("`ensue stream ls` lists the streams"));
+    }
+    Ok(())
+}

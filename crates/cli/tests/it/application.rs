@@ -1,0 +1,97 @@
+//! What an application leaves in its folder: declared types, dead letters, sagas.
+
+use std::time::Duration;
+
+use ensue::{App, Event, Outcome, Saga, SagaError};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::Ensue;
+
+#[derive(Clone, Debug, Serialize, Deserialize, Event)]
+#[event(topic = "Parcel", key = parcel_id)]
+struct ParcelSent {
+    parcel_id: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, Event)]
+#[event(topic = "Parcel", key = parcel_id)]
+struct ParcelArrived {
+    parcel_id: String,
+}
+
+async fn refuse(_sent: ParcelSent) -> Outcome {
+    Outcome::Reject("the address is blank".to_owned())
+}
+
+async fn follow(saga: Saga<ParcelSent>) -> Result<(), SagaError> {
+    saga.wait_for::<ParcelArrived>(saga.key()).await?;
+    Ok(())
+}
+
+/// Runs an application until two parcels are settled, and stops it.
+fn with_parcels() -> Ensue {
+    let ensue = Ensue::new();
+    let runtime = tokio::runtime::Runtime::new().expect("threads can be started");
+    runtime.block_on(async {
+        let log = ensue::open(ensue.data()).await.expect("an empty folder");
+        let app = App::new("parcels").store(log).external::<ParcelSent>().external::<ParcelArrived>();
+        let running =
+            app.react("labels", refuse).saga("tracking", follow).start().await.expect("it holds together");
+        for parcel_id in ["P-1", "P-2"] {
+            let admitted =
+                running.publish(ParcelSent { parcel_id: parcel_id.into() }).await.expect("a new event");
+            running.settled(admitted.position).await;
+        }
+        running.stop(Duration::from_mins(1)).await.expect("nothing is in hand");
+    });
+    ensue
+}
+
+#[test]
+fn a_declared_type_finds_its_stream_by_the_catalogue() {
+    let ensue = with_parcels();
+    let document = r#"{"event_type":"ParcelArrived","event_id":"a1","data":{"parcel_id":"P-1"}}"#;
+    assert_eq!(ensue.emit(&["-o", "json"], document).ok().object()["stream"], "Parcel/P-1");
+    ensue.emit(&["--stream", "Parcel/P-2"], document).refused(2, "E0701");
+    let keyless = r#"{"event_type":"ParcelArrived","data":{"parcel":"P-1"}}"#;
+    ensue.emit(&[], keyless).refused(2, "E0105").says("`parcel_id`");
+}
+
+#[test]
+fn dead_letters_are_listed_redriven_and_discarded() {
+    let ensue = with_parcels();
+    let keys = || {
+        let letters = ensue.run(&["dead", "ls", "-o", "jsonl"]).ok().objects();
+        letters.iter().map(|letter| letter["key"].as_str().expect("a key").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(), ["P-1", "P-2"]);
+    let table = ensue.run(&["dead", "ls", "labels"]).ok().out;
+    assert!(table.contains("E0306") && table.contains("the address is blank"), "{table}");
+    assert_eq!(ensue.run(&["dead", "ls", "others"]).ok().out, "");
+    let redriven = ensue.run(&["dead", "redrive", "labels", "P-1", "-o", "json"]).ok().object();
+    assert_eq!(redriven, json!({"handler": "labels", "key": "P-1", "letters": 1, "dry_run": false}));
+    let discard = ["dead", "discard", "labels", "P-2", "--reason", "the parcel is lost"];
+    ensue.run(&[&discard[..], &["--dry-run"]].concat()).ok();
+    assert_eq!(keys(), ["P-1", "P-2"]);
+    ensue.run(&[&discard[..], &["--position", "99999"]].concat()).refused(3, "E0414");
+    ensue.run(&discard).ok();
+    assert_eq!(keys(), ["P-1"]);
+    ensue.run(&discard).refused(3, "E0414");
+    ensue.run(&["dead", "discard", "labels", "P-1"]).refused(2, "E0701");
+}
+
+#[test]
+fn a_saga_shows_where_it_stands_and_how_it_got_there() {
+    let ensue = with_parcels();
+    let heads = ensue.run(&["saga", "ls", "--open", "-o", "jsonl"]).ok().objects();
+    let standing: Vec<_> = heads.iter().map(|head| (head["key"].clone(), head["status"].clone())).collect();
+    assert_eq!(standing, [(json!("P-1"), json!("waiting")), (json!("P-2"), json!("waiting"))]);
+    let shown = ensue.run(&["saga", "show", "tracking", "P-1", "-o", "json"]).ok().object();
+    assert_eq!(shown["head"]["saga"], "tracking");
+    assert_eq!(shown["journal"][0]["type"], "saga.Started");
+    let words = ensue.run(&["saga", "show", "tracking", "P-1"]).ok().out;
+    assert!(words.starts_with("tracking P-1: waiting since "), "{words}");
+    assert!(words.contains("WaitStarted"), "{words}");
+    ensue.run(&["saga", "show", "tracking", "P-9"]).refused(3, "E0414");
+}
