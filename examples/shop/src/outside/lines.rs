@@ -13,7 +13,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 
-use ensue_core::{Code, Error};
+use ensue::{Code, Error};
 use tokio::sync::oneshot;
 
 const FILE_NAME: &str = "ledger.lines";

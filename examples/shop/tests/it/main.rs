@@ -1,4 +1,7 @@
-//! The shop, tested from outside: ledgers that are opened, killed, repeated and called by many at once.
+//! The shop, tested from outside: ledgers that are opened, killed, repeated and called by many at once, and orders served
+//! in both styles.
 
 mod folder;
 mod ledgers;
+mod served;
+mod shop;
