@@ -7,6 +7,7 @@
 
 pub mod analytics;
 pub mod commands;
+pub mod demo;
 mod dice;
 pub mod events;
 pub mod fraud;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use ensue::StoreExt;
 use ensue::core::Recorded;
 use ensue::runtime::projection::verify;
 use ensue_shop::Style;
