@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ensue::core::{EventId, Query, Recorded};
-use ensue::{App, EventSet, Read, Running, Store, StoreExt};
+use ensue::{App, Code, EventSet, Read, Running, Store, StoreExt};
 use ensue_shop::events::{OrderPlaced, ShopEvent};
 use ensue_shop::outside::{Config, Outside};
 use ensue_shop::{Style, orders};
@@ -51,6 +51,18 @@ impl Shop {
         self.idle(&running).await;
         running.stop(Duration::from_secs(30)).await.expect("nothing is under way");
         outside
+    }
+
+    /// Waits until a dropped application has let go of the ledgers, as the end of a process does.
+    pub(crate) async fn released(&self, outside: Outside) {
+        drop(outside);
+        loop {
+            match Outside::open(self.folder.path(), self.config).await {
+                Ok(_) => return,
+                Err(error) => assert_eq!(error.code(), Code::IN_USE, "{error}"),
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Resolves when nothing is going on any more.
