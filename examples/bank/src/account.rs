@@ -112,6 +112,17 @@ pub enum AccountEvent {
     Withdrawn(Withdrawn),
 }
 
+impl AccountEvent {
+    /// Which account it is about.
+    pub fn account_id(&self) -> &str {
+        match self {
+            Self::Opened(event) => &event.account_id,
+            Self::Deposited(event) => &event.account_id,
+            Self::Withdrawn(event) => &event.account_id,
+        }
+    }
+}
+
 /// Why an account refuses.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "refused", rename_all = "snake_case")]
