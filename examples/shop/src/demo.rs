@@ -125,10 +125,8 @@ async fn show(
 fn folders(config: &DemoConfig) -> Vec<PathBuf> {
     let below: Vec<PathBuf> = Style::ALL.iter().map(|style| config.folder.join(style.as_str())).collect();
     // A folder is taken up as it is, whatever the command line says now.
-    let is_both = match config.resume {
-        true => config.styles == Styles::Both || below.iter().any(|folder| folder.is_dir()),
-        false => config.styles == Styles::Both,
-    };
+    let is_known_as_both = config.resume && below.iter().any(|folder| folder.is_dir());
+    let is_both = config.styles == Styles::Both || is_known_as_both;
     if is_both { below } else { vec![config.folder.clone()] }
 }
 
@@ -152,10 +150,9 @@ impl Styles {
     /// The style that lives in this folder.
     fn of(self, folder: &Path) -> Style {
         match self {
-            Self::Choreography => Style::Choreography,
             Self::Saga => Style::Saga,
             Self::Both if folder.ends_with(Style::Saga.as_str()) => Style::Saga,
-            Self::Both => Style::Choreography,
+            Self::Choreography | Self::Both => Style::Choreography,
         }
     }
 }

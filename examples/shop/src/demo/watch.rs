@@ -124,30 +124,9 @@ impl Watch {
         types.into_iter().map(EventType::new).collect()
     }
 
-    fn step(&self, event_type: &str) -> Option<Step> {
-        let is = |info: ensue::core::EventInfo| info.event_type == event_type;
-        Some(if is(OrderPlaced::INFO) {
-            Step::Placed
-        } else if is(PaymentFailed::INFO) {
-            Step::Failing(OrderState::PaymentFailed)
-        } else if is(InventoryFailed::INFO) {
-            Step::Failing(OrderState::InventoryFailed)
-        } else if is(ShipmentFailed::INFO) {
-            Step::Failing(OrderState::ShippingFailed)
-        } else if is(RefundFailed::INFO) || is(ReleaseFailed::INFO) || event_type == NEEDS_ATTENTION {
-            Step::Stuck
-        } else if is(CustomerNotified::INFO) || is(PaymentRefunded::INFO) {
-            Step::End
-        } else if is(OrderCompleted::INFO) || event_type == COMPENSATED {
-            Step::End
-        } else {
-            return None;
-        })
-    }
-
     fn follow(&mut self, recorded: &Recorded) -> Result<(), Error> {
         let key = recorded.stream.key.as_str();
-        match self.step(recorded.envelope.event_type.as_str()) {
+        match step(recorded.envelope.event_type.as_str()) {
             // A second `OrderPlaced` of an order is served by nobody.
             Some(Step::Placed) if recorded.version == Version(1) => self.begin(key, recorded),
             Some(Step::Failing(state)) => {
@@ -211,6 +190,26 @@ impl Watch {
             *place = Some(ended);
         }
     }
+}
+
+/// What an event of this type means, where the types of the style are read.
+fn step(event_type: &str) -> Option<Step> {
+    let is = |info: ensue::core::EventInfo| info.event_type == event_type;
+    Some(if is(OrderPlaced::INFO) {
+        Step::Placed
+    } else if is(PaymentFailed::INFO) {
+        Step::Failing(OrderState::PaymentFailed)
+    } else if is(InventoryFailed::INFO) {
+        Step::Failing(OrderState::InventoryFailed)
+    } else if is(ShipmentFailed::INFO) {
+        Step::Failing(OrderState::ShippingFailed)
+    } else if is(RefundFailed::INFO) || is(ReleaseFailed::INFO) || event_type == NEEDS_ATTENTION {
+        Step::Stuck
+    } else {
+        let ends = [CustomerNotified::INFO, PaymentRefunded::INFO, OrderCompleted::INFO];
+        let is_end = ends.into_iter().any(is) || event_type == COMPENSATED;
+        return is_end.then_some(Step::End);
+    })
 }
 
 /// The number of an order of the generator; orders that others placed have none, or one that is never reached.
