@@ -10,9 +10,12 @@ use crate::output::Output;
 
 mod bench;
 mod dead;
+mod demo;
 mod emit;
 mod event;
 mod explain;
+mod flow;
+mod projection;
 mod saga;
 mod stat;
 mod stream;
@@ -22,6 +25,8 @@ mod verify;
 /// What the binary can do.
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    /// Run the shop or the bank on a folder, and say what happened
+    Demo(demo::Demo),
     /// Append an event, once however often it is repeated
     Emit(emit::Emit),
     /// Print events, and follow the log
@@ -32,12 +37,18 @@ pub(crate) enum Command {
     /// Look at one event, what caused it, and what it caused
     #[command(subcommand)]
     Event(event::Event),
+    /// Look at flows: where an order is, and why it stopped
+    #[command(subcommand)]
+    Flow(flow::Flow),
     /// Look at sagas
     #[command(subcommand)]
     Saga(saga::Saga),
     /// Look at what handlers could not process, try it again, or give it up
     #[command(subcommand)]
     Dead(dead::Dead),
+    /// Compare read models with the log, or build them anew
+    #[command(subcommand)]
+    Projection(projection::Projection),
     /// Check everything the folder holds
     Verify,
     /// Numbers of the store: size, mode, limits
@@ -66,12 +77,15 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         host,
     };
     match command {
+        Command::Demo(demo) => demo.run(&mut session).await,
         Command::Emit(emit) => emit.run(&mut session).await,
         Command::Tail(tail) => tail.run(&mut session).await,
         Command::Stream(stream) => stream.run(&mut session).await,
         Command::Event(event) => event.run(&mut session).await,
+        Command::Flow(flow) => flow.run(&mut session).await,
         Command::Saga(saga) => saga.run(&mut session).await,
         Command::Dead(dead) => dead.run(&mut session).await,
+        Command::Projection(projection) => projection.run(&mut session).await,
         Command::Verify => verify::run(&mut session),
         Command::Stat => stat::run(&mut session),
         Command::Bench(bench) => bench.run(&mut session).await,

@@ -4,5 +4,5 @@ use ensue::runtime::door::Registry;
 
 /// Every known type. The types of other programs are found in the catalogues that they leave in the store.
 pub(crate) fn registry() -> Registry {
-    Registry::default()
+    ensue_shop::registry().and(ensue_bank::registry())
 }

@@ -42,6 +42,11 @@ impl Output {
         Self { format, is_quiet, out: Box::new(BufWriter::new(io::stdout().lock())) }
     }
 
+    /// Whether only data and errors are printed.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.is_quiet
+    }
+
     /// The format that was asked for.
     pub(crate) fn format(&self) -> Format {
         self.format

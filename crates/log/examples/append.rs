@@ -40,7 +40,8 @@ impl Entropy for Counter {
 
 fn main() -> Result<(), Error> {
     let mut arguments = std::env::args().skip(1);
-    let mut number = |otherwise: usize| arguments.next().and_then(|text| text.parse().ok()).unwrap_or(otherwise);
+    let mut number =
+        |otherwise: usize| arguments.next().and_then(|text| text.parse().ok()).unwrap_or(otherwise);
     let (clients, seconds, event_bytes, batch) = (number(64), number(3), number(256), number(1));
     let folder = std::env::args().nth(5).map_or_else(|| PathBuf::from("target/bench-append"), PathBuf::from);
     let started = u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default();

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ensue_core::{
-    Append, Clock, Commit, ContentType, Envelope, Error, EventType, Expected, Host, Key, Source, Store, StreamName,
-    Topic, Version,
+    Append, Clock, Commit, ContentType, Envelope, Error, EventType, Expected, Host, Key, Source, Store,
+    StreamName, Topic, Version,
 };
 
 /// What load to put on.
@@ -84,9 +84,13 @@ impl Appending {
             if start.saturating_sub(self.started) >= self.load.duration {
                 break;
             }
-            let events = (0..self.load.batch).map(|_| Envelope { id: self.host.event_id(), ..template.clone() });
-            let append =
-                Append { stream: stream.clone(), expected: Expected::Exact(version), events: events.collect() };
+            let events =
+                (0..self.load.batch).map(|_| Envelope { id: self.host.event_id(), ..template.clone() });
+            let append = Append {
+                stream: stream.clone(),
+                expected: Expected::Exact(version),
+                events: events.collect(),
+            };
             let committed = store.commit(Commit { appends: vec![append], ..Commit::default() }).await?;
             version = committed.appended.last().map_or(version, |appended| appended.last_version);
             let latency = clock.monotonic().saturating_sub(start).as_nanos() / 100;

@@ -119,7 +119,8 @@ impl Check {
             }
         }
         for advance in &commit.offsets {
-            let offset = self.offsets.entry((self.marker.topic(&advance.topic), advance.partition)).or_default();
+            let offset =
+                self.offsets.entry((self.marker.topic(&advance.topic), advance.partition)).or_default();
             if advance.next_offset != *offset + advance.records {
                 return Err("the offsets of a partition have a gap");
             }
@@ -147,7 +148,8 @@ impl Check {
             return self.report.findings.push(disagrees("it is of another store".to_owned()));
         }
         if applied.position > self.report.head.0 || applied.tail.sequence > self.report.frames {
-            let what = format!("it reaches to position {}, the journal to {}", applied.position, self.report.head);
+            let what =
+                format!("it reaches to position {}, the journal to {}", applied.position, self.report.head);
             return self.report.findings.push(disagrees(what));
         }
         if let Err(error) = self.streams(&index, applied.position == self.report.head.0, &disagrees) {
@@ -170,7 +172,9 @@ impl Check {
         for ((topic, partition), indexed) in index.offsets(&self.marker)? {
             let known = self.offsets.get(&(topic, partition)).copied().unwrap_or_default();
             if indexed > known {
-                return Err(disagrees(format!("partition {partition} of a topic ends at {known}, not {indexed}")));
+                return Err(disagrees(format!(
+                    "partition {partition} of a topic ends at {known}, not {indexed}"
+                )));
             }
         }
         Ok(())

@@ -1,23 +1,36 @@
-//! `ensue bench append`.
+//! `ensue bench append|orders`.
 
 use clap::Subcommand;
+use serde::Serialize;
 
 use crate::command::Session;
 use crate::failure::Failure;
 
 mod append;
+mod load;
+mod orders;
+mod scratch;
 
 /// Measure this machine
 #[derive(Subcommand)]
 pub(crate) enum Bench {
     /// Durable appends per second, and how long each takes, beside what the device takes for one synced write
     Append(append::Append),
+    /// Orders through five reactions, or a saga of four steps, with empty bodies
+    Orders(orders::Orders),
+}
+
+/// What the device takes for the smallest durable write.
+#[derive(Serialize)]
+struct MeasuredFloor {
+    sync_write_4k_us_p50: u64,
 }
 
 impl Bench {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         match self {
             Self::Append(append) => append.run(session).await,
+            Self::Orders(orders) => orders.run(session).await,
         }
     }
 }

@@ -43,7 +43,8 @@ struct State {
 impl Room {
     /// Nothing is claimed yet from `address` on.
     pub(crate) fn new(disk: Arc<dyn Disk>, layout: Layout, superblock: Superblock, address: u64) -> Self {
-        let state = State { claimed: address, wanted: address, is_urgent: false, failure: None, is_closed: false };
+        let state =
+            State { claimed: address, wanted: address, is_urgent: false, failure: None, is_closed: false };
         Self {
             disk,
             layout,

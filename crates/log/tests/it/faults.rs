@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ensue_core::{Code, Commit, Durability, Error, Expected, Position, Read, RecordWrite, Space, Store, StoreExt, Version};
+use ensue_core::{
+    Code, Commit, Durability, Error, Expected, Position, Read, RecordWrite, Space, Store, StoreExt, Version,
+};
 use ensue_log::{Config, Log};
 
 use crate::given::{append, block_on, commit, config};
@@ -51,7 +53,10 @@ fn work(log: &Log) -> u64 {
 fn check(log: &Log, acknowledged: u64, case: &str) {
     let all = block_on(log.collect(Read::all())).expect("a readable store");
     let commits = all.len() as u64 / 2;
-    assert!((acknowledged..=acknowledged + 1).contains(&commits), "{case}: {acknowledged} acknowledged, {commits} there");
+    assert!(
+        (acknowledged..=acknowledged + 1).contains(&commits),
+        "{case}: {acknowledged} acknowledged, {commits} there"
+    );
     assert_eq!(all.len() % 2, 0, "{case}: half a commit");
     for (event, number) in all.iter().zip(1u64..) {
         let side = if number % 2 == 1 { "left" } else { "right" };
@@ -78,7 +83,8 @@ fn at_every_operation(fault: fn(u64) -> Fault, mut verify: impl FnMut(&SimDisk, 
         drop(log);
         let fired = disk.has_fired();
         let index = if at % 2 == 0 { index } else { folder.path().join("other") };
-        let again = open(&disk.after_power_loss(), &index).unwrap_or_else(|error| panic!("{case}: {error:?}"));
+        let again =
+            open(&disk.after_power_loss(), &index).unwrap_or_else(|error| panic!("{case}: {error:?}"));
         check(&again, acknowledged, &case);
         if !fired {
             assert!(at > 2 * COMMITS, "the fault must have happened at many operations before");
@@ -138,7 +144,8 @@ fn a_full_disk_refuses_appends_and_takes_them_again_later() {
     assert_eq!(refused.code(), Code::FULL, "{refused:?}");
     assert_eq!(block_on(log.collect(Read::all())).expect("reads go on").len(), taken);
     disk.limit(usize::MAX);
-    block_on(log.commit(commit("Order/1", Expected::Exact(Version(taken as u64)), &["last"]))).expect("there is room");
+    block_on(log.commit(commit("Order/1", Expected::Exact(Version(taken as u64)), &["last"])))
+        .expect("there is room");
     log.close().expect("a clean end");
     let log = open(&disk.after_power_loss(), &folder.path().join("index")).expect("nothing is broken");
     assert_eq!(block_on(log.head()).expect("a head"), Position(taken as u64 + 1));

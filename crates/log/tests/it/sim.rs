@@ -213,8 +213,12 @@ impl Disk for SimDisk {
             Some((parent, _)) => parent == folder,
             None => folder.is_empty(),
         };
-        let current: Vec<_> =
-            state.names.iter().filter(|(name, _)| is_inside(name)).map(|(name, id)| (name.clone(), *id)).collect();
+        let current: Vec<_> = state
+            .names
+            .iter()
+            .filter(|(name, _)| is_inside(name))
+            .map(|(name, id)| (name.clone(), *id))
+            .collect();
         state.synced_names.retain(|name, _| !is_inside(name));
         state.synced_names.extend(current);
         Ok(())

@@ -1,4 +1,4 @@
-//! `bench orders`: an order through five durable reactions, or a saga of four steps, with empty bodies, so that the
+//! The load of `bench orders`: an order through five durable reactions, or a saga of four steps, with empty bodies, so that the
 //! figures are those of the log and the runtime alone.
 
 use std::collections::HashMap;
@@ -119,12 +119,14 @@ pub(crate) async fn run(
         None => course.place_freely(&running, end).await?,
     }
     course.all_placed();
-    let latency = finish.await.map_err(|cause| Error::new(Code::CLOSED, "the bench was cancelled").with_source(cause))??;
+    let latency = finish
+        .await
+        .map_err(|cause| Error::new(Code::CLOSED, "the bench was cancelled").with_source(cause))??;
     let elapsed = started.elapsed().as_secs_f64();
     let cpu_s = cpu_seconds()? - cpu_before;
     let figures = Figures {
         orders: latency.len(),
-        orders_per_s: (latency.len() as f64 / elapsed).round(),
+        orders_per_s: (float(latency.len()) / elapsed).round(),
         latency_us: Latency {
             p50: latency.value_at_quantile(0.5),
             p99: latency.value_at_quantile(0.99),
@@ -159,7 +161,13 @@ struct State {
 impl Course {
     fn new(begin: Position) -> Self {
         let room = Semaphore::new(IN_FLIGHT_MAX);
-        Self { begin, started: Instant::now(), state: Mutex::default(), changed: tokio::sync::Notify::new(), room }
+        Self {
+            begin,
+            started: Instant::now(),
+            state: Mutex::default(),
+            changed: tokio::sync::Notify::new(),
+            room,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -178,7 +186,12 @@ impl Course {
     }
 
     /// One order each tick, late ones at once: the load does not wait for the system.
-    async fn place_at(self: &Arc<Self>, running: &Arc<Running>, rate: f64, end: Instant) -> Result<(), Error> {
+    async fn place_at(
+        self: &Arc<Self>,
+        running: &Arc<Running>,
+        rate: f64,
+        end: Instant,
+    ) -> Result<(), Error> {
         let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
         let mut placing = JoinSet::new();
         while Instant::now() < end {
@@ -252,7 +265,7 @@ fn cpu_seconds() -> Result<f64, Error> {
     // After the closing parenthesis of the name: utime and stime are the 12th and 13th fields, in ticks of 10 ms.
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
     let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-    Ok(ticks as f64 / 100.0)
+    Ok(float(ticks) / 100.0)
 }
 
 /// The most memory this process has held.
@@ -264,5 +277,11 @@ fn rss_mb() -> Result<f64, Error> {
 }
 
 fn proc_file(path: &str) -> Result<String, Error> {
-    std::fs::read_to_string(path).map_err(|cause| Error::new(Code::IO, format!("cannot read {path}")).with_source(cause))
+    std::fs::read_to_string(path)
+        .map_err(|cause| Error::new(Code::IO, format!("cannot read {path}")).with_source(cause))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of a bench are far below 2^52")]
+fn float(count: u64) -> f64 {
+    count as f64
 }

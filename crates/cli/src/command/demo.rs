@@ -1,0 +1,124 @@
+//! `ensue demo`: the shop or the bank on a folder, what happened, and what to look at next.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use ensue::core::{Code, Error, Store};
+use ensue::log::{Config, Log, floor};
+use ensue_shop::demo::{self, DemoConfig, Progress, Report, Setting, Styles};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::command::Session;
+use crate::failure::Failure;
+
+/// Run the shop or the bank on a folder, and say what happened
+#[derive(Args)]
+pub(crate) struct Demo {
+    /// Which application
+    #[arg(long, value_enum, default_value_t = Application::Shop)]
+    app: Application,
+    /// How many orders
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    orders: u64,
+    /// Services that react to each other, a saga that conducts them, or one after the other
+    #[arg(long, default_value_t = Styles::Choreography)]
+    style: Styles,
+    /// Decides what is ordered and who is refused
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Take up what is in the folder, however it ended
+    #[arg(long)]
+    resume: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Application {
+    Shop,
+    Bank,
+}
+
+impl Demo {
+    pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
+        match self.app {
+            Application::Shop => self.shop(session).await,
+            Application::Bank => bank(session).await,
+        }
+    }
+
+    async fn shop(self, session: &mut Session) -> Result<(), Failure> {
+        let folder = session.folder.path().to_owned();
+        let config = DemoConfig {
+            orders: self.orders,
+            styles: self.style,
+            seed: self.seed,
+            folder: folder.clone(),
+            resume: self.resume,
+        };
+        let bar = bar(self.orders, session.output.is_quiet());
+        let host = session.host.clone();
+        let open = async |at: &Path| -> Result<Arc<dyn Store>, Error> {
+            let store: Arc<dyn Store> = Arc::new(Log::open(at, Config::new(host.clone()))?);
+            Ok(store)
+        };
+        let progress = |progress: Progress| {
+            bar.set_length(progress.orders);
+            bar.set_position(progress.ended);
+            bar.set_message(progress.style.as_str());
+        };
+        let reports = demo::run(&config, open, progress).await?;
+        bar.finish_and_clear();
+        let floor = floor::floor(&folder, &*session.host.clock)?;
+        let durability = format!("durable: {}, floor {} µs", floor.mode.name(), floor.sync_write_4k_us_p50);
+        let is_default = folder == Path::new("./ensue-data");
+        let words: Vec<String> = reports
+            .iter()
+            .map(|report| {
+                let folder =
+                    if reports.len() > 1 { folder.join(report.style.as_str()) } else { folder.clone() };
+                let setting = Setting {
+                    folder: &folder,
+                    is_default: is_default && reports.len() == 1,
+                    durability: &durability,
+                };
+                demo::render(report, setting)
+            })
+            .collect();
+        let by_style: BTreeMap<&str, &Report> =
+            reports.iter().map(|report| (report.style.as_str(), report)).collect();
+        session.output.one(&by_style, words.join("\n").trim_end())?;
+        agree(&reports)
+    }
+}
+
+/// A demonstration whose books disagree has failed.
+fn agree(reports: &[Report]) -> Result<(), Failure> {
+    let findings: Vec<&str> =
+        reports.iter().flat_map(|report| &report.findings).map(String::as_str).collect();
+    if findings.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(Code::CHECK_FAILED, format!("the books disagree: {}", findings.join("; "))).into())
+}
+
+async fn bank(session: &mut Session) -> Result<(), Failure> {
+    let log = session.folder.open_or_make()?;
+    let report = ensue_bank::demo(Arc::new(log.clone())).await?;
+    log.close()?;
+    session.output.one(&report, ensue_bank::demo::render(&report).trim_end())?;
+    Ok(())
+}
+
+/// Orders done, rate and time left, on a terminal.
+fn bar(orders: u64, is_quiet: bool) -> ProgressBar {
+    let is_shown = !is_quiet && std::io::stderr().is_terminal();
+    let target = if is_shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}  {per_sec}  {eta} left");
+    let bar = ProgressBar::with_draw_target(Some(orders), target);
+    bar.set_style(style.expect("the template is a constant"));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}

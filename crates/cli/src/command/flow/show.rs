@@ -1,0 +1,87 @@
+//! `ensue flow show KEY|ID`: one flow as a tree, what is open, and why it stopped.
+
+use std::sync::Arc;
+
+use clap::Args;
+use ensue::runtime::flow::{FlowNode, FlowStatus, FlowView, Flows, OpenState};
+
+use crate::command::Session;
+use crate::failure::Failure;
+use crate::shape;
+
+/// One flow as a tree: what happened, what is open, why it stopped
+#[derive(Args)]
+pub(crate) struct Show {
+    /// The business key of the event that began it, such as ORD-5001, or the id of the flow
+    key: String,
+}
+
+impl Show {
+    pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
+        let flows = Flows::open(Arc::new(session.folder.open()?)).await?;
+        let view = flows.show(&self.key).await?;
+        let words = in_words(&view);
+        session.output.one(&view, &words)?;
+        Ok(())
+    }
+}
+
+/// The status in one word.
+pub(super) fn status(status: FlowStatus) -> &'static str {
+    match status {
+        FlowStatus::Running => "running",
+        FlowStatus::Waiting => "waiting",
+        FlowStatus::Failed => "failed",
+        FlowStatus::Compensating => "compensating",
+        FlowStatus::Done => "done",
+    }
+}
+
+fn in_words(view: &FlowView) -> String {
+    let flow = &view.summary;
+    let because = flow.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let mut lines = vec![
+        format!("{} {}  {}{because}", flow.kind, flow.key, status(flow.status)),
+        format!("began {}, {} events, flow {}", shape::time(flow.started_at), flow.events, flow.flow),
+        String::new(),
+    ];
+    lines.extend(view.nodes.iter().map(node));
+    for open in &view.open {
+        let what = match open.state {
+            OpenState::Ahead => "is before",
+            OpenState::Parked => "is parked by",
+            OpenState::Halted => "has stopped",
+        };
+        let why = open.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let (event, position, service) = (&open.event_type, open.position, &open.service);
+        lines.push(format!("  … {event} #{position} {what} {} ({service}){why}", open.handler));
+    }
+    lines.extend(view.sagas.iter().map(|saga| {
+        let at = saga.step.as_ref().map(|step| format!(" at {step}")).unwrap_or_default();
+        format!("  saga {} {}{at}, undone: {}", saga.saga, saga.key, list(&saga.undone))
+    }));
+    lines.join("\n").trim_end().to_owned()
+}
+
+fn list<T: AsRef<str>>(names: &[T]) -> String {
+    if names.is_empty() {
+        return "nothing".to_owned();
+    }
+    names.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(", ")
+}
+
+fn node(node: &FlowNode) -> String {
+    let indent = match node.depth {
+        0 => String::new(),
+        depth => format!("{}└ ", "  ".repeat(depth - 1)),
+    };
+    let name = format!("{indent}{}", node.event_type);
+    let millis = format!("+{:.1} ms", micros_as_millis(node.after_us));
+    let reason = node.reason.as_deref().unwrap_or_default();
+    let line = format!("  {name:<36} {:<14} {millis:>11}  #{:<6} {reason}", node.service, node.position);
+    line.trim_end().to_owned()
+}
+
+fn micros_as_millis(micros: i64) -> f64 {
+    Into::<f64>::into(i32::try_from(micros).unwrap_or(i32::MAX)) / 1000.0
+}
