@@ -241,7 +241,7 @@ impl Course {
             for recorded in &closed {
                 let number = recorded.stream.key.as_str().parse().unwrap_or_default();
                 let began = state.open.remove(&number).expect("an order ends once, after it began");
-                let micros = u64::try_from((now - began).as_micros()).unwrap_or(u64::MAX);
+                let micros = u64::try_from(now.saturating_sub(began).as_micros()).unwrap_or(u64::MAX);
                 latency.saturating_record(micros);
             }
             self.room.add_permits(closed.len());
