@@ -10,6 +10,9 @@ use smol_str::SmolStr;
 
 use super::Outcomes;
 use crate::Style;
+
+/// Longer latencies than an hour are recorded as an hour.
+const LATENCY_US_MAX: u64 = 3_600_000_000;
 use crate::events::{
     CustomerNotified, InventoryFailed, OrderCompleted, OrderPlaced, OrderState, PaymentFailed,
     PaymentRefunded, RefundFailed, ReleaseFailed, ShipmentFailed,
@@ -77,7 +80,7 @@ impl Watch {
             placed: 0,
             outcomes: Outcomes::default(),
             ended_before: 0,
-            latency: Histogram::new(3).expect("three digits are allowed"),
+            latency: Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("the bounds are in order"),
             shown: [None, None],
             findings: Vec::new(),
             numbers: Vec::new(),
