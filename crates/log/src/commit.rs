@@ -191,12 +191,12 @@ async fn look(engine: &Arc<Engine>, request: &mut Request) -> Result<(), Error> 
     let missing = look_in_window(engine, proposal, records);
     for index in missing.streams {
         if let Some(append) = proposal.appends.get_mut(index) {
-            append.version = engine.index.list(append.stream)?.map_or(0, |list| list.count);
+            append.version = engine.index()?.list(append.stream)?.map_or(0, |list| list.count);
         }
     }
     for index in missing.records {
         if let (Some(record), Some(write)) = (proposal.records.get_mut(index), records.get(index)) {
-            let stored = engine.index.record(&record_key(write.space.as_str(), &write.key))?;
+            let stored = engine.index()?.record(&record_key(write.space.as_str(), &write.key))?;
             record.before = stored.map(|stored| (stored.revision, stored.lapse));
         }
     }

@@ -104,6 +104,7 @@ impl Open {
         });
         engine.room.close();
         join(threads.room);
+        engine.close_index();
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
         closed
     }

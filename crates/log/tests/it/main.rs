@@ -1,6 +1,8 @@
 //! Tests of the engine from outside: through its port, on real folders and on disks that fail on purpose.
 
 mod basics;
+mod damage;
 mod faults;
 mod given;
+mod model;
 mod sim;
