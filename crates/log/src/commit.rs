@@ -228,7 +228,7 @@ fn look_in_window(engine: &Engine, proposal: &mut Proposal, records: &[RecordWri
             continue;
         }
         match window.record(&record_key(write.space.as_str(), &write.key)) {
-            Some(stored) => record.before = stored.map(|stored| (stored.revision, stored.lapse)),
+            Some(stored) => record.before = stored.as_ref().map(|stored| (stored.revision, stored.lapse)),
             None => missing.records.push(index),
         }
     }

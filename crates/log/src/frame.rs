@@ -247,8 +247,15 @@ mod tests {
     #[test]
     fn the_layout_is_pinned() {
         let (header, _) = sample();
-        let text: String = header.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(text, GOLDEN);
+        assert_eq!(hex(&header.to_bytes()), GOLDEN);
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        use std::fmt::Write as _;
+        bytes.iter().fold(String::new(), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("a string takes everything");
+            text
+        })
     }
 
     const GOLDEN: &str = concat!(

@@ -12,6 +12,9 @@ use crate::engine::Engine;
 use crate::index::Index;
 use crate::window::{Stored, Window, record_key};
 
+/// Records in a page that is read on the caller's thread.
+const SHORT_PAGE: usize = 64;
+
 /// What the window knows of a range: records by key, `None` where one was deleted.
 type Overlay = VecDeque<(Vec<u8>, Option<Stored>)>;
 
@@ -38,16 +41,17 @@ pub(crate) async fn scan(engine: &Arc<Engine>, scan: RecordScan) -> Result<Recor
         (overlay, cut, index.snapshot())
     };
     let until = cut.unwrap_or(until);
-    blocking::unblock(move || {
+    let page = move || {
         let merge = Merge { index: &index, view: &view, now, prefix };
         merge.page(overlay, &from, &until, scan.limit)
-    })
-    .await
+    };
+    // A short page is a block or two, which costs less than a change of threads.
+    if scan.limit <= SHORT_PAGE { page() } else { blocking::unblock(page).await }
 }
 
 /// One record: from the window, or with one lookup.
 fn one(engine: &Engine, key: &[u8], prefix: usize, now: Timestamp) -> Result<RecordPage, Error> {
-    let warm = engine.window().record(key).map(|stored| stored.cloned());
+    let warm = engine.window().record(key).cloned();
     let stored = match warm {
         Some(stored) => stored,
         None => engine.index()?.record(key)?,

@@ -27,7 +27,7 @@ fn crashed(ids: &[&str]) -> SimDisk {
 }
 
 fn look(disk: &SimDisk) -> Report {
-    verify_on(Arc::new(disk.clone()), Path::new("/nonexistent/index")).expect("a superblock")
+    verify_on(disk, Path::new("/nonexistent/index")).expect("a superblock")
 }
 
 /// The damaged range that a finding names in the journal.
@@ -145,6 +145,20 @@ fn a_frame_of_another_history_breaks_the_chain() {
 }
 
 #[test]
+fn the_journal_of_another_store_is_noticed() {
+    let (one, other) = (crashed(&["a"]), SimDisk::new(Fault::None));
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = config();
+    config.host.entropy.fill(&mut [0; 3]); // so that this store gets another uuid
+    let log = Log::open_on(Arc::new(other.clone()), &folder.path().join("index"), &config).expect("a new store");
+    block_on(log.commit(commit("Order/1", Expected::Any, &["a"]))).expect("taken");
+    one.tamper(JOURNAL, other.bytes(JOURNAL));
+    let report = look(&one);
+    assert_eq!(range(&report).map(|found| found.0), Some(0), "{report:?}");
+    assert!(report.findings[0].message().contains("written elsewhere"), "{report:?}");
+}
+
+#[test]
 fn either_copy_of_the_superblock_is_enough_and_both_are_needed() {
     let disk = crashed(&["a"]);
     let bytes = disk.bytes("superblock");
@@ -158,7 +172,7 @@ fn either_copy_of_the_superblock_is_enough_and_both_are_needed() {
     damaged[20] ^= 1;
     damaged[FRAME + 20] ^= 1;
     disk.tamper("superblock", damaged);
-    let refused = verify_on(Arc::new(disk), Path::new("/nonexistent/index")).expect_err("no copy is whole");
+    let refused = verify_on(&disk, Path::new("/nonexistent/index")).expect_err("no copy is whole");
     assert_eq!(refused.code(), Code::CORRUPT);
 }
 
