@@ -19,7 +19,8 @@ fn crashed(ids: &[&str]) -> SimDisk {
     let folder = tempfile::tempdir().expect("a folder");
     let disk = SimDisk::new(Fault::None);
     let config = Config { window_bytes: 1 << 20, ..config() };
-    let log = Log::open_on(Arc::new(disk.clone()), &folder.path().join("index"), &config).expect("a new store");
+    let log =
+        Log::open_on(Arc::new(disk.clone()), &folder.path().join("index"), &config).expect("a new store");
     for (id, version) in ids.iter().zip(0..) {
         block_on(log.commit(commit("Order/1", Expected::Exact(Version(version)), &[id]))).expect("taken");
     }
@@ -106,7 +107,8 @@ fn every_lost_block_before_the_last_frame_is_noticed() {
 fn the_last_frame_of_a_closed_store_cannot_vanish() {
     let folder = tempfile::tempdir().expect("a folder");
     let disk = SimDisk::new(Fault::None);
-    let log = Log::open_on(Arc::new(disk.clone()), &folder.path().join("index"), &config()).expect("a new store");
+    let log =
+        Log::open_on(Arc::new(disk.clone()), &folder.path().join("index"), &config()).expect("a new store");
     block_on(log.commit(commit("Order/1", Expected::Any, &["a"]))).expect("taken");
     log.close().expect("a clean end");
     let mut bytes = disk.bytes(JOURNAL);
@@ -150,7 +152,8 @@ fn the_journal_of_another_store_is_noticed() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = config();
     config.host.entropy.fill(&mut [0; 3]); // so that this store gets another uuid
-    let log = Log::open_on(Arc::new(other.clone()), &folder.path().join("index"), &config).expect("a new store");
+    let log =
+        Log::open_on(Arc::new(other.clone()), &folder.path().join("index"), &config).expect("a new store");
     block_on(log.commit(commit("Order/1", Expected::Any, &["a"]))).expect("taken");
     one.tamper(JOURNAL, other.bytes(JOURNAL));
     let report = look(&one);

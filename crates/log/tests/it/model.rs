@@ -124,11 +124,16 @@ impl Model {
             (Read::query(types.or(tagged)), both.collect()),
         ];
         for (read, mut expected) in reads {
-            let found = block_on(log.collect(read.clone().after(Position(after)).limit(limit))).expect("readable");
+            let found =
+                block_on(log.collect(read.clone().after(Position(after)).limit(limit))).expect("readable");
             same(&found, expected.iter().take(limit), &format!("{case} {read:?} after {after}"));
             expected.reverse();
             let found = block_on(log.collect(read.clone().after(Position(after)).limit(limit).backward()));
-            same(&found.expect("readable"), expected.iter().take(limit), &format!("{case} {read:?} backward"));
+            same(
+                &found.expect("readable"),
+                expected.iter().take(limit),
+                &format!("{case} {read:?} backward"),
+            );
         }
         self.check_records(log, seed, case);
     }
