@@ -28,8 +28,7 @@ pub(super) struct Run {
 }
 
 /// The order in which a run is written is the order of its keys.
-const _: () =
-    assert!(CHUNK < HEAD && HEAD < FRAMES && FRAMES < META[0] && META[0] < OFFSET && OFFSET < RECORD);
+const _: () = assert!(CHUNK < HEAD && HEAD < FRAMES && FRAMES < META && META < OFFSET && OFFSET < RECORD);
 
 impl Index {
     /// Takes a generation in, and sweeps records that have lapsed. Everything in it must be durable.
@@ -57,7 +56,7 @@ impl Index {
             commit: generation.commit,
             streams: before.streams + generation.streams_begun,
         };
-        run.rest.insert(META.to_vec(), Some(applied.to_bytes()));
+        run.rest.insert(vec![META], Some(applied.to_bytes()));
         self.ingest(run)?;
         Ok(applied)
     }
