@@ -8,6 +8,7 @@
 //! Invariant: the bytes after the topic name are what a Kafka broker would store; nothing of ours is mixed in.
 
 use bytes::Bytes;
+use ensue_core::cloudevents::for_each_attribute;
 use ensue_core::{ContentType, Envelope, EventId, EventType, Key, Source, Tag, Timestamp, Trace};
 use smol_str::SmolStr;
 
@@ -20,6 +21,8 @@ const PREFIX_BYTES: usize = 12;
 const CRC_AT: usize = 17;
 const CHECKED_FROM: usize = 21;
 const MAGIC: u8 = 2;
+/// In front of the name of every attribute but the content type.
+const PREFIX: &[u8] = b"ce_";
 const CONTENT_TYPE: &[u8] = b"content-type";
 
 /// Appends the batch of these events to `to`. The base offset is zero until the sequencer patches it.
@@ -94,35 +97,15 @@ impl Headers {
         self.bytes.extend_from_slice(value);
     }
 
-    fn put_some(&mut self, name: &[u8], value: Option<&str>) {
-        if let Some(value) = value.filter(|value| !value.is_empty()) {
-            self.put(name, value.as_bytes());
-        }
-    }
-
     fn of(&mut self, event: &Envelope) {
         self.bytes.reserve(256);
-        self.put(b"ce_specversion", b"1.0");
-        self.put(b"ce_id", event.id.as_str().as_bytes());
-        self.put(b"ce_source", event.source.as_str().as_bytes());
-        self.put(b"ce_type", event.event_type.as_str().as_bytes());
-        self.put(b"ce_time", event.time.to_string().as_bytes());
+        let mut name = Vec::from(PREFIX);
+        for_each_attribute(event, |attribute, text| {
+            name.truncate(PREFIX.len());
+            name.extend_from_slice(attribute.as_bytes());
+            self.put(&name, text.as_bytes());
+        });
         self.put(CONTENT_TYPE, event.content_type.as_str().as_bytes());
-        self.put(b"ce_schemaversion", event.schema_version.to_string().as_bytes());
-        self.put_some(b"ce_correlationid", event.correlation.as_ref().map(EventId::as_str));
-        self.put_some(b"ce_causationid", event.causation.as_ref().map(EventId::as_str));
-        if let Some(trace) = &event.trace {
-            // Present even when empty, so that a trace without a parent comes back as it went in.
-            self.put(b"ce_traceparent", trace.traceparent.as_bytes());
-            self.put_some(b"ce_tracestate", Some(trace.tracestate.as_str()));
-            self.put_some(b"ce_baggage", Some(trace.baggage.as_str()));
-        }
-        for tag in &event.tags {
-            self.put(b"ce_tags", tag.to_string().as_bytes());
-        }
-        for (name, value) in &event.extensions {
-            self.put(&[b"ce_", name.as_bytes()].concat(), value.as_bytes());
-        }
     }
 }
 
@@ -244,9 +227,9 @@ impl Attributes {
             b"ce_traceparent" => self.trace().traceparent = value.into(),
             b"ce_tracestate" => self.trace().tracestate = value.into(),
             b"ce_baggage" => self.trace().baggage = value.into(),
-            b"ce_tags" => self.tags.push(value.parse().map_err(|_| BAD)?),
+            b"ce_tags" => self.tags = read_tags(value).ok_or(BAD)?,
             other => {
-                let name = other.strip_prefix(b"ce_").ok_or("a header is no attribute")?;
+                let name = other.strip_prefix(PREFIX).ok_or("a header is no attribute")?;
                 let name = std::str::from_utf8(name).map_err(|_| "an attribute is not UTF-8")?;
                 self.extensions.push((name.into(), value.into()));
             }
@@ -277,10 +260,101 @@ impl Attributes {
     }
 }
 
+/// `name:value`, joined by commas; a comma or percent sign in a value is percent-encoded.
+fn read_tags(text: &str) -> Option<Vec<Tag>> {
+    let read = |tag: &str| {
+        let (name, value) = tag.split_once(':')?;
+        if !value.contains('%') {
+            return Tag::new(name, value).ok();
+        }
+        Tag::new(name, value.replace("%2C", ",").replace("%25", "%")).ok()
+    };
+    text.split(',').map(read).collect()
+}
+
 /// Nearly every event is JSON, and that name needs neither a check nor an allocation.
 fn content_type(value: &str) -> Result<ContentType, Malformed> {
     if value == "application/json" {
         return Ok(ContentType::json());
     }
     ContentType::new(value).map_err(|_| "an attribute breaks its rule")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Envelope {
+        Envelope {
+            id: EventId::new("evt-1").expect("an id"),
+            source: Source::new("shop").expect("a source"),
+            event_type: EventType::new("OrderPlaced").expect("a type"),
+            schema_version: 2,
+            time: Timestamp::from_microsecond(1_700_000_000_123_456).expect("a time"),
+            correlation: Some(EventId::new("cmd-1").expect("an id")),
+            causation: None,
+            trace: None,
+            tags: vec![
+                Tag::new("customer_id", "C,3%2C").expect("a tag"),
+                Tag::new("a", "b:c").expect("a tag"),
+            ],
+            extensions: vec![("region".into(), "eu".into())],
+            content_type: ContentType::json(),
+            data: Bytes::from_static(b"{}"),
+        }
+    }
+
+    fn encoded(events: &[Envelope]) -> Bytes {
+        let mut bytes = Vec::new();
+        encode(&mut bytes, &Key::new("ORD-1").expect("a key"), events);
+        bytes.into()
+    }
+
+    #[test]
+    fn a_batch_decodes_to_what_was_encoded() {
+        let bare = Envelope { correlation: None, tags: Vec::new(), extensions: Vec::new(), ..sample() };
+        let trace = Trace { traceparent: "00-1-2-01".into(), ..Trace::default() };
+        let traced = Envelope { trace: Some(Box::new(trace)), causation: Some(sample().id), ..sample() };
+        let events = vec![sample(), bare, traced];
+        let batch = encoded(&events);
+        assert_eq!(count(&batch), Ok(3));
+        let key = Key::new("ORD-1").expect("a key");
+        assert_eq!(decode(&batch), Ok(Batch { base_offset: 0, key, events }));
+    }
+
+    #[test]
+    fn a_damaged_batch_is_refused_and_never_panics() {
+        let batch = encoded(&[sample()]);
+        for at in 12..batch.len() {
+            let mut damaged = batch.to_vec();
+            crate::wire::patch(&mut damaged, at, &[batch.get(at).copied().unwrap_or_default() ^ 0x21]);
+            let is_epoch = (12..16).contains(&at);
+            assert_eq!(decode(&damaged.into()).is_ok(), is_epoch, "byte {at}");
+            assert!(decode(&batch.slice(..at)).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn the_header_lies_as_kafka_says() {
+        let batch = encoded(&[sample(), sample()]);
+        let text: Vec<u8> = batch.iter().copied().take(HEADER_BYTES).collect();
+        let length = u32::try_from(batch.len() - 12).expect("short").to_be_bytes();
+        let crc = crc32c::crc32c(batch.get(21..).expect("whole")).to_be_bytes();
+        let time = 1_700_000_000_123i64.to_be_bytes();
+        let expected = [
+            &[0; 8][..],
+            &length,
+            &[0xff; 4],
+            &[2],
+            &crc,
+            &[0, 0],
+            &[0, 0, 0, 1],
+            &time,
+            &time,
+            &[0xff; 14],
+            &[0, 0, 0, 2],
+        ]
+        .concat();
+        assert_eq!(text, expected);
+    }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ensue_core::{
     Append, AppendCondition, Appended, Change, Code, Commit, CommitError, Committed, Envelope, Error,
-    EventId, Expected, Query, Read, RecordWrite, Revision, Source, Version,
+    EventId, Expected, Query, Read, RecordWrite, Revision, Source, Trace, Version,
 };
 use futures_util::TryStreamExt;
 
@@ -24,24 +24,33 @@ use crate::window::record_key;
 
 /// Longest key of a record.
 const RECORD_KEY_BYTES_MAX: usize = 1024;
-/// Attributes with a place of their own; an extension of such a name would come back as the attribute.
-const ATTRIBUTES: [&str; 12] = [
+/// Attributes with a place of their own: an extension of such a name could not be told from the attribute.
+const ATTRIBUTES: [&str; 20] = [
     "specversion",
     "id",
     "source",
     "type",
+    "subject",
+    "partitionkey",
+    "topic",
     "time",
-    "schemaversion",
+    "datacontenttype",
+    "data",
     "correlationid",
     "causationid",
     "traceparent",
     "tracestate",
     "baggage",
     "tags",
+    "recordedat",
+    "schemaversion",
+    "position",
+    "streamversion",
 ];
 
-pub(crate) async fn commit(engine: &Arc<Engine>, commit: Commit) -> Result<Committed, CommitError> {
+pub(crate) async fn commit(engine: &Arc<Engine>, mut commit: Commit) -> Result<Committed, CommitError> {
     check(engine, &commit)?;
+    drop_empty_traces(&mut commit);
     let mut request = Box::new(prepare(&engine.marker, commit));
     loop {
         look(engine, &mut request).await?;
@@ -54,6 +63,13 @@ pub(crate) async fn commit(engine: &Arc<Engine>, commit: Commit) -> Result<Commi
             Some(Answer::LookAgain(back)) => request = back,
             Some(Answer::Refused(refusal, back)) => return refused(engine, refusal, *back).await,
         }
+    }
+}
+
+/// A trace without any text leaves no attribute on disk; it must not be there before it is read from disk either.
+fn drop_empty_traces(commit: &mut Commit) {
+    for event in commit.appends.iter_mut().flat_map(|append| &mut append.events) {
+        event.trace = event.trace.take().filter(|trace| **trace != Trace::default());
     }
 }
 
@@ -191,12 +207,12 @@ async fn look(engine: &Arc<Engine>, request: &mut Request) -> Result<(), Error> 
     let missing = look_in_window(engine, proposal, records);
     for index in missing.streams {
         if let Some(append) = proposal.appends.get_mut(index) {
-            append.version = engine.index.list(append.stream)?.map_or(0, |list| list.count);
+            append.version = engine.index()?.list(append.stream)?.map_or(0, |list| list.count);
         }
     }
     for index in missing.records {
         if let (Some(record), Some(write)) = (proposal.records.get_mut(index), records.get(index)) {
-            let stored = engine.index.record(&record_key(write.space.as_str(), &write.key))?;
+            let stored = engine.index()?.record(&record_key(write.space.as_str(), &write.key))?;
             record.before = stored.map(|stored| (stored.revision, stored.lapse));
         }
     }
@@ -228,7 +244,7 @@ fn look_in_window(engine: &Engine, proposal: &mut Proposal, records: &[RecordWri
             continue;
         }
         match window.record(&record_key(write.space.as_str(), &write.key)) {
-            Some(stored) => record.before = stored.map(|stored| (stored.revision, stored.lapse)),
+            Some(stored) => record.before = stored.as_ref().map(|stored| (stored.revision, stored.lapse)),
             None => missing.records.push(index),
         }
     }

@@ -23,7 +23,8 @@ pub(crate) struct Engine {
     pub(crate) marker: Marker,
     pub(crate) room: Arc<Room>,
     pub(crate) frames: Frames,
-    pub(crate) index: Index,
+    /// `None` once the store is closed: whoever opens the folder next needs it.
+    pub(crate) index: RwLock<Option<Arc<Index>>>,
     pub(crate) window: RwLock<Window>,
     pub(crate) head: Arc<Head>,
     pub(crate) queue: Queue,
@@ -40,10 +41,20 @@ impl Engine {
         self.window.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn index(&self) -> Result<Arc<Index>, Error> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        index.clone().ok_or_else(errors::closed)
+    }
+
+    /// Lets go of the index, when everything is in it.
+    pub(crate) fn close_index(&self) {
+        drop(self.index.write().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
     /// Flushes one generation and lets go of it.
     pub(crate) fn flush(&self, generation: &Generation) -> Result<(), Error> {
         let now = self.host.clock.now();
-        self.index.flush(self.uuid, generation, now)?;
+        self.index()?.flush(self.uuid, generation, now)?;
         // Dropped after the lock is: freeing many thousand events takes a while.
         let flushed = self.window_mut().forget_flushed();
         drop(flushed);

@@ -6,22 +6,38 @@ use ensue_core::{Code, Error};
 
 use crate::disk::Disk;
 
-/// A failed operation on a disk: full, read-only and missing have codes of their own.
+/// A failed operation on a disk.
 pub(crate) fn io(disk: &dyn Disk, action: &str, error: io::Error) -> Error {
-    let code = match error.kind() {
+    Error::new(code_of(&error), format!("cannot {action} in {}: {error}", disk.path())).with_source(error)
+}
+
+/// Full and read-only have codes of their own.
+pub(crate) fn code_of(error: &io::Error) -> Code {
+    match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::FULL,
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Code::READ_ONLY,
         _ => Code::IO,
-    };
-    Error::new(code, format!("cannot {action} in {}: {error}", disk.path())).with_source(error)
+    }
 }
 
-/// A failed operation of the index, which is rebuilt from the journal when it is deleted.
+/// A failed operation of the index, which is rebuilt from the journal when it is damaged.
 pub(crate) fn index(error: fjall::Error) -> Error {
-    let message = format!("the index failed: {error}");
-    Error::new(Code::IO, message)
+    let code = match &error {
+        fjall::Error::Locked => Code::IN_USE,
+        fjall::Error::Io(cause) | fjall::Error::Storage(fjall::LsmError::Io(cause)) => code_of_index(cause),
+        _ => Code::CORRUPT,
+    };
+    Error::new(code, format!("the index failed: {error}"))
         .with_fix("close the store and delete its `index` folder; it is rebuilt from the journal")
         .with_source(error)
+}
+
+/// Files that are missing or cut are damage; everything else is the operating system's to say.
+fn code_of_index(cause: &io::Error) -> Code {
+    match cause.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => Code::CORRUPT,
+        _ => code_of(cause),
+    }
 }
 
 /// Damage in acknowledged data, with its exact range.

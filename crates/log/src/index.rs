@@ -42,7 +42,7 @@ const FRAMES: u8 = b'l';
 const OFFSET: u8 = b'o';
 const RECORD: u8 = b'r';
 const EXPIRY: u8 = b'x';
-const META: &[u8] = b"m";
+const META: u8 = b'm';
 
 /// How far the index reflects the journal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -117,7 +117,7 @@ impl Index {
 
     /// `None` in an index that was never flushed.
     pub(crate) fn applied(&self) -> Result<Option<Applied>, Error> {
-        self.get(META)?.map(|text| Applied::parse(text).map_err(damaged)).transpose()
+        self.get(&[META])?.map(|text| Applied::parse(text).map_err(damaged)).transpose()
     }
 
     /// How many records each topic-partition holds.

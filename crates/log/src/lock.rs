@@ -6,6 +6,8 @@ use std::path::Path;
 
 use ensue_core::{Code, Error};
 
+use crate::errors;
+
 /// Its name in the folder.
 pub(crate) const FILE: &str = "lock";
 
@@ -19,13 +21,7 @@ impl Lock {
     pub(crate) fn take(folder: &Path) -> Result<Self, Error> {
         let path = folder.join(FILE);
         let refused = |error: std::io::Error| {
-            let code = match error.kind() {
-                std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
-                    Code::READ_ONLY
-                }
-                std::io::ErrorKind::StorageFull => Code::FULL,
-                _ => Code::IO,
-            };
+            let code = errors::code_of(&error);
             Error::new(code, format!("cannot lock {}: {error}", folder.display())).with_source(error)
         };
         let mut options = OpenOptions::new();

@@ -78,7 +78,7 @@ pub(crate) fn open(
         uuid: superblock.uuid,
         marker: Marker::new(superblock.secret),
         room,
-        index: recovered.index,
+        index: RwLock::new(Some(Arc::new(recovered.index))),
         head: Arc::new(Head::new(window.head())),
         window: RwLock::new(window),
         queue: Queue::new(config.queue_bytes_max),
@@ -209,7 +209,10 @@ fn open_index(superblock: &Superblock, folder: &Path, cache_bytes: u64) -> Resul
     match found {
         Ok((index, None)) => return Ok((index, Applied::default())),
         Ok((index, Some(applied))) if applied.uuid == superblock.uuid => return Ok((index, applied)),
-        Ok(_) | Err(_) => {}
+        Ok(_) => {}
+        Err(error) if error.code() == Code::CORRUPT => {}
+        // In use, unreadable, full: nothing that a new index would mend.
+        Err(error) => return Err(error),
     }
     std::fs::remove_dir_all(folder).map_err(|error| {
         let message = format!("cannot remove the damaged index {}: {error}", folder.display());

@@ -9,7 +9,11 @@ use ensue_core::{Error, Record, RecordPage, RecordScan, Revision, Timestamp};
 use fjall::Snapshot;
 
 use crate::engine::Engine;
+use crate::index::Index;
 use crate::window::{Stored, Window, record_key};
+
+/// Records in a page that is read on the caller's thread.
+const SHORT_PAGE: usize = 64;
 
 /// What the window knows of a range: records by key, `None` where one was deleted.
 type Overlay = VecDeque<(Vec<u8>, Option<Stored>)>;
@@ -29,27 +33,28 @@ pub(crate) async fn scan(engine: &Arc<Engine>, scan: RecordScan) -> Result<Recor
         return one(engine, &from, space.len() + 1, now);
     }
     let prefix = space.len() + 1;
+    let index = engine.index()?;
     let (overlay, cut, view) = {
         let window = engine.window();
         let (overlay, cut) = overlay(&window, &from, &until, scan.limit + 1, now);
         // Taken under the lock, so that both show the same moment.
-        (overlay, cut, engine.index.snapshot())
+        (overlay, cut, index.snapshot())
     };
-    let engine = Arc::clone(engine);
     let until = cut.unwrap_or(until);
-    blocking::unblock(move || {
-        let merge = Merge { engine: &engine, view: &view, now, prefix };
+    let page = move || {
+        let merge = Merge { index: &index, view: &view, now, prefix };
         merge.page(overlay, &from, &until, scan.limit)
-    })
-    .await
+    };
+    // A short page is a block or two, which costs less than a change of threads.
+    if scan.limit <= SHORT_PAGE { page() } else { blocking::unblock(page).await }
 }
 
 /// One record: from the window, or with one lookup.
 fn one(engine: &Engine, key: &[u8], prefix: usize, now: Timestamp) -> Result<RecordPage, Error> {
-    let warm = engine.window().record(key).map(|stored| stored.cloned());
+    let warm = engine.window().record(key).cloned();
     let stored = match warm {
         Some(stored) => stored,
-        None => engine.index.record(key)?,
+        None => engine.index()?.record(key)?,
     };
     let live = stored.filter(|stored| is_live(stored, now));
     let key = Bytes::copy_from_slice(key.get(prefix..).unwrap_or_default());
@@ -98,7 +103,7 @@ fn overlay(
 }
 
 struct Merge<'a> {
-    engine: &'a Engine,
+    index: &'a Index,
     view: &'a Snapshot,
     now: Timestamp,
     /// Bytes of the space in front of a key.
@@ -114,7 +119,7 @@ impl Merge<'_> {
         limit: usize,
     ) -> Result<RecordPage, Error> {
         let mut page = RecordPage::default();
-        let mut cold = self.engine.index.records(self.view, from, until);
+        let mut cold = self.index.records(self.view, from, until);
         let mut below = cold.next().transpose()?;
         loop {
             let order = match (overlay.front(), &below) {

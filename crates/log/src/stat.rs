@@ -35,7 +35,7 @@ pub struct Stat {
 impl Stat {
     pub(crate) fn of(engine: &Engine, mode: WriteMode) -> Result<Self, Error> {
         let superblock = engine.room.superblock();
-        let applied = engine.index.applied()?.unwrap_or_default();
+        let applied = engine.index()?.applied()?.unwrap_or_default();
         let window = engine.window();
         let begun: u64 = window
             .generations()

@@ -30,6 +30,7 @@ struct Open {
 
 impl Log {
     /// Opens the store in this folder, or makes one if the folder is empty or missing. Blocks while it recovers.
+    #[expect(clippy::needless_pass_by_value, reason = "a configuration is made for one store")]
     pub fn open(folder: impl AsRef<Path>, config: Config) -> Result<Self, Error> {
         let folder = folder.as_ref();
         let disk = FileSystem::new(folder);
@@ -38,6 +39,7 @@ impl Log {
     }
 
     /// Opens the store in this folder; `E0406` if there is none.
+    #[expect(clippy::needless_pass_by_value, reason = "a configuration is made for one store")]
     pub fn open_existing(folder: impl AsRef<Path>, config: Config) -> Result<Self, Error> {
         let folder = folder.as_ref();
         let disk = FileSystem::new(folder);
@@ -104,6 +106,7 @@ impl Open {
         });
         engine.room.close();
         join(threads.room);
+        engine.close_index();
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
         closed
     }

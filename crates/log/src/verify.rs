@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use ensue_core::{Code, Error, Position};
 
@@ -50,12 +49,12 @@ pub fn verify(folder: impl AsRef<Path>) -> Result<Report, Error> {
         return Err(Error::new(Code::NOT_A_STORE, format!("{} holds no superblock", folder.display())));
     }
     let _lock = Lock::take(folder)?;
-    verify_on(Arc::new(disk), &folder.join(index::FOLDER))
+    verify_on(&disk, &folder.join(index::FOLDER))
 }
 
 /// Verifies a store on another disk.
-pub fn verify_on(disk: Arc<dyn Disk>, index_folder: &Path) -> Result<Report, Error> {
-    let superblock = Superblock::load(&*disk)?
+pub fn verify_on(disk: &dyn Disk, index_folder: &Path) -> Result<Report, Error> {
+    let superblock = Superblock::load(disk)?
         .ok_or_else(|| Error::new(Code::NOT_A_STORE, format!("{} holds no superblock", disk.path())))?;
     let mode = disk.open(&file_name(1)).map_or(WriteMode::Buffered, |file| file.mode());
     let mut check = Check {
@@ -74,7 +73,7 @@ pub fn verify_on(disk: Arc<dyn Disk>, index_folder: &Path) -> Result<Report, Err
             findings: Vec::new(),
         },
     };
-    if let Err(finding) = check.journal(&*disk, superblock) {
+    if let Err(finding) = check.journal(disk, superblock) {
         check.report.findings.push(finding);
     } else if index_folder.exists() {
         check.index(superblock.uuid, index_folder);

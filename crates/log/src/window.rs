@@ -199,9 +199,9 @@ impl Window {
         self.generations().find_map(|generation| generation.version(stream))
     }
 
-    /// A record that has changed in the window; `Some(None)`: it was deleted.
-    pub(crate) fn record(&self, key: &[u8]) -> Option<Option<&Stored>> {
-        self.generations().find_map(|generation| generation.records.get(key).map(Option::as_ref))
+    /// A record that has changed in the window; if it was deleted, that is what is found.
+    pub(crate) fn record(&self, key: &[u8]) -> Option<&Option<Stored>> {
+        self.generations().find_map(|generation| generation.records.get(key))
     }
 
     pub(crate) fn event(&self, position: u64) -> Option<&Recorded> {

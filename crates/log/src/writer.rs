@@ -78,6 +78,10 @@ impl Writer {
     /// An error is a failed write. Everything else is answered to those it concerns.
     fn turn(&mut self, requests: Vec<Queued>) -> Result<(), Error> {
         let bytes = requests.iter().map(|(request, _)| request.body.len()).sum();
+        if self.is_overfull() {
+            // A flush that failed is tried again before anything more is taken.
+            self.rotate()?;
+        }
         if let Err(error) = self.make_room(bytes) {
             for (_, reply) in requests {
                 reply.send(Answer::Failed(error.clone()));
@@ -110,10 +114,15 @@ impl Writer {
 
     /// Before anything is decided, since what is decided must be written.
     fn make_room(&mut self, bytes: usize) -> Result<(), Error> {
-        if self.engine.flushes.is_busy() && self.window_bytes() > self.engine.window_bytes * WINDOW_SLACK {
+        if self.is_overfull() {
             self.engine.flushes.wait()?;
         }
         self.journal.reserve(bytes)
+    }
+
+    /// Whether memory has run so far ahead of the index that commits must wait, or be refused while flushes fail.
+    fn is_overfull(&self) -> bool {
+        self.window_bytes() > self.engine.window_bytes * WINDOW_SLACK
     }
 
     fn window_bytes(&self) -> usize {

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use ensue_core::{Error, Timestamp};
 
 use super::{
-    Applied, CHUNK, FRAMES, HEAD, Index, META, Order, RECORD, marked, offset_key, prefixed, put_record, sweep,
+    Applied, CHUNK, FRAMES, HEAD, Index, META, OFFSET, Order, RECORD, marked, offset_key, prefixed,
+    put_record, sweep,
 };
 use crate::errors;
 use crate::mark::{Mark, MarkMap};
@@ -16,8 +17,18 @@ use crate::wire::{Malformed, Reader, put_varint};
 /// Frames whose places share a value.
 const FRAMES_MAX: usize = 128;
 
-/// What a flush writes, by key; `None` removes.
-pub(super) type Run = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+/// What a flush writes. Lists are by far the most, so they are sorted as numbers and not as text.
+#[derive(Default)]
+pub(super) struct Run {
+    /// Chunks and heads, each sorted once the run is complete.
+    chunks: Vec<(Vec<u8>, Vec<u8>)>,
+    heads: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Everything else, by key; `None` removes.
+    pub(super) rest: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+}
+
+/// The order in which a run is written is the order of its keys.
+const _: () = assert!(CHUNK < HEAD && HEAD < FRAMES && FRAMES < META && META < OFFSET && OFFSET < RECORD);
 
 impl Index {
     /// Takes a generation in, and sweeps records that have lapsed. Everything in it must be durable.
@@ -28,18 +39,15 @@ impl Index {
         now: Timestamp,
     ) -> Result<Applied, Error> {
         let before = self.applied()?.unwrap_or_default();
-        let mut run = Run::new();
-        self.add_lists(&mut run, &generation.streams, Order::Ordinal)?;
-        for lists in [&generation.flows, &generation.types, &generation.tags] {
-            self.add_lists(&mut run, lists, Order::Position)?;
-        }
+        let mut run = Run::default();
+        self.add_lists(&mut run, generation)?;
         self.add_records(&mut run, &generation.records, now)?;
         self.sweep(&mut run, now)?;
         add_frames(&mut run, &generation.frames);
         for ((topic, partition), next) in &generation.offsets {
             let mut text = Vec::new();
             put_varint(&mut text, *next);
-            run.insert(offset_key(topic, *partition), Some(text));
+            run.rest.insert(offset_key(topic, *partition), Some(text));
         }
         let applied = Applied {
             uuid,
@@ -48,24 +56,32 @@ impl Index {
             commit: generation.commit,
             streams: before.streams + generation.streams_begun,
         };
-        run.insert(META.to_vec(), Some(applied.to_bytes()));
+        run.rest.insert(vec![META], Some(applied.to_bytes()));
         self.ingest(run)?;
         Ok(applied)
     }
 
-    fn add_lists(&self, run: &mut Run, lists: &MarkMap<Postings>, order: Order) -> Result<(), Error> {
-        for (mark, postings) in lists {
-            self.add_list(run, *mark, postings, order)?;
+    fn add_lists(&self, run: &mut Run, generation: &Generation) -> Result<(), Error> {
+        let mut lists: Vec<(Mark, &Postings, Order)> = with_order(&generation.streams, Order::Ordinal)
+            .chain(with_order(&generation.flows, Order::Position))
+            .chain(with_order(&generation.types, Order::Position))
+            .chain(with_order(&generation.tags, Order::Position))
+            .collect();
+        // In the order of the index, neighbours are looked up one after the other.
+        lists.sort_unstable_by_key(|(mark, _, _)| *mark);
+        for (mark, postings, order) in lists {
+            self.add_list(run, mark, postings, order)?;
         }
+        run.chunks.sort_unstable();
         Ok(())
     }
 
     fn add_list(&self, run: &mut Run, mark: Mark, postings: &Postings, order: Order) -> Result<(), Error> {
         let mut list = self.list(mark)?.unwrap_or_default();
         for (number, chunk) in list.extend(postings.iter(), order) {
-            run.insert(marked(CHUNK, mark, &number.to_be_bytes()), Some(chunk));
+            run.chunks.push((marked(CHUNK, mark, &number.to_be_bytes()), chunk));
         }
-        run.insert(marked(HEAD, mark, &[]), Some(list.to_bytes()));
+        run.heads.push((marked(HEAD, mark, &[]), list.to_bytes()));
         Ok(())
     }
 
@@ -78,11 +94,11 @@ impl Index {
         for (key, stored) in records {
             let live = stored.as_ref().filter(|stored| stored.lapse.is_none_or(|at| at > now));
             if let Some(at) = live.and_then(|stored| stored.lapse) {
-                run.insert(sweep::expiry_key(at, key), Some(Vec::new()));
+                run.rest.insert(sweep::expiry_key(at, key), Some(Vec::new()));
             }
             // Removing what never was would leave a tombstone for nothing.
             if live.is_some() || self.record(key)?.is_some() {
-                run.insert(prefixed(RECORD, key), live.map(put_record));
+                run.rest.insert(prefixed(RECORD, key), live.map(put_record));
             }
         }
         Ok(())
@@ -90,7 +106,10 @@ impl Index {
 
     fn ingest(&self, run: Run) -> Result<(), Error> {
         let mut ingestion = self.keyspace.start_ingestion().map_err(errors::index)?;
-        for (key, value) in run {
+        for (key, value) in run.chunks.into_iter().chain(run.heads) {
+            ingestion.write(key, value).map_err(errors::index)?;
+        }
+        for (key, value) in run.rest {
             match value {
                 Some(value) => ingestion.write(key, value).map_err(errors::index)?,
                 None => ingestion.write_tombstone(key).map_err(errors::index)?,
@@ -98,6 +117,10 @@ impl Index {
         }
         ingestion.finish().map_err(errors::index)
     }
+}
+
+fn with_order(lists: &MarkMap<Postings>, order: Order) -> impl Iterator<Item = (Mark, &Postings, Order)> {
+    lists.iter().map(move |(mark, postings)| (*mark, postings, order))
 }
 
 fn add_frames(run: &mut Run, frames: &[FramePlace]) {
@@ -114,7 +137,7 @@ fn add_frames(run: &mut Run, frames: &[FramePlace]) {
             put_varint(&mut text, u64::from(place.frame_bytes));
             end = place.address + u64::from(place.frame_bytes);
         }
-        run.insert(prefixed(FRAMES, &first.base_position.to_be_bytes()), Some(text));
+        run.rest.insert(prefixed(FRAMES, &first.base_position.to_be_bytes()), Some(text));
     }
 }
 
@@ -146,9 +169,9 @@ mod tests {
         let place =
             |base_position, events, address| FramePlace { base_position, events, address, frame_bytes: 4096 };
         let frames = [place(5, 2, 0), place(7, 0, 4096), place(7, 1, 8192), place(8, 3, 1 << 40)];
-        let mut run = Run::new();
+        let mut run = Run::default();
         add_frames(&mut run, &frames);
-        let (key, text) = run.pop_first().expect("one run of frames");
+        let (key, text) = run.rest.pop_first().expect("one run of frames");
         assert_eq!(key, prefixed(FRAMES, &5u64.to_be_bytes()));
         let found = parse_frames(text.expect("not removed").into()).expect("our own");
         assert_eq!(found, [frames[0], frames[2], frames[3]]);

@@ -36,9 +36,9 @@ impl Index {
                 self.record(record)?.is_some_and(|stored| stored.lapse.is_some_and(|at| at <= now));
             if has_lapsed {
                 // A newer write in the same run stands.
-                run.entry(prefixed(RECORD, record)).or_insert(None);
+                run.rest.entry(prefixed(RECORD, record)).or_insert(None);
             }
-            run.insert(key.to_vec(), None);
+            run.rest.insert(key.to_vec(), None);
         }
         Ok(())
     }

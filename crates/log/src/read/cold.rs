@@ -50,7 +50,7 @@ fn cold_list(
     range: (u64, u64),
     is_backward: bool,
 ) -> Result<Vec<u64>, Error> {
-    engine.index.entries(mark, order_of(family), range, CANDIDATES, is_backward)
+    engine.index()?.entries(mark, order_of(family), range, CANDIDATES, is_backward)
 }
 
 /// A stream's list is entered by version; positions outside of the range are stepped over.
@@ -62,7 +62,7 @@ fn stream_candidates(
     is_backward: bool,
 ) -> Result<Candidates, Error> {
     loop {
-        let entries = engine.index.entries(mark, Order::Ordinal, (from, to), CANDIDATES, is_backward)?;
+        let entries = engine.index()?.entries(mark, Order::Ordinal, (from, to), CANDIDATES, is_backward)?;
         let is_cut = entries.len() >= CANDIDATES;
         let reached = entries.last().copied().filter(|_| is_cut);
         let is_past = entries.last().is_some_and(|last| if is_backward { *last < low } else { *last > high });
@@ -72,7 +72,7 @@ fn stream_candidates(
             return Ok(Candidates { positions, reached: reached.filter(|_| !is_past) });
         }
         if is_backward {
-            to = to.min(engine.index.list(mark)?.map_or(0, |list| list.count)) - CANDIDATES as u64;
+            to = to.min(engine.index()?.list(mark)?.map_or(0, |list| list.count)) - CANDIDATES as u64;
         } else {
             from = from.max(1) + CANDIDATES as u64;
         }
@@ -81,7 +81,7 @@ fn stream_candidates(
 
 fn load(engine: &Engine, position: u64, frame: &mut Option<Arc<Loaded>>) -> Result<Recorded, Error> {
     if !frame.as_ref().is_some_and(|frame| frame.holds(position)) {
-        let place = engine.index.frame(position)?.ok_or_else(|| {
+        let place = engine.index()?.frame(position)?.ok_or_else(|| {
             Error::new(Code::CORRUPT, format!("the index does not know where position {position} lies"))
                 .with_fix("close the store and delete its `index` folder; it is rebuilt from the journal")
         })?;

@@ -84,7 +84,7 @@ impl Plan {
         // A flush between the two looks only adds to the index what the window has as well.
         let is_cold = match self {
             Self::All => true,
-            Self::Stream { mark, .. } => engine.index.list(*mark)?.is_some(),
+            Self::Stream { mark, .. } => engine.index()?.list(*mark)?.is_some(),
             Self::Flow { lists, .. } | Self::Query { lists, .. } => any_cold(engine, lists)?,
         };
         let _ = direction;
@@ -229,7 +229,7 @@ fn rarest(engine: &Engine, tags: &[Mark]) -> Result<Mark, Error> {
             let window = engine.window();
             window.generations().filter_map(|generation| generation.tags.get(tag)).map(Postings::len).sum()
         };
-        let cold = engine.index.list(*tag)?.map_or(0, |list| list.count);
+        let cold = engine.index()?.list(*tag)?.map_or(0, |list| list.count);
         let count = cold + warm as u64;
         if rarest.is_none_or(|(fewest, _)| count < fewest) {
             rarest = Some((count, *tag));
@@ -240,7 +240,7 @@ fn rarest(engine: &Engine, tags: &[Mark]) -> Result<Mark, Error> {
 
 fn any_cold(engine: &Engine, lists: &[(Family, Mark)]) -> Result<bool, Error> {
     for (_, mark) in lists {
-        if engine.index.list(*mark)?.is_some() {
+        if engine.index()?.list(*mark)?.is_some() {
             return Ok(true);
         }
     }

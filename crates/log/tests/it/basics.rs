@@ -4,7 +4,7 @@ use ensue_core::{
     AppendCondition, Code, Commit, CommitError, EventType, Expected, Position, Query, Read, RecordScan,
     RecordWrite, Revision, Space, Store, StoreExt, Version,
 };
-use ensue_log::Log;
+use ensue_log::{Config, Log};
 
 use crate::given::{append, block_on, commit, config, event, open, stream};
 
@@ -120,7 +120,8 @@ fn two_appends_to_one_stream_see_each_other() {
 #[test]
 fn large_stores_read_the_same_warm_and_cold() {
     let folder = tempfile::tempdir().expect("a folder");
-    let log = open(folder.path());
+    let config = Config { window_bytes: 512 << 10, ..config() };
+    let mut log = Log::open(folder.path(), config).expect("a folder of its own");
     let mut expected = Vec::new();
     for number in 0..3_000u32 {
         let id = format!("e{number}");
@@ -142,9 +143,8 @@ fn large_stores_read_the_same_warm_and_cold() {
         assert_eq!(ids(&log, Read::query(happened.clone())), expected);
         assert_eq!(ids(&log, Read::query(happened).backward().limit(5)).len(), 5);
         log.close().expect("a clean end");
+        log = open(folder.path());
     }
-    drop(log);
-    let log = open(folder.path());
     let stat = log.stat().expect("numbers");
     assert_eq!((stat.streams, stat.head), (3, Position(3_000)));
     assert_eq!(ids(&log, Read::stream(stream("Order/0"))), third);

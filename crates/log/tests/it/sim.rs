@@ -100,7 +100,7 @@ impl SimDisk {
         let mut state = self.lock();
         let id = *state.names.get(name).expect("a file of this name");
         let file = state.files.get_mut(id).expect("a file of this name");
-        file.now = bytes.clone();
+        file.now.clone_from(&bytes);
         file.synced = bytes;
     }
 
