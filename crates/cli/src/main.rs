@@ -4,6 +4,7 @@
 //! code is derived from the error in one place, [`failure`].
 
 mod arguments;
+mod bench;
 mod command;
 mod document;
 mod failure;

@@ -42,6 +42,12 @@ impl Output {
         Self { format, is_quiet, out: Box::new(BufWriter::new(io::stdout().lock())) }
     }
 
+    /// To somewhere else, as JSON lines.
+    #[cfg(test)]
+    pub(crate) fn to(out: impl Write + 'static) -> Self {
+        Self { format: Format::Jsonl, is_quiet: true, out: Box::new(out) }
+    }
+
     /// The format that was asked for.
     pub(crate) fn format(&self) -> Format {
         self.format

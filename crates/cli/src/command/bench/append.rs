@@ -1,10 +1,6 @@
 //! `ensue bench append --clients N --seconds S --size B --batch K`: durable appends, measured on a scratch store.
-//!
-//! The scratch store stands beside the folder of `--data`, on the same file system, and is removed afterwards; a store in
-//! `--data` itself is not touched.
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +11,7 @@ use ensue::log::bench::{Appending, Figures, Load};
 use ensue::log::{Config, Floor, Log, floor};
 use serde::Serialize;
 
+use super::scratch::Scratch;
 use crate::command::Session;
 use crate::failure::Failure;
 
@@ -67,10 +64,10 @@ impl Append {
             self.seconds,
             self.batch,
             self.size,
-            scratch.0.display()
+            scratch.path().display()
         ));
-        let floor = floor::floor(&scratch.0, &*session.host.clock)?;
-        let figures = measure(&scratch.0, load, &session.host).await?;
+        let floor = floor::floor(scratch.path(), &*session.host.clock)?;
+        let figures = measure(scratch.path(), load, &session.host).await?;
         drop(scratch);
         let measured = Measured::new(&figures, floor);
         let words = measured.in_words();
@@ -114,28 +111,5 @@ impl Measured {
              write of 4 KiB here, by {}",
             self.commits_per_s, self.events_per_s, self.p50_us, self.p99_us, self.p999_us, self.mode
         )
-    }
-}
-
-/// A folder of our own that is gone afterwards, also when the measurement fails.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn beside(folder: &Path) -> Result<Self, Error> {
-        let mut name = folder.file_name().map_or_else(|| OsString::from("ensue"), OsString::from);
-        name.push(format!(".bench-{}", std::process::id()));
-        let path = folder.parent().unwrap_or(Path::new("")).join(name);
-        std::fs::create_dir_all(&path).map_err(|cause| {
-            Error::new(Code::READ_ONLY, format!("cannot make {}: {cause}", path.display())).with_source(cause)
-        })?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(cause) = std::fs::remove_dir_all(&self.0) {
-            eprintln!("{} is left over: {cause}", self.0.display());
-        }
     }
 }

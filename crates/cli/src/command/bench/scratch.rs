@@ -1,0 +1,36 @@
+//! A store to measure on: beside the folder of `--data`, on the same file system, and gone afterwards. A store in `--data`
+//! itself is not touched.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use ensue::core::{Code, Error};
+
+/// A folder of our own that is gone afterwards, also when the measurement fails.
+pub(super) struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Makes it.
+    pub(super) fn beside(folder: &Path) -> Result<Self, Error> {
+        let mut name = folder.file_name().map_or_else(|| OsString::from("ensue"), OsString::from);
+        name.push(format!(".bench-{}", std::process::id()));
+        let path = folder.parent().unwrap_or(Path::new("")).join(name);
+        std::fs::create_dir_all(&path).map_err(|cause| {
+            Error::new(Code::READ_ONLY, format!("cannot make {}: {cause}", path.display())).with_source(cause)
+        })?;
+        Ok(Self(path))
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(cause) = std::fs::remove_dir_all(&self.0) {
+            eprintln!("{} is left over: {cause}", self.0.display());
+        }
+    }
+}
