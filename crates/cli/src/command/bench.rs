@@ -1,6 +1,7 @@
 //! `ensue bench append|orders`.
 
 use clap::Subcommand;
+use ensue::core::{Code, Error};
 
 use crate::command::Session;
 use crate::failure::Failure;
@@ -19,7 +20,17 @@ pub(crate) enum Bench {
 }
 
 impl Bench {
+    /// An interrupt ends the measurement here, so that the scratch store is removed.
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
+        tokio::select! {
+            ended = self.measure(session) => ended,
+            _ = tokio::signal::ctrl_c() => {
+                Err(Error::new(Code::CLOSED, "the measurement was interrupted").with_fix("run it again").into())
+            }
+        }
+    }
+
+    async fn measure(self, session: &mut Session) -> Result<(), Failure> {
         match self {
             Self::Append(append) => append.run(session).await,
             Self::Orders(orders) => orders.run(session).await,
