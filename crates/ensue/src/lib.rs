@@ -7,7 +7,8 @@ use std::path::Path;
 
 pub use ensue_core as core;
 pub use ensue_core::{
-    Aggregate, Code, Emits, Error, EventId, Host, Kind, Outcome, Position, Read, Store, StoreExt, Timestamp, Version,
+    Aggregate, Code, Emits, Error, EventId, Host, Kind, Outcome, Position, Read, Store, StoreExt, Timestamp,
+    Version,
 };
 pub use ensue_core::{Command, CommandSet, Event, EventSet, Unknown};
 pub use ensue_log as log;
@@ -15,8 +16,8 @@ pub use ensue_log::Log;
 pub use ensue_macros::{Command, Emits, Event};
 pub use ensue_runtime as runtime;
 pub use ensue_runtime::{
-    Aggregates, App, Attempt, Cache, Cause, Collection, Dispatch, Flow, FromContext, Meta, OnFailure, Projection, Reaction,
-    Receipt, Retry, Running, Saga, SagaError, StartFrom, State,
+    Aggregates, App, Attempt, Cache, Cause, Collection, Dispatch, Flow, FromContext, Meta, OnFailure,
+    Projection, Reaction, Receipt, Retry, Running, Saga, SagaError, StartFrom, State,
 };
 
 /// Opens the store in a folder with the defaults, and makes it if there is none.
@@ -25,6 +26,9 @@ pub use ensue_runtime::{
 /// grows with what was written since the last index flush, not with the store. Needs a tokio runtime.
 pub async fn open(folder: impl AsRef<Path>) -> Result<Log, Error> {
     let folder = folder.as_ref().to_owned();
-    let opening = tokio::task::spawn_blocking(move || Log::open(folder, log::Config::new(runtime::host::system())));
-    opening.await.map_err(|cause| Error::new(Code::CLOSED, "opening the store was cancelled").with_source(cause))?
+    let opening =
+        tokio::task::spawn_blocking(move || Log::open(folder, log::Config::new(runtime::host::system())));
+    opening
+        .await
+        .map_err(|cause| Error::new(Code::CLOSED, "opening the store was cancelled").with_source(cause))?
 }

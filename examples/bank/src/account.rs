@@ -4,8 +4,7 @@
 
 use std::fmt;
 
-use ensue_core::Aggregate;
-use ensue_macros::{Command, Event};
+use ensue::{Aggregate, Command, Event};
 use serde::{Deserialize, Serialize};
 
 /// The state of one account, folded from its stream.
@@ -29,7 +28,7 @@ impl Account {
 
 /// Open an account with a first amount, which may be zero.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Command)]
-#[command(crate = ensue_core, key = account_id, failure = AccountError)]
+#[command(key = account_id, failure = AccountError)]
 pub struct OpenAccount {
     /// Which account.
     pub account_id: String,
@@ -41,7 +40,7 @@ pub struct OpenAccount {
 
 /// Put an amount in.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Command)]
-#[command(crate = ensue_core, key = account_id, failure = AccountError)]
+#[command(key = account_id, failure = AccountError)]
 pub struct Deposit {
     /// Which account.
     pub account_id: String,
@@ -51,7 +50,7 @@ pub struct Deposit {
 
 /// Take an amount out.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Command)]
-#[command(crate = ensue_core, key = account_id, failure = AccountError)]
+#[command(key = account_id, failure = AccountError)]
 pub struct Withdraw {
     /// Which account.
     pub account_id: String,
@@ -61,7 +60,6 @@ pub struct Withdraw {
 
 /// All that can be asked of an account.
 #[derive(Clone, PartialEq, Eq, Debug, Command)]
-#[command(crate = ensue_core)]
 pub enum AccountCommand {
     /// See [`OpenAccount`].
     Open(OpenAccount),
@@ -73,7 +71,7 @@ pub enum AccountCommand {
 
 /// The account was opened.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Event)]
-#[event(crate = ensue_core, topic = "Account", key = account_id, tags(owner))]
+#[event(topic = "Account", key = account_id, tags(owner))]
 pub struct AccountOpened {
     /// Which account.
     pub account_id: String,
@@ -85,7 +83,7 @@ pub struct AccountOpened {
 
 /// An amount came in.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Event)]
-#[event(crate = ensue_core, topic = "Account", key = account_id)]
+#[event(topic = "Account", key = account_id)]
 pub struct Deposited {
     /// Which account.
     pub account_id: String,
@@ -95,7 +93,7 @@ pub struct Deposited {
 
 /// An amount went out.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Event)]
-#[event(crate = ensue_core, topic = "Account", key = account_id)]
+#[event(topic = "Account", key = account_id)]
 pub struct Withdrawn {
     /// Which account.
     pub account_id: String,
@@ -105,7 +103,6 @@ pub struct Withdrawn {
 
 /// All that can happen to an account.
 #[derive(Clone, PartialEq, Eq, Debug, Event)]
-#[event(crate = ensue_core)]
 pub enum AccountEvent {
     /// See [`AccountOpened`].
     Opened(AccountOpened),
@@ -113,6 +110,17 @@ pub enum AccountEvent {
     Deposited(Deposited),
     /// See [`Withdrawn`].
     Withdrawn(Withdrawn),
+}
+
+impl AccountEvent {
+    /// Which account it is about.
+    pub fn account_id(&self) -> &str {
+        match self {
+            Self::Opened(event) => &event.account_id,
+            Self::Deposited(event) => &event.account_id,
+            Self::Withdrawn(event) => &event.account_id,
+        }
+    }
 }
 
 /// Why an account refuses.

@@ -4,8 +4,14 @@
 //! a refusal and not as a huge number.
 
 pub mod account;
+pub mod accounts;
+pub mod audit;
+pub mod demo;
 
 pub use account::{
     Account, AccountCommand, AccountError, AccountEvent, AccountOpened, Deposit, Deposited, OpenAccount,
     Withdraw, Withdrawn,
 };
+pub use accounts::Accounts;
+pub use audit::audit;
+pub use demo::{app, demo, registry};

@@ -1,6 +1,6 @@
 //! What the saga asks of the services. Each answer is published as an event, so that everybody else sees it as well.
 
-use ensue_macros::Command;
+use ensue::Command;
 use serde::{Deserialize, Serialize};
 
 use crate::events::{
@@ -27,7 +27,7 @@ pub enum PaymentMethod {
 
 /// Charge the customer.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Command)]
-#[command(crate = ensue_core, key = order_id, reply = PaymentCompleted, failure = PaymentFailed, publish)]
+#[command(key = order_id, reply = PaymentCompleted, failure = PaymentFailed, publish)]
 pub struct ProcessPayment {
     /// Which order.
     pub order_id: OrderId,
@@ -39,7 +39,7 @@ pub struct ProcessPayment {
 
 /// Give back what the order was charged.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Command)]
-#[command(crate = ensue_core, key = order_id, reply = PaymentRefunded, failure = RefundFailed, publish)]
+#[command(key = order_id, reply = PaymentRefunded, failure = RefundFailed, publish)]
 pub struct RefundPayment {
     /// Which order.
     pub order_id: OrderId,
@@ -47,7 +47,7 @@ pub struct RefundPayment {
 
 /// Set the items of the order aside.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Command)]
-#[command(crate = ensue_core, key = order_id, reply = StockReserved, failure = InventoryFailed, publish)]
+#[command(key = order_id, reply = StockReserved, failure = InventoryFailed, publish)]
 pub struct ReserveStock {
     /// Which order.
     pub order_id: OrderId,
@@ -57,7 +57,7 @@ pub struct ReserveStock {
 
 /// Put back what was set aside for the order.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Command)]
-#[command(crate = ensue_core, key = order_id, reply = StockReleased, failure = ReleaseFailed, publish)]
+#[command(key = order_id, reply = StockReleased, failure = ReleaseFailed, publish)]
 pub struct ReleaseStock {
     /// Which order.
     pub order_id: OrderId,
@@ -65,7 +65,7 @@ pub struct ReleaseStock {
 
 /// Hand the parcel to the carrier.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Command)]
-#[command(crate = ensue_core, key = order_id, reply = ShipmentCreated, failure = ShipmentFailed, publish)]
+#[command(key = order_id, reply = ShipmentCreated, failure = ShipmentFailed, publish)]
 pub struct CreateShipment {
     /// Which order.
     pub order_id: OrderId,
@@ -75,7 +75,7 @@ pub struct CreateShipment {
 
 /// Tell the customer.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Command)]
-#[command(crate = ensue_core, key = order_id, reply = CustomerNotified, failure = NotificationFailed, publish)]
+#[command(key = order_id, reply = CustomerNotified, failure = NotificationFailed, publish)]
 pub struct NotifyCustomer {
     /// Which order.
     pub order_id: OrderId,
@@ -110,9 +110,20 @@ impl CreateShipment {
     }
 }
 
+impl NotifyCustomer {
+    /// The news that the parcel of an order is on its way.
+    pub fn of(shipment: &ShipmentCreated) -> Self {
+        Self {
+            order_id: shipment.order_id.clone(),
+            customer_id: shipment.customer_id.clone(),
+            text: format!("Your order {} is on its way: {}", shipment.order_id, shipment.shipment_id),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use ensue_core::Command;
+    use ensue::Command;
 
     use super::*;
 

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use ensue_macros::Event;
+use ensue::Event;
 use serde::{Deserialize, Serialize};
 
 use crate::{CustomerId, Money, OrderId, PaymentId, ReservationId, ShipmentId, Sku};
@@ -23,7 +23,7 @@ pub struct Item {
 
 /// A customer ordered.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Event)]
-#[event(crate = ensue_core, topic = "Order", key = order_id, tags(customer_id), validate = OrderPlaced::check)]
+#[event(topic = "Order", key = order_id, tags(customer_id), validate = OrderPlaced::check)]
 pub struct OrderPlaced {
     /// Which order.
     pub order_id: OrderId,
@@ -40,7 +40,7 @@ pub struct OrderPlaced {
 
 /// The provider charged the customer.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Event)]
-#[event(crate = ensue_core, topic = "Payment", key = order_id)]
+#[event(topic = "Payment", key = order_id)]
 pub struct PaymentCompleted {
     /// Which order.
     pub order_id: OrderId,
@@ -58,7 +58,7 @@ pub struct PaymentCompleted {
 
 /// The provider declined; nothing was charged.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Event)]
-#[event(crate = ensue_core, topic = "Payment", key = order_id)]
+#[event(topic = "Payment", key = order_id)]
 pub struct PaymentFailed {
     /// Which order.
     pub order_id: OrderId,
@@ -68,7 +68,7 @@ pub struct PaymentFailed {
 
 /// The provider gave the money back.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Event)]
-#[event(crate = ensue_core, topic = "Payment", key = order_id)]
+#[event(topic = "Payment", key = order_id)]
 pub struct PaymentRefunded {
     /// Which order.
     pub order_id: OrderId,
@@ -80,7 +80,7 @@ pub struct PaymentRefunded {
 
 /// The provider would not give the money back; somebody has to look into it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Event)]
-#[event(crate = ensue_core, topic = "Payment", key = order_id)]
+#[event(topic = "Payment", key = order_id)]
 pub struct RefundFailed {
     /// Which order.
     pub order_id: OrderId,
@@ -90,7 +90,7 @@ pub struct RefundFailed {
 
 /// The warehouse set the items aside.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Event)]
-#[event(crate = ensue_core, topic = "Stock", key = order_id)]
+#[event(topic = "Stock", key = order_id)]
 pub struct StockReserved {
     /// Which order.
     pub order_id: OrderId,
@@ -105,7 +105,7 @@ pub struct StockReserved {
 
 /// The warehouse cannot set the items aside; nothing was reserved.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Event)]
-#[event(crate = ensue_core, topic = "Stock", key = order_id)]
+#[event(topic = "Stock", key = order_id)]
 pub struct InventoryFailed {
     /// Which order.
     pub order_id: OrderId,
@@ -115,7 +115,7 @@ pub struct InventoryFailed {
 
 /// The warehouse put the items back.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Event)]
-#[event(crate = ensue_core, topic = "Stock", key = order_id)]
+#[event(topic = "Stock", key = order_id)]
 pub struct StockReleased {
     /// Which order.
     pub order_id: OrderId,
@@ -125,7 +125,7 @@ pub struct StockReleased {
 
 /// The warehouse would not put the items back; somebody has to look into it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Event)]
-#[event(crate = ensue_core, topic = "Stock", key = order_id)]
+#[event(topic = "Stock", key = order_id)]
 pub struct ReleaseFailed {
     /// Which order.
     pub order_id: OrderId,
@@ -135,7 +135,7 @@ pub struct ReleaseFailed {
 
 /// The carrier took the parcel.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Event)]
-#[event(crate = ensue_core, topic = "Shipment", key = order_id, tags(customer_id))]
+#[event(topic = "Shipment", key = order_id, tags(customer_id))]
 pub struct ShipmentCreated {
     /// Which order.
     pub order_id: OrderId,
@@ -147,7 +147,7 @@ pub struct ShipmentCreated {
 
 /// The carrier refused the parcel; nothing was shipped.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Event)]
-#[event(crate = ensue_core, topic = "Shipment", key = order_id)]
+#[event(topic = "Shipment", key = order_id)]
 pub struct ShipmentFailed {
     /// Which order.
     pub order_id: OrderId,
@@ -157,7 +157,7 @@ pub struct ShipmentFailed {
 
 /// The customer was told.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Event)]
-#[event(crate = ensue_core, topic = "Notification", key = order_id, tags(customer_id))]
+#[event(topic = "Notification", key = order_id, tags(customer_id))]
 pub struct CustomerNotified {
     /// Which order.
     pub order_id: OrderId,
@@ -169,7 +169,7 @@ pub struct CustomerNotified {
 
 /// The customer could not be told; the order stands.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Event)]
-#[event(crate = ensue_core, topic = "Notification", key = order_id)]
+#[event(topic = "Notification", key = order_id)]
 pub struct NotificationFailed {
     /// Which order.
     pub order_id: OrderId,
@@ -179,7 +179,7 @@ pub struct NotificationFailed {
 
 /// The saga's good end.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Event)]
-#[event(crate = ensue_core, topic = "Order", key = order_id)]
+#[event(topic = "Order", key = order_id)]
 pub struct OrderCompleted {
     /// Which order.
     pub order_id: OrderId,
@@ -187,15 +187,15 @@ pub struct OrderCompleted {
     pub shipment_id: ShipmentId,
 }
 
-/// The saga's other ends: everything that had been done is undone.
+/// An order looks as if somebody else's money paid for it. The order goes on; people look into it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Event)]
-#[event(crate = ensue_core, topic = "Order", key = order_id)]
-pub struct OrderFailed {
+#[event(topic = "Fraud", key = order_id, tags(customer_id))]
+pub struct FraudSuspected {
     /// Which order.
     pub order_id: OrderId,
-    /// Which end.
-    pub state: OrderState,
-    /// Why, in the words of whoever refused.
+    /// Who ordered.
+    pub customer_id: CustomerId,
+    /// What is odd about it.
     pub reason: String,
 }
 
@@ -223,7 +223,6 @@ pub enum OrderState {
 
 /// All events of the shop.
 #[derive(Clone, PartialEq, Eq, Debug, Event)]
-#[event(crate = ensue_core)]
 pub enum ShopEvent {
     /// See [`OrderPlaced`].
     OrderPlaced(OrderPlaced),
@@ -253,8 +252,8 @@ pub enum ShopEvent {
     NotificationFailed(NotificationFailed),
     /// See [`OrderCompleted`].
     OrderCompleted(OrderCompleted),
-    /// See [`OrderFailed`].
-    OrderFailed(OrderFailed),
+    /// See [`FraudSuspected`].
+    FraudSuspected(FraudSuspected),
 }
 
 impl OrderPlaced {
@@ -314,7 +313,7 @@ impl fmt::Display for OrderState {
 
 #[cfg(test)]
 mod tests {
-    use ensue_core::{Event, EventSet};
+    use ensue::{Event, EventSet};
     use serde_json::json;
 
     use super::*;
@@ -402,7 +401,7 @@ mod tests {
         assert_eq!(types.len(), 15);
         for info in types {
             assert_eq!(info.key_field, "order_id", "{}", info.event_type);
-            assert!(["Order", "Payment", "Stock", "Shipment", "Notification"].contains(&info.topic));
+            assert!(["Order", "Payment", "Stock", "Shipment", "Notification", "Fraud"].contains(&info.topic));
         }
     }
 }

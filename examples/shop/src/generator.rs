@@ -89,7 +89,7 @@ fn items(dice: &mut Dice) -> Vec<Item> {
 
 #[cfg(test)]
 mod tests {
-    use ensue_core::Event;
+    use ensue::Event;
 
     use super::*;
 

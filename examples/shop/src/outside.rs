@@ -11,7 +11,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use ensue_core::Error;
+use ensue::{App, Error};
 
 mod carrier;
 mod ledger;
@@ -80,6 +80,15 @@ impl fmt::Display for Trouble {
 
 impl std::error::Error for Trouble {}
 
+/// Tells an answer, which may be a refusal with its reason, from the trouble of not having one.
+pub fn answer<T>(called: Result<T, Trouble>) -> Result<Result<T, String>, Trouble> {
+    match called {
+        Ok(done) => Ok(Ok(done)),
+        Err(Trouble::Refused(reason)) => Ok(Err(reason)),
+        Err(trouble) => Err(trouble),
+    }
+}
+
 /// The three that stand outside. Cheap to clone.
 #[derive(Clone)]
 pub struct Outside {
@@ -100,6 +109,14 @@ impl Outside {
             warehouse: Arc::new(Warehouse::open(&dir.join("warehouse"), config).await?),
             carrier: Arc::new(Carrier::open(&dir.join("carrier"), config)?),
         })
+    }
+
+    /// Lets the services of an application reach them, each by its own type.
+    #[must_use]
+    pub fn connect(&self, app: App) -> App {
+        app.state(Arc::clone(&self.provider))
+            .state(Arc::clone(&self.warehouse))
+            .state(Arc::clone(&self.carrier))
     }
 
     /// Reads all three ledgers again from the disk and says what does not add up; nothing where all is well. Only

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 /// Orders in flight when no rate is given.
-const IN_FLIGHT_MAX: usize = 4_096;
+const IN_FLIGHT_MAX: usize = 512;
 /// Longer latencies than an hour are recorded as an hour.
 const LATENCY_US_MAX: u64 = 3_600_000_000;
 /// Tasks that place them.

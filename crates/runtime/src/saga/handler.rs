@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ensue_core::{
     Append, BoxFuture, Error, EventInfo, EventType, Expected, Failure, Read, RecordScan, RecordWrite,
-    Recorded, StoreExt,
+    Recorded, StoreExt, Version,
 };
 use smol_str::SmolStr;
 
@@ -33,6 +33,18 @@ pub(crate) struct SagaHandler {
     settings: Settings,
     /// Types that instances wait for. Grows when an instance first waits for a type, before the wait is on record.
     awaited: RwLock<BTreeSet<EventType>>,
+    /// Journals of instances that were awake lately. Only a shortcut: dropping any of them changes nothing.
+    recent: moka::sync::Cache<SmolStr, Arc<Folded>>,
+}
+
+/// Journals kept at hand; about 4 KiB each.
+const RECENT_MAX: u64 = 4_096;
+
+/// A journal up to a version of its stream.
+#[derive(Default)]
+struct Folded {
+    version: Version,
+    journal: Journal,
 }
 
 impl SagaHandler {
@@ -54,6 +66,7 @@ impl SagaHandler {
             states,
             settings: Settings { timeout, ..Settings::HANDLER },
             awaited: RwLock::default(),
+            recent: moka::sync::Cache::new(RECENT_MAX),
         })
     }
 
@@ -117,10 +130,23 @@ impl SagaHandler {
         Ok(effects)
     }
 
+    /// The journal as it is stored now. What was folded before is kept for a while, so that an instance which is under
+    /// way reads only what is new.
     async fn journal(&self, key: &str) -> Result<Journal, Failure> {
         let stream = stream_of(&self.name, key).map_err(Failure::Rejected)?;
-        let events = self.shared.store.collect(Read::stream(stream)).await.map_err(Failure::Failed)?;
-        Journal::fold(&events).map_err(Failure::Rejected)
+        let known = self.recent.get(key).unwrap_or_default();
+        let tail = Read::stream(stream).from_version(known.version.next());
+        let events = self.shared.store.collect(tail).await.map_err(Failure::Failed)?;
+        let Some(last) = events.last() else { return Ok(known.journal.clone()) };
+        let mut journal = known.journal.clone();
+        journal.extend(&events).map_err(Failure::Rejected)?;
+        if journal.ending.is_none() {
+            let folded = Folded { version: last.version, journal: journal.clone() };
+            self.recent.insert(key.into(), Arc::new(folded));
+        } else {
+            self.recent.invalidate(key);
+        }
+        Ok(journal)
     }
 
     async fn start(&self, recorded: &Recorded, attempt: u32) -> Result<Effects, Failure> {

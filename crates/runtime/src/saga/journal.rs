@@ -200,7 +200,6 @@ pub(crate) struct Start {
     pub(crate) event_type: EventType,
     pub(crate) schema_version: u32,
     pub(crate) body: Bytes,
-    pub(crate) at: Option<Timestamp>,
     pub(crate) position: Position,
 }
 
@@ -229,17 +228,16 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Folds the stored stream.
-    pub(crate) fn fold(events: &[Recorded]) -> Result<Self, Error> {
-        let mut journal = Self::default();
+    /// The journal after more of its stream.
+    pub(crate) fn extend(&mut self, events: &[Recorded]) -> Result<(), Error> {
         for recorded in events {
             let entry: Entry = event::decode_body(&recorded.envelope)?;
-            journal.apply(&entry);
-            if let (Entry::Started { .. }, Some(start)) = (&entry, &mut journal.start) {
-                (start.at, start.position) = (Some(recorded.recorded_at), recorded.position);
+            self.apply(&entry);
+            if let (Entry::Started { .. }, Some(start)) = (&entry, &mut self.start) {
+                start.position = recorded.position;
             }
         }
-        Ok(journal)
+        Ok(())
     }
 
     /// The journal after one more entry.
@@ -251,7 +249,6 @@ impl Journal {
                     event_type: event_type.clone(),
                     schema_version: *schema_version,
                     body: Bytes::copy_from_slice(event.get().as_bytes()),
-                    at: None,
                     position: Position::ZERO,
                 });
             }
@@ -365,7 +362,13 @@ impl Journal {
         match again_at {
             // A refusal that is to be tried again is no outcome.
             Some(_) => (asked.again_at, asked.outcome) = (again_at, None),
-            None => asked.outcome = Some(StepOutcome::Failed(code.to_owned(), reason.to_owned())),
+            None => {
+                // A reply may have slipped in between the decision to give up and its record: it counts as late.
+                if let Some(StepOutcome::Done(reply)) = asked.outcome.take() {
+                    asked.late = Some(reply);
+                }
+                asked.outcome = Some(StepOutcome::Failed(code.to_owned(), reason.to_owned()));
+            }
         }
     }
 

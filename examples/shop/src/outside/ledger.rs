@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ensue_core::{Code, Error};
+use ensue::{Code, Error};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 

@@ -1,8 +1,10 @@
 //! An append-only file of checksummed lines with group commit.
 //!
 //! A line is eight hex digits of CRC32C, a blank, the text, a line feed. One thread writes: it takes all lines that wait,
-//! writes them at once, syncs once, and only then answers those who wait. At open an incomplete last line is cut off, because
-//! nobody was told that it is safe; any other damage is an error.
+//! writes them at once, syncs once, and only then answers those who wait. The file grows in steps of zeros that the lines
+//! then replace, because a sync of bytes that are there already need not write the file's size. At open an incomplete
+//! last line, or one in which zeros were never replaced, is cut off with what follows, because nobody was told that it is
+//! safe; any other damage is an error.
 //!
 //! Invariants: one process holds the file at a time. After a failed write nothing more is written or acknowledged.
 
@@ -13,11 +15,13 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 
-use ensue_core::{Code, Error};
+use ensue::{Code, Error};
 use tokio::sync::oneshot;
 
 const FILE_NAME: &str = "ledger.lines";
 const CHECKSUM_DIGITS: usize = 8;
+/// So many zeros are put in front of the lines at a time.
+const GROWTH_BYTES: usize = 1 << 20;
 /// Bounds what one write holds in memory.
 const BATCH_LINES_MAX: usize = 4_096;
 
@@ -105,19 +109,38 @@ impl Written {
 /// Writes until the queue closes; returns how many times it had to sync.
 fn write_waiting(file: &mut File, waiting: &Receiver<Waiting>) -> io::Result<u64> {
     let mut syncs = 0;
+    let mut room = 0;
     while let Ok(first) = waiting.recv() {
         let rest = waiting.try_iter().take(BATCH_LINES_MAX - 1);
         let (lines, callers): (Vec<_>, Vec<_>) =
             std::iter::once(first).chain(rest).map(|one| (one.line, one.safe)).unzip();
-        file.write_all(&lines.concat())?;
+        let lines = lines.concat();
+        if room < lines.len() {
+            room = lines.len() + GROWTH_BYTES;
+            grow(file, room)?;
+        }
+        file.write_all(&lines)?;
         file.sync_data()?;
+        room -= lines.len();
         syncs += 1;
         for safe in callers {
             // A caller that went away does not need the answer; the line stands.
             safe.send(()).ok();
         }
     }
+    if room > 0 {
+        // Nothing depends on it, but the file of a closed ledger is plain text.
+        let end = file.stream_position()?;
+        file.set_len(end)?;
+    }
     Ok(syncs)
+}
+
+/// Puts so many zeros behind the last line.
+fn grow(file: &mut File, bytes: usize) -> io::Result<()> {
+    let end = file.stream_position()?;
+    file.write_all(&vec![0; bytes])?;
+    file.seek(SeekFrom::Start(end)).map(drop)
 }
 
 fn make(dir: &Path, path: &Path) -> io::Result<File> {
@@ -154,6 +177,10 @@ fn read(file: &File, path: &Path, mut line: impl FnMut(&str) -> Result<(), Error
         buffer.clear();
         let bytes = reader.read_until(b'\n', &mut buffer).map_err(|cause| refused("read", path, cause))?;
         let Some(complete) = buffer.strip_suffix(b"\n") else { return Ok(offset) };
+        // Lines are text, so a zero is one that was never replaced.
+        if complete.contains(&0) {
+            return Ok(offset);
+        }
         let damaged = || {
             Error::new(Code::CORRUPT, format!("the line at byte {offset} of {} is damaged", path.display()))
                 .with_fix("restore the file from a backup; it is never cut in the middle")
@@ -253,6 +280,17 @@ mod tests {
             std::fs::write(folder.file(), kept).expect("a writable folder");
             assert_eq!(folder.lines().expect("a torn end is no damage"), ["first"], "{length} bytes");
             assert_eq!(std::fs::read(folder.file()).expect("it is there"), framed("first"), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn zeros_that_were_never_replaced_end_the_file() {
+        let folder = Folder::new("zeros");
+        let kept = framed("first");
+        for lost in [vec![0; 64], [vec![0; 64], framed("never acknowledged")].concat()] {
+            std::fs::write(folder.file(), [kept.clone(), lost].concat()).expect("a writable folder");
+            assert_eq!(folder.lines().expect("a torn end is no damage"), ["first"]);
+            assert_eq!(std::fs::read(folder.file()).expect("it is there"), kept);
         }
     }
 

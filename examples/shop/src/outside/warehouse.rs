@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ensue_core::Error;
+use ensue::Error;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::{AnsweredBy, Calls, Ledger, Trade, doubled_keys, refuses};

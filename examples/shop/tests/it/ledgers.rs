@@ -5,7 +5,7 @@ use std::fs::OpenOptions;
 use std::path::Path;
 use std::sync::Arc;
 
-use ensue_core::Code;
+use ensue::Code;
 use ensue_shop::events::OrderPlaced;
 use ensue_shop::outside::{Calls, Config, Outside, Provider, Trouble};
 use ensue_shop::{Money, OrderId, PaymentId, orders};

@@ -1,0 +1,177 @@
+//! The demonstration: customers order, every order runs to its end, and the books of everybody are compared.
+//!
+//! Library part of `ensue demo`. The folder remembers what was asked for, so that a demonstration that was killed at any
+//! moment is taken up where it stopped: orders carry ids of their own, so none is placed twice, and the ledgers outside
+//! answer a repeated key with the first answer.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ensue::{Code, Error, Host, Store, StoreExt};
+use serde::{Deserialize, Serialize};
+
+use crate::Style;
+use crate::outside::{self, Outside};
+
+mod audit;
+mod plan;
+mod render;
+mod report;
+mod sample;
+mod serve;
+mod watch;
+
+use plan::Plan;
+pub use render::{Setting, render};
+pub use report::{Effects, Latency, MoneySums, Outcomes, Report, StockSums};
+pub use sample::{Line, Sample};
+
+/// How long the services may take to finish what they have in hand.
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+/// What a small warehouse holds of each article.
+const PIECES_PER_SKU_MIN: u64 = 250;
+/// Most pieces of one article that an order of the generator asks for: with so many for each order none runs out, and
+/// outcomes do not depend on who comes first.
+const PIECES_PER_ORDER: u64 = 3;
+
+/// What to show.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DemoConfig {
+    /// How many orders; a folder that is resumed keeps its number.
+    pub orders: u64,
+    /// How they are served; a folder that is resumed keeps its style.
+    pub styles: Styles,
+    /// Decides what is ordered and who is refused; a folder that is resumed keeps its seed.
+    pub seed: u64,
+    /// Where. One style lives in the folder itself, both in two folders below it.
+    pub folder: PathBuf,
+    /// Take up what is in the folder instead of beginning anew.
+    pub resume: bool,
+}
+
+/// Which styles to show.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Styles {
+    /// Services that react to each other.
+    #[default]
+    Choreography,
+    /// Services that a saga conducts.
+    Saga,
+    /// One after the other.
+    Both,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// In which style.
+    pub style: Style,
+    /// Orders that have ended.
+    pub ended: u64,
+    /// Orders that there will be.
+    pub orders: u64,
+}
+
+/// Runs the demonstration; one report for each style. Stores are opened by the caller, who knows where they live.
+///
+/// Errors: `E0701` if the folder holds something already and is not to be resumed; what a service reports when an order
+/// cannot go on. A report whose [`findings`](Report::findings) are not empty says that the books disagree.
+pub async fn run<Open>(
+    config: &DemoConfig,
+    open: Open,
+    mut progress: impl FnMut(Progress),
+) -> Result<Vec<Report>, Error>
+where
+    Open: AsyncFn(&Path) -> Result<Arc<dyn Store>, Error>,
+{
+    let mut plan = Plan { styles: config.styles, seed: config.seed, orders: config.orders };
+    let mut reports = Vec::new();
+    for folder in folders(config) {
+        let store = open(&folder).await?;
+        plan = plan::agree(&*store, plan, config.resume, &folder).await?;
+        let style = plan.styles.of(&folder);
+        reports.push(show(plan, style, store, &folder, &mut progress).await?);
+    }
+    Ok(reports)
+}
+
+/// One style, from the first order to the comparison of all books.
+async fn show(
+    plan: Plan,
+    style: Style,
+    store: Arc<dyn Store>,
+    folder: &Path,
+    progress: &mut impl FnMut(Progress),
+) -> Result<Report, Error> {
+    let host: Host = ensue::runtime::host::system();
+    let outside = Outside::open(&folder.join("outside"), plan.outside()).await?;
+    let running = style.app(Arc::clone(&store), &outside).host(host.clone()).start().await?;
+    let started = host.clock.monotonic();
+    let served = serve::serve(&running, &host, plan, style, progress).await?;
+    let elapsed = host.clock.monotonic().saturating_sub(started);
+    running.settled(store.head().await?).await;
+    let books = audit::compare(&running, &outside, &served).await?;
+    let samples = sample::collect(&running, &served).await?;
+    let events = store.head().await?.0;
+    running.stop(STOP_WITHIN).await?;
+    Ok(report::report(style, &served, books, &outside, events, elapsed, samples))
+}
+
+/// The stores of this demonstration, in the order in which they are shown.
+fn folders(config: &DemoConfig) -> Vec<PathBuf> {
+    let below: Vec<PathBuf> = Style::ALL.iter().map(|style| config.folder.join(style.as_str())).collect();
+    // A folder is taken up as it is, whatever the command line says now.
+    let is_known_as_both = config.resume && below.iter().any(|folder| folder.is_dir());
+    let is_both = config.styles == Styles::Both || is_known_as_both;
+    if is_both { below } else { vec![config.folder.clone()] }
+}
+
+impl Plan {
+    fn outside(self) -> outside::Config {
+        let pieces_per_sku = PIECES_PER_SKU_MIN.max(self.orders.saturating_mul(PIECES_PER_ORDER));
+        outside::Config { seed: self.seed, pieces_per_sku, ..outside::Config::default() }
+    }
+}
+
+impl Styles {
+    /// As it is written on a command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Choreography => "choreography",
+            Self::Saga => "saga",
+            Self::Both => "both",
+        }
+    }
+
+    /// The style that lives in this folder.
+    fn of(self, folder: &Path) -> Style {
+        match self {
+            Self::Saga => Style::Saga,
+            Self::Both if folder.ends_with(Style::Saga.as_str()) => Style::Saga,
+            Self::Choreography | Self::Both => Style::Choreography,
+        }
+    }
+}
+
+impl fmt::Display for Styles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Styles {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let found =
+            [Self::Choreography, Self::Saga, Self::Both].into_iter().find(|style| style.as_str() == text);
+        found.ok_or_else(|| {
+            Error::new(Code::USAGE, format!("`{text}` is not a style"))
+                .with_fix("use choreography, saga or both")
+        })
+    }
+}

@@ -1,0 +1,53 @@
+//! What was asked of a folder, kept in its store from before the first order on.
+
+use std::path::Path;
+
+use ensue::core::{Commit, RecordWrite, Revision, Space};
+use ensue::{Code, Error, Position, Store, StoreExt};
+use serde::{Deserialize, Serialize};
+
+use super::Styles;
+
+const SPACE: &str = "demo";
+const KEY: &str = "plan";
+
+/// What a folder was asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Plan {
+    pub(super) styles: Styles,
+    pub(super) seed: u64,
+    pub(super) orders: u64,
+}
+
+/// The plan of this store: the one it remembers when it is resumed, otherwise the one that is wanted, which it will
+/// remember. A store that was killed before it had a plan is empty, and begins.
+pub(super) async fn agree(
+    store: &dyn Store,
+    wanted: Plan,
+    resume: bool,
+    folder: &Path,
+) -> Result<Plan, Error> {
+    let space = Space::new(SPACE)?;
+    if let Some(record) = store.record(space.clone(), KEY).await? {
+        let known = serde_json::from_slice(&record.value).map_err(|cause| {
+            Error::new(
+                Code::CORRUPT,
+                format!("the plan of the demo in {} cannot be read: {cause}", folder.display()),
+            )
+        })?;
+        return if resume { Ok(known) } else { Err(taken(folder, "a demo")) };
+    }
+    if store.head().await? > Position::ZERO {
+        return Err(taken(folder, "events that are not of a demo"));
+    }
+    let value = serde_json::to_vec(&wanted).expect("a plan is plain data");
+    let record = RecordWrite::put(space, KEY, value).expect(Revision::ZERO);
+    store.commit(Commit { records: vec![record], ..Commit::default() }).await?;
+    Ok(wanted)
+}
+
+fn taken(folder: &Path, by: &str) -> Error {
+    Error::new(Code::USAGE, format!("{} holds {by} already", folder.display())).with_fix(
+        "add `--resume` to take a demo up where it stopped, or use another folder with `--data DIR`",
+    )
+}

@@ -1,0 +1,81 @@
+//! Customers order, a bounded number at a time, until every order has ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ensue::core::EventId;
+use ensue::runtime::dead;
+use ensue::{Code, Error, Host, Running, Store, StoreExt};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+
+use super::Progress;
+use super::plan::Plan;
+use super::watch::Watch;
+use crate::events::OrderPlaced;
+use crate::{Style, orders};
+
+/// Orders that are under way at the same time, at most.
+const UNDER_WAY_MAX: u64 = 512;
+/// One in so many orders is under way in a small demonstration, so that it shows orders and not a queue.
+const UNDER_WAY_SHARE: u64 = 16;
+/// When nothing has happened for so long, somebody looks why.
+const QUIET: Duration = Duration::from_secs(1);
+/// Places what is missing and waits until every order has ended.
+pub(super) async fn serve(
+    running: &Running,
+    host: &Host,
+    plan: Plan,
+    style: Style,
+    progress: &mut impl FnMut(Progress),
+) -> Result<Watch, Error> {
+    let store = Arc::clone(running.store());
+    let mut watch = Watch::new(style);
+    watch.read(&*store, store.head().await?).await?;
+    watch.ended_before = watch.outcomes.ended();
+    let mut wanted = orders(plan.seed, plan.orders);
+    let under_way_max = (plan.orders / UNDER_WAY_SHARE).clamp(2, UNDER_WAY_MAX);
+    let mut under_way = watch.open();
+    let mut placing = FuturesUnordered::new();
+    loop {
+        while under_way < under_way_max {
+            let Some(order) = wanted.next() else { break };
+            if watch.is_placed(&order) {
+                continue;
+            }
+            under_way += 1;
+            placing.push(place(running, order));
+        }
+        if under_way == 0 {
+            return Ok(watch);
+        }
+        tokio::select! {
+            Some(placed) = placing.next() => placed?,
+            head = store.advanced(watch.position) => {
+                let ended = watch.outcomes.ended();
+                watch.read(&*store, head?).await?;
+                under_way = under_way.saturating_sub(watch.outcomes.ended() - ended);
+                progress(Progress { style, ended: watch.outcomes.ended(), orders: plan.orders.max(watch.placed) });
+            }
+            () = host.clock.sleep(QUIET) => look_why(running, &*store).await?,
+        }
+    }
+}
+
+/// The id belongs to the order, so that an order is placed once however often it is tried.
+async fn place(running: &Running, order: OrderPlaced) -> Result<(), Error> {
+    let id = EventId::new(format!("place-{}", order.order_id))?;
+    running.publish_as(id, order).await.map(drop)
+}
+
+/// A service that has stopped, or an order that waits for a person, would be waited for in vain.
+async fn look_why(running: &Running, store: &dyn Store) -> Result<(), Error> {
+    if let Some((handler, error)) = running.halted().into_iter().next() {
+        return Err(Error::new(error.code(), format!("{handler} has stopped: {}", error.message()))
+            .with_fix(error.fix().to_owned()));
+    }
+    let letters = dead::list(store).await?;
+    let Some(letter) = letters.first() else { return Ok(()) };
+    Err(Error::new(Code::KEY_PARKED, format!("{} has parked {}", letter.handler, letter.parked.key))
+        .with_fix("`ensue dead ls` shows why; redrive it, then `ensue demo --resume`"))
+}
