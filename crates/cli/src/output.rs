@@ -42,14 +42,20 @@ impl Output {
         Self { format, is_quiet, out: Box::new(BufWriter::new(io::stdout().lock())) }
     }
 
-    /// Whether only data and errors are printed.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.is_quiet
+    /// To somewhere else, as JSON lines.
+    #[cfg(test)]
+    pub(crate) fn to(out: impl Write + 'static) -> Self {
+        Self { format: Format::Jsonl, is_quiet: true, out: Box::new(out) }
     }
 
     /// The format that was asked for.
     pub(crate) fn format(&self) -> Format {
         self.format
+    }
+
+    /// Whether only data and errors are printed.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.is_quiet
     }
 
     /// Talk, to standard error.

@@ -194,4 +194,50 @@ mod tests {
             Code::UNKNOWN_TYPE
         );
     }
+
+    #[derive(ensue::Event, serde::Serialize, serde::Deserialize)]
+    #[event(topic = "Bill", key = bill_id, tags(customer_id), validate = BillSent::check)]
+    struct BillSent {
+        bill_id: String,
+        customer_id: String,
+        cents: i64,
+    }
+
+    impl BillSent {
+        fn check(&self) -> Result<(), String> {
+            if self.cents > 0 { Ok(()) } else { Err(format!("`cents` is {}, not more than 0", self.cents)) }
+        }
+    }
+
+    fn registered(data: &str) -> Result<Placed, Error> {
+        let places = Places {
+            registry: &Registry::default().event::<BillSent>(),
+            catalogues: &[],
+            stream: None,
+            source: &Source::new("test").expect("a source"),
+            host: &ensue::runtime::host::system(),
+        };
+        let incoming = parse(plain("BillSent", data).as_bytes())?;
+        let [Incoming::Event(event)] = incoming.as_slice() else { panic!("one event: {data}") };
+        places.place((**event).clone())
+    }
+
+    #[test]
+    fn a_registered_type_gives_stream_and_tags_and_keeps_the_body_as_it_came() {
+        let body = r#"{"cents": 5, "bill_id": "B-1", "customer_id": "C-1"}"#;
+        let placed = registered(body).expect("a good bill");
+        assert_eq!(placed.stream.to_string(), "Bill/B-1");
+        assert_eq!(placed.envelope.tags, [Tag::new("customer_id", "C-1").expect("a tag")]);
+        assert_eq!(placed.envelope.data, body);
+    }
+
+    #[test]
+    fn a_registered_type_refuses_what_does_not_fit_or_breaks_its_rule() {
+        let error = registered(r#"{"bill_id":"B-1","cents":5}"#).expect_err("a field is missing");
+        assert_eq!(error.code(), Code::INVALID_BODY);
+        let error =
+            registered(r#"{"bill_id":"B-1","customer_id":"C","cents":0}"#).expect_err("nothing to pay");
+        assert_eq!(error.code(), Code::RULE_BROKEN);
+        assert!(error.message().contains("`cents`"), "{error}");
+    }
 }

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use ensue_core::{Code, Error};
 
@@ -10,6 +11,10 @@ use crate::errors;
 
 /// Its name in the folder.
 pub(crate) const FILE: &str = "lock";
+
+/// Between two tries to get the lock, and how many there are: a second and a half in all.
+const PAUSE: Duration = Duration::from_millis(30);
+const TRIES: u32 = 50;
 
 /// Held as long as the store is open; the operating system releases it when the process ends, however it ends.
 #[derive(Debug)]
@@ -27,7 +32,7 @@ impl Lock {
         let mut options = OpenOptions::new();
         let mut file =
             options.read(true).write(true).create(true).truncate(false).open(&path).map_err(refused)?;
-        match file.try_lock() {
+        match wait_for(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(in_use(folder, &mut file)),
             Err(TryLockError::Error(error)) => return Err(refused(error)),
@@ -40,6 +45,18 @@ impl Lock {
         sign(&mut file).map_err(refused)?;
         Ok(Self { _file: file })
     }
+}
+
+/// Takes the lock, with a little patience: a process that was killed keeps its lock until the kernel has ended its last
+/// write, and whoever restarts it at once should not have to try twice.
+fn wait_for(file: &File) -> Result<(), TryLockError> {
+    for _ in 1..TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+            done => return done,
+        }
+    }
+    file.try_lock()
 }
 
 fn in_use(folder: &Path, file: &mut File) -> Error {

@@ -10,8 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use ensue_core::{
     Append, Code, Commit, CommitError, Draft, Envelope, Error, Event, EventInfo, Expected, Host, Position,
-    Read, RecordWrite, Revision, Store, StoreExt, StreamName, event,
+    Read, RecordWrite, Recorded, Revision, Store, StoreExt, StreamName, event,
 };
+use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 
 use crate::command::Answer;
@@ -102,9 +103,16 @@ impl Door {
         if earlier.position > Position::ZERO {
             return Ok(earlier.position);
         }
-        let events = self.store.collect(Read::stream(stream.clone())).await?;
-        let found = events.iter().find(|recorded| recorded.envelope.id == envelope.id);
-        Ok(found.map(|recorded| recorded.position).unwrap_or_default())
+        // What comes in mostly begins its own flow, which is small; its stream may be long.
+        for read in [Read::flow(envelope.flow().clone()), Read::stream(stream.clone())] {
+            let mut events = self.store.read(read);
+            while let Some(Recorded { position, envelope: stored, .. }) = events.try_next().await? {
+                if (&stored.id, &stored.source) == (&envelope.id, &envelope.source) {
+                    return Ok(position);
+                }
+            }
+        }
+        Ok(Position::ZERO)
     }
 
     /// What came in before under the same source and id; a conflict if it was something else.

@@ -1,7 +1,7 @@
 //! `ensue bench append|orders`.
 
 use clap::Subcommand;
-use serde::Serialize;
+use ensue::core::{Code, Error};
 
 use crate::command::Session;
 use crate::failure::Failure;
@@ -16,18 +16,22 @@ mod scratch;
 pub(crate) enum Bench {
     /// Durable appends per second, and how long each takes, beside what the device takes for one synced write
     Append(append::Append),
-    /// Orders through five reactions, or a saga of four steps, with empty bodies
+    /// Orders through five durable reactions, or a saga of four steps, with empty bodies
     Orders(orders::Orders),
 }
 
-/// What the device takes for the smallest durable write.
-#[derive(Serialize)]
-struct MeasuredFloor {
-    sync_write_4k_us_p50: u64,
-}
-
 impl Bench {
+    /// An interrupt ends the measurement here, so that the scratch store is removed.
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
+        tokio::select! {
+            ended = self.measure(session) => ended,
+            _ = tokio::signal::ctrl_c() => {
+                Err(Error::new(Code::CLOSED, "the measurement was interrupted").with_fix("run it again").into())
+            }
+        }
+    }
+
+    async fn measure(self, session: &mut Session) -> Result<(), Failure> {
         match self {
             Self::Append(append) => append.run(session).await,
             Self::Orders(orders) => orders.run(session).await,

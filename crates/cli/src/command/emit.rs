@@ -77,7 +77,7 @@ impl Row for Emitted {
 impl Emitted {
     fn outcome(&self) -> &'static str {
         match (self.repeated, self.dry_run) {
-            (true, _) => "was there already",
+            (true, _) => "already",
             (false, false) => "appended",
             (false, true) => "would be appended",
         }
@@ -85,9 +85,9 @@ impl Emitted {
 
     fn sentence(&self) -> String {
         let Self { event_type, id, stream, .. } = self;
+        let preposition = if self.repeated { "in" } else { "to" };
         let place = self.position.map(|position| format!(" at position {position}")).unwrap_or_default();
-        format!("{event_type} {id}: {} to {stream}{place}", self.outcome())
-            .replace("already to", "already in")
+        format!("{event_type} {id}: {} {preposition} {stream}{place}", self.outcome())
     }
 }
 

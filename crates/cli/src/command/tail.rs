@@ -6,7 +6,7 @@ use futures_util::TryStreamExt;
 
 use crate::command::Session;
 use crate::failure::Failure;
-use crate::output::List;
+use crate::output::{List, Output};
 use crate::pattern::Pattern;
 use crate::shape::Shown;
 
@@ -30,17 +30,26 @@ impl Tail {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let from = self.from()?;
         let store = session.folder.open()?;
+        self.follow(&store, from, &mut session.output).await
+    }
+
+    async fn follow(
+        self,
+        store: &dyn Store,
+        from: Option<Position>,
+        output: &mut Output,
+    ) -> Result<(), Failure> {
         let pattern = self.pattern.map_or_else(|| Pattern::new("*"), Pattern::new);
-        let mut list = session.output.list::<Shown<'_>>();
+        let mut list = output.list::<Shown<'_>>();
         let mut head = store.head().await?;
         let mut after = from.unwrap_or(head).min(head);
         if let Some(count) = self.last {
-            let last = last_matching(&store, &pattern, head, count).await?;
+            let last = last_matching(store, &pattern, head, count).await?;
             last.iter().rev().try_for_each(|recorded| list.push(&Shown(recorded)))?;
             after = head;
         }
         loop {
-            print(&store, &pattern, after, head, &mut list).await?;
+            print(store, &pattern, after, head, &mut list).await?;
             if self.exits {
                 list.finish()?;
                 return Ok(());
@@ -106,4 +115,73 @@ async fn last_matching(
         }
     }
     Ok(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use ensue::core::{Append, Commit, EventType, Expected, StreamName};
+    use ensue::log::{Config, Log};
+    use std::io::{self, Write};
+    use tokio::sync::watch;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        tail: Tail,
+    }
+
+    /// Shows what was flushed, and only that.
+    struct Window {
+        pending: Vec<u8>,
+        shown: watch::Sender<String>,
+    }
+
+    impl Write for Window {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.pending.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            let text = String::from_utf8(std::mem::take(&mut self.pending)).expect("text");
+            self.shown.send_modify(|shown| shown.push_str(&text));
+            Ok(())
+        }
+    }
+
+    async fn append(log: &Log, event_type: &str) {
+        let event_type = EventType::new(event_type).expect("a type");
+        let document = format!(
+            r#"{{"specversion":"1.0","id":"{event_type}","source":"test","type":"{event_type}","time":"2024-01-15T10:30:00Z"}}"#
+        );
+        let event = ensue::core::cloudevents::json::parse(document.as_bytes()).expect("an event");
+        let stream = StreamName::new("Test", "1").expect("a stream");
+        let events = vec![event.into_envelope().expect("it is complete")];
+        let appends = vec![Append { stream, expected: Expected::Any, events }];
+        log.commit(Commit { appends, ..Commit::default() }).await.expect("there is room");
+    }
+
+    #[tokio::test]
+    async fn whoever_follows_sees_each_match_as_soon_as_it_is_stored() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let config = Config::new(ensue::runtime::host::system());
+        let log = Log::open(folder.path().join("data"), config).expect("an empty folder");
+        append(&log, "OrderPlaced").await;
+        let (shown, mut seen) = watch::channel(String::new());
+        let mut output = Output::to(Window { pending: Vec::new(), shown });
+        let tail = Line::parse_from(["tail", "Order*"]).tail;
+        let from = tail.from().expect("the beginning");
+        let feed = async {
+            seen.wait_for(|shown| shown.contains("OrderPlaced")).await.expect("tail runs");
+            append(&log, "PaymentCompleted").await;
+            append(&log, "OrderPaid").await;
+            seen.wait_for(|shown| shown.contains("OrderPaid")).await.expect("tail runs").clone()
+        };
+        let text = tokio::select! {
+            ended = tail.follow(&log, from, &mut output) => panic!("it follows for ever: {ended:?}"),
+            text = feed => text,
+        };
+        assert!(!text.contains("PaymentCompleted"), "{text}");
+    }
 }

@@ -1,7 +1,4 @@
 //! `ensue bench append --clients N --seconds S --size B --batch K`: durable appends, measured on a scratch store.
-//!
-//! The scratch store stands beside the folder of `--data`, on the same file system, and is removed afterwards; a store in
-//! `--data` itself is not touched.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +11,6 @@ use ensue::log::bench::{Appending, Figures, Load};
 use ensue::log::{Config, Floor, Log, floor};
 use serde::Serialize;
 
-use super::MeasuredFloor;
 use super::scratch::Scratch;
 use crate::command::Session;
 use crate::failure::Failure;
@@ -46,6 +42,11 @@ struct Measured {
     p999_us: f64,
     floor: MeasuredFloor,
     mode: &'static str,
+}
+
+#[derive(Serialize)]
+struct MeasuredFloor {
+    sync_write_4k_us_p50: u64,
 }
 
 impl Append {

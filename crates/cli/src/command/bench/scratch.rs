@@ -1,4 +1,5 @@
-//! Where a measurement takes place: beside the folder of `--data`, on the same file system.
+//! A store to measure on: beside the folder of `--data`, on the same file system, and gone afterwards. A store in `--data`
+//! itself is not touched.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,10 +10,7 @@ use ensue::core::{Code, Error};
 pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
-    pub(super) fn path(&self) -> &Path {
-        &self.0
-    }
-
+    /// Makes it.
     pub(super) fn beside(folder: &Path) -> Result<Self, Error> {
         let mut name = folder.file_name().map_or_else(|| OsString::from("ensue"), OsString::from);
         name.push(format!(".bench-{}", std::process::id()));
@@ -21,6 +19,11 @@ impl Scratch {
             Error::new(Code::READ_ONLY, format!("cannot make {}: {cause}", path.display())).with_source(cause)
         })?;
         Ok(Self(path))
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
     }
 }
 
