@@ -162,6 +162,7 @@ impl SagaHandler {
                 event_id: recorded.envelope.id.clone(),
                 event_type: recorded.envelope.event_type.clone(),
                 schema_version: recorded.envelope.schema_version,
+                position: recorded.position,
                 event: raw(&recorded.envelope.data).map_err(Failure::Rejected)?,
             }
         };
@@ -197,8 +198,8 @@ impl SagaHandler {
             let origin = Origin::of(&recorded.envelope, &format!("{}.route", self.subscription));
             let draft = entry.draft(stream_of(&self.name, &instance)?)?;
             let (stream, envelope) = self.shared.press.caused(draft, &origin, index);
+            // The wait stays on record until a turn has used an event for it: this one may be known to it already.
             effects.appends.push(Append { stream, expected: Expected::Any, events: vec![envelope] });
-            effects.put(RecordWrite::delete(WAITING.clone(), waiting.key));
         }
         Ok(effects)
     }
