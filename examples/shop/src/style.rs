@@ -79,6 +79,8 @@ pub fn choreography(store: Arc<dyn Store>, outside: &Outside) -> App {
                 .fails::<PaymentFailed>()
                 .fails::<InventoryFailed>()
                 .fails::<ShipmentFailed>()
+                .fails::<RefundFailed>()
+                .fails::<ReleaseFailed>()
         })
 }
 
@@ -96,6 +98,8 @@ pub fn saga(store: Arc<dyn Store>, outside: &Outside) -> App {
                 .fails::<PaymentFailed>()
                 .fails::<InventoryFailed>()
                 .fails::<ShipmentFailed>()
+                .fails::<RefundFailed>()
+                .fails::<ReleaseFailed>()
         })
 }
 
@@ -126,4 +130,29 @@ pub fn registry() -> Registry {
         .event::<NotificationFailed>()
         .event::<OrderCompleted>()
         .event::<FraudSuspected>()
+}
+
+#[cfg(test)]
+mod tests {
+    use ensue::EventSet;
+
+    use super::*;
+    use crate::events::ShopEvent;
+
+    #[test]
+    fn the_door_knows_every_event_of_the_shop() {
+        let registry = registry();
+        let known: Vec<&str> = registry.types().map(|info| info.event_type).collect();
+        let mut all: Vec<&str> = ShopEvent::types().iter().map(|info| info.event_type).collect();
+        all.sort_unstable();
+        assert_eq!(known, all);
+    }
+
+    #[test]
+    fn a_style_is_read_as_it_is_written() {
+        for style in Style::ALL {
+            assert_eq!(style.to_string().parse(), Ok(style));
+        }
+        assert_eq!("both".parse::<Style>(), Err("`both` is not a style: choreography or saga".to_owned()));
+    }
 }

@@ -30,7 +30,7 @@ pub(super) async fn serve(
     progress: &mut impl FnMut(Progress),
 ) -> Result<Watch, Error> {
     let store = Arc::clone(running.store());
-    let mut watch = Watch::new(style);
+    let mut watch = Watch::new(style, plan.orders);
     watch.read(&*store, store.head().await?).await?;
     watch.ended_before = watch.outcomes.ended();
     let mut wanted = orders(plan.seed, plan.orders);

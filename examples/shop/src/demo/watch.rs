@@ -30,6 +30,8 @@ const FINDINGS_MAX: usize = 10;
 /// What is known of all orders.
 pub(super) struct Watch {
     style: Style,
+    /// Orders that there will be.
+    expected: u64,
     /// Everything up to here is known.
     pub(super) position: Position,
     open: HashMap<SmolStr, Open>,
@@ -71,10 +73,11 @@ enum Step {
 }
 
 impl Watch {
-    /// Knows nothing yet.
-    pub(super) fn new(style: Style) -> Self {
+    /// Knows nothing yet but how many orders there will be.
+    pub(super) fn new(style: Style, expected: u64) -> Self {
         Self {
             style,
+            expected,
             position: Position::ZERO,
             open: HashMap::new(),
             placed: 0,
@@ -181,7 +184,7 @@ impl Watch {
 
     /// Keeps an order from the middle of the run, when nothing is cold any more; of failures the one that undid most.
     fn show(&mut self, ended: Ended) {
-        let is_early = self.outcomes.ended() * 2 <= self.placed;
+        let is_early = self.outcomes.ended() <= self.expected / 2;
         let [served, failed] = &mut self.shown;
         let place = if ended.state == OrderState::Completed { served } else { failed };
         let better = match place {

@@ -43,6 +43,9 @@ async fn both_styles_come_to_the_same_figures() {
         assert_eq!((report.orders, report.outcomes.ended()), (200, 200), "{}", report.style);
         assert_eq!(report.samples.len(), 2, "{}", report.style);
         assert_eq!(report.effects.repeats, 0, "{}", report.style);
+        let longest = report.samples.iter().flat_map(|sample| &sample.lines).map(|line| line.micros).max();
+        assert!(report.latency_us.max >= longest.unwrap_or_default(), "{}: {longest:?}", report.style);
+        assert!(report.latency_us.p50 <= report.latency_us.p99, "{:?}", report.latency_us);
     }
     assert_eq!(one.outcomes, other.outcomes);
     assert_eq!((one.money, one.stock, one.effects), (other.money, other.stock, other.effects));

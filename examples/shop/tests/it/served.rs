@@ -1,10 +1,12 @@
 //! Orders served from beginning to end, in both styles.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ensue::core::Recorded;
-use ensue::runtime::projection::verify;
-use ensue::{Cache, Running};
+use ensue::runtime::projection::{collection, verify};
+use ensue::runtime::saga::SagaStatus;
+use ensue::runtime::saga::head::list;
+use ensue::{Cache, Code, Running};
 use ensue_shop::analytics::{Day, SHOP, Sales};
 use ensue_shop::events::{OrderPlaced, OrderState};
 use ensue_shop::order::{OrderRow, OrdersView, cached_name};
@@ -187,4 +189,40 @@ async fn the_days_add_up_to_what_the_provider_kept() {
         let suspects = orders(STRICT.seed, 100).filter(|order| order.total > Money::from_cents(25_000));
         assert_eq!(count(|day| day.suspected), u64::try_from(suspects.count()).expect("a few"), "{style}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_saga_knows_what_it_has_undone_and_in_which_order() {
+    let shop = Shop::new("heads", Style::Saga, STRICT);
+    shop.serve(100).await;
+    let view = collection::<OrdersView>(shop.store.clone()).expect("a valid name");
+    let mut seen = BTreeSet::new();
+    for head in list(&*shop.store).await.expect("readable") {
+        let row = view.get(&head.key).await.expect("readable").expect("an order that was placed");
+        let (status, undone): (SagaStatus, &[&str]) = match row.status {
+            OrderState::PaymentFailed => (SagaStatus::Compensated, &[]),
+            OrderState::InventoryFailed => (SagaStatus::Compensated, &["charge"]),
+            OrderState::ShippingFailed => (SagaStatus::Compensated, &["reserve", "charge"]),
+            _ => (SagaStatus::Completed, &[]),
+        };
+        assert_eq!(
+            (head.status, head.undone.iter().map(|step| step.as_str()).collect::<Vec<_>>()),
+            (status, undone.to_vec())
+        );
+        assert!(row.is_over(), "{row:?}");
+        seen.insert(row.status.as_str());
+    }
+    let ends = ["COMPLETED", "INVENTORY_FAILED", "PAYMENT_FAILED", "SHIPPING_FAILED"];
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), ends);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_that_contradicts_itself_is_refused_at_the_door() {
+    let shop = Shop::new("door", Style::Choreography, STRICT);
+    let (running, _outside) = shop.start().await;
+    let wrong = OrderPlaced { total: Money::from_cents(1), ..served_order() };
+    let refused = running.publish(wrong).await.expect_err("a wrong total");
+    assert_eq!(refused.code(), Code::RULE_BROKEN);
+    assert!(refused.message().contains("total is 0.01, expected"), "{refused}");
+    assert_eq!(shop.events().await, []);
 }
