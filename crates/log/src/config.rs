@@ -11,7 +11,8 @@ pub struct Config {
     pub event_bytes_max: usize,
     /// Memory for blocks of the index.
     pub cache_bytes: u64,
-    /// Memory of events and records that are not yet in the index; twice this while it is being flushed.
+    /// Memory of events and records that are not yet in the index; three times this in all, with what is being flushed
+    /// and what was flushed last.
     pub window_bytes: usize,
     /// Commits that may wait for the writer, in bytes.
     pub queue_bytes_max: usize,

@@ -51,13 +51,13 @@ impl Engine {
         drop(self.index.write().unwrap_or_else(PoisonError::into_inner).take());
     }
 
-    /// Flushes one generation and lets go of it.
+    /// Flushes one generation, and lets go of the one before it.
     pub(crate) fn flush(&self, generation: &Generation) -> Result<(), Error> {
         let now = self.host.clock.now();
         self.index()?.flush(self.uuid, generation, now)?;
         // Dropped after the lock is: freeing many thousand events takes a while.
-        let flushed = self.window_mut().forget_flushed();
-        drop(flushed);
+        let oldest = self.window_mut().keep_flushed();
+        drop(oldest);
         Ok(())
     }
 

@@ -190,7 +190,7 @@ fn recover(
         if window.active.bytes >= config.window_bytes {
             let generation = window.rotate();
             index.flush(superblock.uuid, &generation, config.host.clock.now())?;
-            window.forget_flushed();
+            drop(window.keep_flushed());
         }
     }
     let mut offsets = index.offsets(&marker)?;

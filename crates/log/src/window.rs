@@ -1,7 +1,8 @@
 //! The window: everything since the last flush of the index, in memory, decoded, ready to be read without a disk.
 //!
-//! Two generations, like memtables: the active one takes what is published, the other is being flushed. Below them lies
-//! the index. A reader that holds the window sees one moment between commits.
+//! Three generations: the active one takes what is published, the next is being flushed, the last has been flushed and
+//! stays readable until the one after it has, so that whoever is a little behind still reads from memory. Below them
+//! lies the index. A reader that holds the window sees one moment between commits.
 //!
 //! Invariants: the generations follow each other without a gap; only what may be read is in here.
 
@@ -165,16 +166,18 @@ impl Generation {
     }
 }
 
-/// The two generations.
+/// The generations, newest first.
 pub(crate) struct Window {
     pub(crate) active: Generation,
     pub(crate) flushing: Option<Arc<Generation>>,
+    /// In the index already; kept for readers.
+    kept: Option<Arc<Generation>>,
 }
 
 impl Window {
     /// Starts empty after what the index holds.
     pub(crate) fn new(last_position: u64, commit: u64, tail: Tail) -> Self {
-        Self { active: Generation::new(last_position + 1, commit, tail), flushing: None }
+        Self { active: Generation::new(last_position + 1, commit, tail), flushing: None, kept: None }
     }
 
     pub(crate) fn commit(&self) -> u64 {
@@ -187,12 +190,13 @@ impl Window {
 
     /// The first position that is in the window; everything before is in the index.
     pub(crate) fn first_position(&self) -> u64 {
-        self.flushing.as_ref().map_or(self.active.first_position, |flushing| flushing.first_position)
+        let oldest = self.kept.as_ref().or(self.flushing.as_ref());
+        oldest.map_or(self.active.first_position, |oldest| oldest.first_position)
     }
 
     /// Newest first.
     pub(crate) fn generations(&self) -> impl DoubleEndedIterator<Item = &Generation> {
-        [Some(&self.active), self.flushing.as_deref()].into_iter().flatten()
+        [Some(&self.active), self.flushing.as_deref(), self.kept.as_deref()].into_iter().flatten()
     }
 
     pub(crate) fn version(&self, stream: Mark) -> Option<u64> {
@@ -233,8 +237,9 @@ impl Window {
         full
     }
 
-    /// Forgets the flushed generation; it is to be dropped outside of the lock.
-    pub(crate) fn forget_flushed(&mut self) -> Option<Arc<Generation>> {
-        self.flushing.take()
+    /// The generation that was being flushed is in the index. Returns the one that was kept before it, to be dropped
+    /// outside of the lock.
+    pub(crate) fn keep_flushed(&mut self) -> Option<Arc<Generation>> {
+        std::mem::replace(&mut self.kept, self.flushing.take())
     }
 }
