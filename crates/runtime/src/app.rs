@@ -2,6 +2,7 @@
 
 use std::any::TypeId;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use ensue_core::{
@@ -320,6 +321,7 @@ impl App {
             press: Press { host: self.host, source: Source::new(&self.name)? },
             board: Board::default(),
             timers: tokio::sync::Notify::new(),
+            timers_wait: AtomicBool::new(false),
             closing: watch::Sender::new(false),
         });
         self.catalogue.save(&*store).await?;

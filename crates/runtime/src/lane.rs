@@ -4,11 +4,13 @@
 //! over cannot settle anything.
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use ensue_core::{Code, Commit, CommitError, Error, Failure, Kind, Position, Recorded, Revision, StoreExt};
+use futures_util::FutureExt;
 use smol_str::SmolStr;
 use tokio::sync::mpsc;
 
@@ -21,7 +23,7 @@ use crate::subscription::{Checkpoints, Handled, Mark, Subscription, fenced, lane
 mod redrive;
 
 /// Pause before a commit is repeated that the store could not take.
-const STORE_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const STORE_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a lane is asked to do.
 pub(crate) enum Work {
@@ -66,10 +68,11 @@ impl Lane {
         parked: HashMap<SmolStr, usize>,
     ) -> Self {
         let (mark, revision) = from.lane(number);
+        let owner = subscription.shared.press.host.below(u64::MAX);
         Self {
             checkpoint: lane_key(&subscription.name, number),
             revision,
-            mark,
+            mark: Mark { owner, ..mark },
             subscription,
             number,
             parked,
@@ -103,8 +106,11 @@ impl Lane {
                 Err(Halt::Closing) => return,
                 Err(Halt::Broken(error)) => {
                     let number = self.number;
-                    dead::record_halt(&self.subscription, number, &error).await;
-                    return self.subscription.standing.halt(error);
+                    // A lane that was taken over goes on elsewhere: nothing for operators to do.
+                    if error.code() != Code::STALE_RECORD {
+                        dead::record_halt(&self.subscription, number, &error).await;
+                    }
+                    return self.subscription.standing.halt_lane(usize::from(number), error);
                 }
             }
         }
@@ -121,7 +127,15 @@ impl Lane {
                 self.queue_behind_parked(first)?
             } else {
                 let run = self.run_length(rest, alone || attempt > 1);
-                self.subscription.handler.work(rest.get(..run).unwrap_or(rest), attempt).await
+                match self.work(rest.get(..run).unwrap_or(rest), attempt).await {
+                    Ok(handled) => handled,
+                    // Which of them it was shows one by one.
+                    Err(_) if run > 1 => {
+                        alone = true;
+                        continue;
+                    }
+                    Err(panic) => Handled { failure: Some(Failure::Failed(panic)), ..Handled::default() },
+                }
             };
             let Handled { effects, count: handled, failure } = done;
             if let Some(last) = handled.checked_sub(1).and_then(|last| rest.get(last)) {
@@ -155,6 +169,13 @@ impl Lane {
             }
         }
         Ok(())
+    }
+
+    /// Has the handler work; a panic that it lets out must not take the lane along.
+    async fn work(&self, batch: &[Recorded], attempt: u32) -> Result<Handled, Error> {
+        let handler = &self.subscription.handler;
+        let work = AssertUnwindSafe(async { handler.work(batch, attempt).await }).catch_unwind();
+        work.await.map_err(|panic| crate::reaction::panicked(&*panic))
     }
 
     fn key<'a>(&self, recorded: &'a Recorded) -> &'a str {
@@ -213,12 +234,12 @@ impl Lane {
 
     async fn pause(&self, pause: Duration) -> Result<(), Halt> {
         let shared = &self.subscription.shared;
-        self.subscription.standing.pause(1);
+        self.subscription.standing.pause(usize::from(self.number), true);
         let closed = tokio::select! {
             () = shared.closed() => true,
             () = shared.press.host.clock.sleep(pause) => false,
         };
-        self.subscription.standing.pause(-1);
+        self.subscription.standing.pause(usize::from(self.number), false);
         if closed { Err(Halt::Closing) } else { Ok(()) }
     }
 
@@ -270,7 +291,7 @@ impl Lane {
 
     /// One commit: everything that was caused, and the checkpoint.
     async fn settle(&mut self, effects: Effects, up_to: Position, count: usize) -> Result<Settlement, Halt> {
-        let goal = Mark { position: up_to, settlements: self.mark.settlements + 1 };
+        let goal = Mark { position: up_to, settlements: self.mark.settlements + 1, ..self.mark };
         let settlement = self.commit(effects, goal).await?;
         if matches!(settlement, Settlement::Done) {
             self.mark = goal;
@@ -284,29 +305,32 @@ impl Lane {
         let Effects { appends, mut records, after } = effects;
         records.push(move_lane(self.checkpoint.clone(), goal, self.revision));
         let commit = Commit { appends, records, ..Commit::default() };
-        loop {
+        let mut is_outcome_open = false;
+        let settlement = loop {
             let error = match self.subscription.shared.store.commit(commit.clone()).await {
-                Ok(committed) => {
+                Ok(committed) if !committed.repeated => {
                     self.revision = committed.revision;
-                    after.into_iter().for_each(|hook| hook());
-                    return Ok(Settlement::Done);
+                    break Settlement::Done;
                 }
+                // The events were there: whoever stored them has moved a checkpoint too, ours or another's.
+                Ok(_) => break self.recognise(goal).await?,
                 Err(error) => error,
             };
             match error {
                 CommitError::RecordConflict { ref write, .. }
                     if write.space == *CHECKPOINT && write.key == self.checkpoint =>
                 {
-                    // Either an earlier try took hold without our hearing of it, or another process has the lane.
-                    if !self.took_hold(goal).await.map_err(Halt::Broken)? {
-                        return Err(Halt::Broken(fenced(&self.subscription.name, self.number)));
-                    }
-                    after.into_iter().for_each(|hook| hook());
-                    return Ok(Settlement::Done);
+                    break self.recognise(goal).await?;
                 }
                 CommitError::Conflict { .. }
                 | CommitError::ConditionFailed { .. }
-                | CommitError::RecordConflict { .. } => return Ok(Settlement::OutOfDate),
+                | CommitError::RecordConflict { .. } => {
+                    // What stands in the way may be what an earlier try has stored.
+                    if is_outcome_open && self.took_hold(goal).await.map_err(Halt::Broken)? {
+                        break Settlement::Done;
+                    }
+                    return Ok(Settlement::OutOfDate);
+                }
                 CommitError::Full(ref error) if error.code() == Code::TOO_LARGE => {
                     return Ok(Settlement::Refused(error.clone()));
                 }
@@ -315,9 +339,23 @@ impl Lane {
                 CommitError::Other(error) if !error.is_retryable() && error.kind() != Kind::Full => {
                     return Ok(Settlement::Refused(error));
                 }
-                _ => self.pause(STORE_PAUSE).await?,
+                _ => {
+                    is_outcome_open = true;
+                    self.pause(STORE_PAUSE).await?;
+                }
             }
+        };
+        after.into_iter().for_each(|hook| hook());
+        Ok(settlement)
+    }
+
+    /// The checkpoint is not as expected: either an earlier try took hold without our hearing of it, or another process
+    /// has the lane.
+    async fn recognise(&mut self, goal: Mark) -> Result<Settlement, Halt> {
+        if self.took_hold(goal).await.map_err(Halt::Broken)? {
+            return Ok(Settlement::Done);
         }
+        Err(Halt::Broken(fenced(&self.subscription.name, self.number)))
     }
 
     /// Whether the stored checkpoint is the one we tried to write.

@@ -1,10 +1,12 @@
 //! How far every subscription is: read by `wait`, by the test harness and by operators, written by the lanes.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ensue_core::{Error, Position};
 use tokio::sync::Notify;
+
+use crate::app::Quiescence;
 
 /// One entry for each subscription of the running application.
 #[derive(Default)]
@@ -19,8 +21,12 @@ pub(crate) struct Standing {
     /// Whether it feeds a read model, which `wait` waits for.
     pub(crate) is_projection: bool,
     cursor: AtomicU64,
-    outstanding: AtomicUsize,
-    pausing: AtomicUsize,
+    /// Requests of operators that no lane has yet.
+    asked: AtomicUsize,
+    /// The reader waits: for a lane that has too much queued, or for the store to come back.
+    is_reader_waiting: AtomicBool,
+    /// Nothing runs any more.
+    is_over: AtomicBool,
     halted: Mutex<Option<Error>>,
     lanes: Mutex<Vec<LaneMark>>,
     changed: Arc<Notify>,
@@ -33,6 +39,11 @@ struct LaneMark {
     sent: Position,
     /// Everything of this lane up to here is settled.
     settled: Position,
+    /// Deliveries and requests handed to the lane and not settled.
+    outstanding: usize,
+    is_pausing: bool,
+    /// It takes nothing more; what it had stays unsettled and holds the floor back.
+    is_halted: bool,
 }
 
 impl Board {
@@ -41,8 +52,9 @@ impl Board {
             name: name.to_owned(),
             is_projection,
             cursor: AtomicU64::new(0),
-            outstanding: AtomicUsize::new(0),
-            pausing: AtomicUsize::new(0),
+            asked: AtomicUsize::new(0),
+            is_reader_waiting: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
             halted: Mutex::default(),
             lanes: Mutex::default(),
             changed: Arc::clone(&self.changed),
@@ -70,9 +82,10 @@ impl Board {
 }
 
 impl Standing {
-    /// The lanes begin with everything up to `floor` settled.
+    /// The lanes begin, each with everything up to its mark settled and nothing in hand.
     pub(crate) fn begin(&self, settled: Vec<Position>, floor: Position) {
-        *lock(&self.lanes) = settled.into_iter().map(|settled| LaneMark { sent: settled, settled }).collect();
+        let begun = |settled| LaneMark { sent: settled, settled, ..LaneMark::default() };
+        *lock(&self.lanes) = settled.into_iter().map(begun).collect();
         self.advance_cursor(floor);
     }
 
@@ -82,22 +95,31 @@ impl Standing {
         self.changed.notify_waiters();
     }
 
+    /// These are about to be handed to a lane.
     pub(crate) fn sent(&self, lane: usize, first: Position, last: Position, count: usize) {
-        self.outstanding.fetch_add(count, Ordering::AcqRel);
         if let Some(mark) = lock(&self.lanes).get_mut(lane) {
             if mark.sent <= mark.settled {
                 // The lane was idle: all it has before its next event is settled by definition.
                 mark.settled = mark.settled.max(first.previous());
             }
-            mark.sent = last;
+            mark.sent = mark.sent.max(last);
+            // What a lane that has stopped is sent waits for the next start: it holds the floor back, and is not in hand.
+            mark.outstanding += if mark.is_halted { 0 } else { count };
+        }
+    }
+
+    /// A request of an operator is about to be handed to a lane.
+    pub(crate) fn requested(&self, lane: usize) {
+        if let Some(mark) = lock(&self.lanes).get_mut(lane) {
+            mark.outstanding += usize::from(!mark.is_halted);
         }
     }
 
     pub(crate) fn settled(&self, lane: usize, up_to: Position, count: usize) {
         if let Some(mark) = lock(&self.lanes).get_mut(lane) {
             mark.settled = mark.settled.max(up_to);
+            mark.outstanding = mark.outstanding.saturating_sub(count);
         }
-        self.outstanding.fetch_sub(count, Ordering::AcqRel);
         self.changed.notify_waiters();
     }
 
@@ -110,25 +132,65 @@ impl Standing {
         held_back.map_or(cursor, |settled| settled.min(cursor))
     }
 
-    pub(crate) fn is_idle_at(&self, head: Position) -> bool {
-        self.is_halted() || (self.cursor.load(Ordering::Acquire) >= head.0 && self.outstanding() == 0)
+    /// Whether anything is in hand when the log ends at `head`.
+    pub(crate) fn quiescence_at(&self, head: Position) -> Quiescence {
+        if self.is_over.load(Ordering::Acquire) {
+            return Quiescence::Idle;
+        }
+        let is_behind =
+            self.cursor.load(Ordering::Acquire) < head.0 || self.asked.load(Ordering::Acquire) > 0;
+        let lanes = lock(&self.lanes);
+        let mut busy = lanes.iter().filter(|mark| mark.outstanding > 0).peekable();
+        let is_reading = is_behind && !self.is_reader_waiting.load(Ordering::Acquire);
+        if !is_behind && busy.peek().is_none() {
+            Quiescence::Idle
+        } else if is_reading || busy.any(|mark| !mark.is_pausing) {
+            Quiescence::Busy
+        } else {
+            Quiescence::Pausing
+        }
     }
 
-    pub(crate) fn outstanding(&self) -> usize {
-        self.outstanding.load(Ordering::Acquire)
+    /// What it has in hand, for people.
+    pub(crate) fn describe(&self) -> String {
+        let in_hand: usize = lock(&self.lanes).iter().map(|mark| mark.outstanding).sum();
+        format!(
+            "{} has read up to {} and has {in_hand} in hand",
+            self.name,
+            self.cursor.load(Ordering::Acquire)
+        )
     }
 
-    /// A lane waits between two attempts.
-    pub(crate) fn pause(&self, delta: isize) {
-        self.pausing.fetch_add(delta.cast_unsigned(), Ordering::AcqRel);
+    /// A request of an operator came, or was handed to its lane.
+    pub(crate) fn asked(&self, delta: isize) {
+        self.asked.fetch_add(delta.cast_unsigned(), Ordering::AcqRel);
     }
 
-    pub(crate) fn is_pausing(&self) -> bool {
-        self.pausing.load(Ordering::Acquire) > 0
+    /// The reader waits, or goes on.
+    pub(crate) fn reader_waits(&self, waits: bool) {
+        self.is_reader_waiting.store(waits, Ordering::Release);
     }
 
+    /// A lane waits between two attempts, or goes on.
+    pub(crate) fn pause(&self, lane: usize, pauses: bool) {
+        if let Some(mark) = lock(&self.lanes).get_mut(lane) {
+            mark.is_pausing = pauses;
+        }
+    }
+
+    /// A lane has stopped; the others go on.
+    pub(crate) fn halt_lane(&self, lane: usize, error: Error) {
+        if let Some(mark) = lock(&self.lanes).get_mut(lane) {
+            (mark.is_halted, mark.outstanding) = (true, 0);
+        }
+        lock(&self.halted).get_or_insert(error);
+        self.changed.notify_waiters();
+    }
+
+    /// The subscription has stopped as a whole.
     pub(crate) fn halt(&self, error: Error) {
-        *lock(&self.halted) = Some(error);
+        self.is_over.store(true, Ordering::Release);
+        lock(&self.halted).get_or_insert(error);
         self.changed.notify_waiters();
     }
 
@@ -163,6 +225,36 @@ mod tests {
         assert_eq!(standing.floor(), Position(7), "lane 0 has everything before 8");
         standing.settled(0, Position(9), 2);
         assert_eq!(standing.floor(), Position(10), "nobody is busy");
-        assert!(standing.is_idle_at(Position(10)));
+        assert_eq!(standing.quiescence_at(Position(10)), Quiescence::Idle);
+    }
+
+    #[test]
+    fn a_request_does_not_let_the_floor_pass_a_busy_lane() {
+        let board = Board::default();
+        let standing = board.enter("a", false);
+        standing.begin(vec![Position(0)], Position(0));
+        standing.sent(0, Position(3), Position(4), 2);
+        standing.requested(0);
+        standing.advance_cursor(Position(9));
+        assert_eq!(standing.floor(), Position(2));
+    }
+
+    #[test]
+    fn a_lane_that_has_stopped_holds_the_floor_and_hides_no_other_lane() {
+        let board = Board::default();
+        let standing = board.enter("a", false);
+        standing.begin(vec![Position(0); 2], Position(0));
+        standing.sent(0, Position(1), Position(1), 1);
+        standing.sent(1, Position(2), Position(2), 1);
+        standing.advance_cursor(Position(2));
+        standing.halt_lane(0, Error::new(ensue_core::Code::DEAD_FULL, "full"));
+        assert_eq!(standing.quiescence_at(Position(2)), Quiescence::Busy, "lane 1 works");
+        standing.pause(1, true);
+        assert_eq!(standing.quiescence_at(Position(2)), Quiescence::Pausing);
+        standing.settled(1, Position(2), 1);
+        standing.sent(0, Position(3), Position(3), 1);
+        standing.advance_cursor(Position(3));
+        assert_eq!(standing.quiescence_at(Position(3)), Quiescence::Idle);
+        assert_eq!(standing.floor(), Position(0));
     }
 }

@@ -1,5 +1,6 @@
 //! Reactions: event in, events out.
 
+use std::any::Any;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::panic::AssertUnwindSafe;
@@ -176,11 +177,14 @@ pub(crate) async fn attempt<T>(
             }
         },
     };
-    finished.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-        Err(Failure::Failed(Error::new(Code::HANDLER_PANICKED, format!("the handler panicked: {text}"))))
-    })
+    finished.unwrap_or_else(|panic| Err(Failure::Failed(panicked(&*panic))))
+}
+
+/// A panic as an error that says what the panic said.
+pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    Error::new(Code::HANDLER_PANICKED, format!("the handler panicked: {text}"))
 }
 
 /// A reaction as the lanes run it.

@@ -5,6 +5,7 @@
 //! step with. What does not match still advances the subscription.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use ensue_core::{BoxFuture, Code, Error, EventType, Failure, Position, Query, Read, Recorded, Store};
 use futures_util::TryStreamExt;
@@ -13,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::effects::Effects;
-use crate::lane::{Lane, Work};
+use crate::lane::{Lane, STORE_PAUSE, Work};
 use crate::message::Press;
 use crate::policy::{Settings, StartFrom};
 use crate::progress::{Board, Standing};
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) board: Board,
     /// Wakes the timers when one was set.
     pub(crate) timers: tokio::sync::Notify,
+    /// The timers wait for the store to come back.
+    pub(crate) timers_wait: AtomicBool,
     /// Turns true when the application shuts down.
     pub(crate) closing: watch::Sender<bool>,
 }
@@ -100,12 +103,21 @@ pub(crate) enum Request {
 }
 
 impl Subscription {
-    /// Runs until the application closes or the store fails.
+    /// Runs until the application closes or the store fails for good.
     pub(crate) async fn run(self: Arc<Self>) {
-        if let Err(error) = self.follow().await
-            && !*self.shared.closing.borrow()
-        {
-            self.standing.halt(error);
+        while let Err(error) = self.follow().await {
+            if *self.shared.closing.borrow() {
+                return;
+            }
+            if !error.is_retryable() {
+                return self.standing.halt(error);
+            }
+            self.standing.reader_waits(true);
+            tokio::select! {
+                () = self.shared.closed() => return,
+                () = self.shared.press.host.clock.sleep(STORE_PAUSE) => {}
+            }
+            self.standing.reader_waits(false);
         }
     }
 
@@ -123,22 +135,38 @@ impl Subscription {
         if checkpoints.lane_count() != self.settings.lanes {
             // The old lanes first come to one position: a key that moves to another lane must not be overtaken.
             let meeting_point = checkpoints.furthest();
-            self.phase(&checkpoints, Some(meeting_point)).await?;
-            if *self.shared.closing.borrow() {
+            self.phase(&mut checkpoints, Some(meeting_point)).await?;
+            // A lane that stopped on the way has not come to the meeting point; what it left would be lost.
+            if *self.shared.closing.borrow() || self.standing.is_halted() {
                 return Ok(());
             }
             checkpoints = Checkpoints::load(store, &self.name).await?;
             checkpoints = checkpoints.restart(store, self.settings.lanes, meeting_point).await?;
         }
-        self.phase(&checkpoints, None).await
+        self.phase(&mut checkpoints, None).await
     }
 
     /// Reads and hands out, with a fixed number of lanes, to the end of time or up to a position.
-    async fn phase(self: &Arc<Self>, from: &Checkpoints, until: Option<Position>) -> Result<(), Error> {
-        let mut lanes = Lanes::open(self, from).await?;
+    async fn phase(self: &Arc<Self>, from: &mut Checkpoints, until: Option<Position>) -> Result<(), Error> {
         self.standing.begin(from.settled(), from.floor());
+        let mut lanes = Lanes::open(self, from).await?;
+        let followed = self.hand_out_all(&mut lanes, from, until).await;
+        if followed.is_err() {
+            // What they have in hand is delivered again from the checkpoints, which nobody may move meanwhile.
+            lanes.tasks.shutdown().await;
+            return followed;
+        }
+        lanes.close().await;
+        from.write_floor(&*self.shared.store, self.standing.floor()).await
+    }
+
+    async fn hand_out_all(
+        &self,
+        lanes: &mut Lanes,
+        from: &mut Checkpoints,
+        until: Option<Position>,
+    ) -> Result<(), Error> {
         let mut requests = self.requests.lock().await;
-        let mut floor_written = from.floor();
         let mut cursor = from.floor();
         while until.is_none_or(|until| cursor < until) {
             let head = tokio::select! {
@@ -146,27 +174,35 @@ impl Subscription {
                 () = self.shared.closed() => break,
                 Some(request) = requests.recv() => {
                     lanes.ask(self, request).await;
+                    self.standing.asked(-1);
                     continue;
                 }
                 head = self.shared.store.advanced(cursor) => head?,
             };
             let head = until.map_or(head, |until| head.min(until));
-            if !self.hand_out(&mut lanes, cursor, head).await? {
+            if !self.hand_out(lanes, cursor, head).await? {
                 break;
             }
             cursor = head;
             self.standing.advance_cursor(cursor);
             let floor = self.standing.floor();
-            if floor.0 >= floor_written.0 + FLOOR_STRIDE {
+            if floor.0 >= from.floor().0 + FLOOR_STRIDE {
                 from.write_floor(&*self.shared.store, floor).await?;
-                floor_written = floor;
             }
         }
-        lanes.close().await;
-        if !self.standing.is_halted() {
-            from.write_floor(&*self.shared.store, self.standing.floor()).await?;
-        }
         Ok(())
+    }
+
+    /// Queues work for a lane; waits while its queue is full.
+    async fn hand_over(
+        &self,
+        queue: &mpsc::Sender<Work>,
+        work: Work,
+    ) -> Result<(), mpsc::error::SendError<Work>> {
+        self.standing.reader_waits(true);
+        let sent = queue.send(work).await;
+        self.standing.reader_waits(false);
+        sent
     }
 
     /// Hands everything in `(cursor, head]` that matches to the lanes. False: the application is closing.
@@ -227,11 +263,9 @@ impl Lanes {
     async fn ask(&self, subscription: &Subscription, request: Request) {
         let Request::Redrive(key) = request;
         if let Some(queue) = self.queues.get(self.lane_of(&key)) {
-            subscription.standing.sent(self.lane_of(&key), Position::ZERO, Position::ZERO, 1);
+            subscription.standing.requested(self.lane_of(&key));
             // A lane that has stopped takes nothing; the request stays in the store for the next start.
-            if queue.send(Work::Redrive(key)).await.is_err() {
-                subscription.standing.settled(0, Position::ZERO, 1);
-            }
+            let _stopped = subscription.hand_over(queue, Work::Redrive(key)).await.is_err();
         }
     }
 
@@ -250,7 +284,7 @@ impl Lanes {
             let (Some(first), Some(last)) = (share.first(), share.last()) else { continue };
             subscription.standing.sent(lane, first.position, last.position, share.len());
             // A lane that has stopped takes nothing more; its checkpoint stays where it is.
-            let _stopped = queue.send(Work::Events(share)).await.is_err();
+            let _stopped = subscription.hand_over(queue, Work::Events(share)).await.is_err();
         }
     }
 

@@ -2,6 +2,7 @@
 //! be cancelled or fire, never both, and never twice.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -71,16 +72,16 @@ pub(crate) async fn next_due(store: &dyn Store) -> Result<Option<Timestamp>, Err
 pub(crate) async fn run(shared: Arc<Shared>) {
     loop {
         let woken = shared.timers.notified();
-        let pause = match fire_due(&shared).await {
-            Ok(pause) => pause,
-            // The store is away for a moment or for good; the subscriptions report it, timers only wait.
-            Err(_) => LOOK_AGAIN,
-        };
+        let fired = fire_due(&shared).await;
+        // The store is away for a moment or for good; the subscriptions report it, timers only wait.
+        shared.timers_wait.store(fired.is_err(), Ordering::Release);
+        let pause = fired.unwrap_or(LOOK_AGAIN);
         tokio::select! {
             () = shared.closed() => return,
             () = woken => {}
             () = shared.press.host.clock.sleep(pause) => {}
         }
+        shared.timers_wait.store(false, Ordering::Release);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ensue_core::{Code, Command, Commit, Draft, Error, Event, EventId, Position, Store, StoreExt};
@@ -143,12 +144,35 @@ impl Running {
     /// Tries the dead letters of a key again, in order, now. Returns how many there were.
     pub async fn redrive(&self, handler: &str, key: &str) -> Result<usize, Error> {
         let letters = crate::dead::request_redrive(&*self.shared.store, handler, key).await?;
-        let Some(ask) = self.asks.get(handler) else {
+        self.ask_redrive(handler, key).await?;
+        Ok(letters)
+    }
+
+    /// Gives up what is parked under a key, or only the letter at one position; the letters are kept aside with the
+    /// reason. What remains is tried again, so that the key goes on.
+    pub async fn discard(
+        &self,
+        handler: &str,
+        key: &str,
+        only: Option<Position>,
+        reason: &str,
+    ) -> Result<usize, Error> {
+        let letters = crate::dead::discard(&*self.shared.store, handler, key, only, reason).await?;
+        self.ask_redrive(handler, key).await?;
+        Ok(letters)
+    }
+
+    async fn ask_redrive(&self, handler: &str, key: &str) -> Result<(), Error> {
+        let standing = self.shared.board.all().into_iter().find(|standing| standing.name == handler);
+        let (Some(ask), Some(standing)) = (self.asks.get(handler), standing) else {
             return Err(Error::new(Code::NOT_FOUND, format!("no handler is named {handler}")));
         };
-        let closed = |_| Error::new(Code::CLOSED, "the application is stopping");
-        ask.send(Request::Redrive(SmolStr::from(key))).await.map_err(closed)?;
-        Ok(letters)
+        let closed = |_| Error::new(Code::CLOSED, "the handler has stopped");
+        let place = ask.reserve().await.map_err(closed)?;
+        // Counted before it is sent, so that at no moment it is nowhere.
+        standing.asked(1);
+        place.send(Request::Redrive(SmolStr::from(key)));
+        Ok(())
     }
 
     /// The handlers that have stopped, with why.
@@ -160,20 +184,31 @@ impl Running {
     /// Whether anything is in flight: every subscription has seen everything, every delivery is settled, no request is
     /// open and no timer is due.
     pub async fn quiescence(&self) -> Result<Quiescence, Error> {
-        let head = self.shared.store.head().await?;
+        let store = &*self.shared.store;
+        let head = store.head().await?;
         let all = self.shared.board.all();
-        let open_requests = self.asks.values().any(|ask| ask.capacity() < ask.max_capacity());
-        let busy: Vec<_> = all.iter().filter(|standing| !standing.is_idle_at(head)).collect();
-        if open_requests || busy.iter().any(|standing| !standing.is_pausing()) {
+        let standings: Vec<Quiescence> = all.iter().map(|standing| standing.quiescence_at(head)).collect();
+        if standings.contains(&Quiescence::Busy) {
             return Ok(Quiescence::Busy);
         }
         let now = self.shared.press.host.clock.now();
-        let due = crate::timer::next_due(&*self.shared.store).await?.is_some_and(|due| due <= now);
-        Ok(match (due, busy.is_empty()) {
-            (_, false) => Quiescence::Pausing,
-            (true, true) => Quiescence::Busy,
-            (false, true) => Quiescence::Idle,
-        })
+        let is_due = crate::timer::next_due(store).await?.is_some_and(|due| due <= now);
+        if is_due && !self.shared.timers_wait.load(Ordering::Acquire) {
+            return Ok(Quiescence::Busy);
+        }
+        if is_due || standings.contains(&Quiescence::Pausing) {
+            return Ok(Quiescence::Pausing);
+        }
+        // What was settled after the first look at the head may have moved it.
+        Ok(if store.head().await? == head { Quiescence::Idle } else { Quiescence::Busy })
+    }
+
+    /// What is not at rest, in words: for the message of a test that waits in vain.
+    pub async fn in_hand(&self) -> Result<Vec<String>, Error> {
+        let head = self.shared.store.head().await?;
+        let all = self.shared.board.all();
+        let busy = all.iter().filter(|standing| standing.quiescence_at(head) != Quiescence::Idle);
+        Ok(busy.map(|standing| standing.describe()).collect())
     }
 
     /// Resolves when everything up to this position is settled by every handler, or the handler has stopped.

@@ -18,7 +18,10 @@ impl Lane {
         for (record, letter) in dead::letters_of(&*store, &name, key).await.map_err(Halt::Broken)? {
             let recorded = self.parked_event(letter.position).await.map_err(Halt::Broken)?;
             let Handled { mut effects, failure, .. } =
-                self.subscription.handler.work(std::slice::from_ref(&recorded), 1).await;
+                match self.work(std::slice::from_ref(&recorded), 1).await {
+                    Ok(handled) => handled,
+                    Err(panic) => Handled { failure: Some(Failure::Failed(panic)), ..Handled::default() },
+                };
             match failure {
                 None => {
                     effects.put(

@@ -1,7 +1,9 @@
 //! Checkpoints: how far each lane is, and one floor for the whole subscription so that an idle lane costs no re-reading.
 
 use bytes::Bytes;
-use ensue_core::{Commit, Error, Position, Record, RecordScan, RecordWrite, Revision, Store, StoreExt};
+use ensue_core::{
+    Commit, CommitError, Error, Position, Record, RecordScan, RecordWrite, Revision, Store, StoreExt,
+};
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
@@ -18,14 +20,20 @@ struct Floor {
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub(crate) struct Mark {
     pub(crate) position: Position,
-    /// How many settlements there were. Tells a settlement whose reply was lost from one by somebody else.
+    /// How many settlements there were.
     pub(crate) settlements: u64,
+    /// Drawn by the lane when it began. With the count it tells a settlement of ours whose reply was lost from one by
+    /// another process that did the same work.
+    #[serde(default)]
+    pub(crate) owner: u64,
 }
 
 /// The stored progress of one subscription.
 pub(crate) struct Checkpoints {
     name: SmolStr,
     floor: Option<Floor>,
+    /// Fences the floor: the number of lanes must not be changed by a process that does not know of it.
+    floor_revision: Revision,
     lanes: Vec<(Mark, Revision)>,
 }
 
@@ -47,6 +55,7 @@ pub(crate) fn mark_of(record: &Record) -> Result<Mark, Error> {
 impl Checkpoints {
     pub(crate) async fn load(store: &dyn Store, name: &SmolStr) -> Result<Self, Error> {
         let floor = store.record(CHECKPOINT.clone(), spaces::join(&[name])).await?;
+        let floor_revision = floor.as_ref().map(|record| record.revision).unwrap_or_default();
         let floor: Option<Floor> =
             floor.map(|record| spaces::decode("checkpoint", &record.value)).transpose()?;
         let count = floor.as_ref().map_or(0, |floor| floor.lanes);
@@ -61,7 +70,7 @@ impl Checkpoints {
                 *lane = (mark, record.revision);
             }
         }
-        Ok(Self { name: name.clone(), floor, lanes })
+        Ok(Self { name: name.clone(), floor, floor_revision, lanes })
     }
 
     pub(crate) fn has_run(&self) -> bool {
@@ -92,30 +101,56 @@ impl Checkpoints {
         self.settled().into_iter().max().unwrap_or_default()
     }
 
-    /// Begins anew with this many lanes, all at one position.
+    /// Begins anew with this many lanes, all at one position. Every lane gets a record, so that a process that still works
+    /// with other lanes finds a revision it does not expect, in whatever lane.
     pub(crate) async fn restart(self, store: &dyn Store, lanes: u16, at: Position) -> Result<Self, Error> {
-        let mut records: Vec<RecordWrite> = (0..self.lane_count())
+        let mark = Mark { position: at, ..Mark::default() };
+        let mut records: Vec<RecordWrite> = (lanes..self.lane_count().max(lanes))
             .map(|lane| RecordWrite::delete(CHECKPOINT.clone(), lane_key(&self.name, lane)))
             .collect();
-        let floor = Floor { position: at, lanes };
-        records.push(RecordWrite::put(
-            CHECKPOINT.clone(),
-            spaces::join(&[&self.name]),
-            spaces::encode(&floor),
-        ));
-        store.commit(Commit { records, ..Commit::default() }).await?;
-        Self::load(store, &self.name).await
+        let begin = |lane| {
+            let value = spaces::encode(&mark);
+            RecordWrite::put(CHECKPOINT.clone(), lane_key(&self.name, lane), value)
+        };
+        records.extend((0..lanes).map(begin));
+        records.push(self.floor_write(&Floor { position: at, lanes }));
+        match store.commit(Commit { records, ..Commit::default() }).await {
+            // Another process began at the same moment: what it wrote holds.
+            Ok(_) | Err(CommitError::RecordConflict { .. }) => Self::load(store, &self.name).await,
+            Err(error) => Err(error.into()),
+        }
     }
 
-    /// Stores the floor. Never goes back, and is no fence: the lanes' own records are.
-    pub(crate) async fn write_floor(&self, store: &dyn Store, position: Position) -> Result<(), Error> {
+    fn floor_write(&self, floor: &Floor) -> RecordWrite {
+        RecordWrite::put(CHECKPOINT.clone(), spaces::join(&[&self.name]), spaces::encode(floor))
+            .expect(self.floor_revision)
+    }
+
+    /// Stores the floor; never goes back. It saves reading at the next start and nothing hangs on it, so a store that is
+    /// away for a moment is no error. Another process that has made other lanes is one: `E0203`.
+    pub(crate) async fn write_floor(&mut self, store: &dyn Store, position: Position) -> Result<(), Error> {
         if position <= self.floor() {
             return Ok(());
         }
         let floor = Floor { position, lanes: self.lane_count() };
-        let record =
-            RecordWrite::put(CHECKPOINT.clone(), spaces::join(&[&self.name]), spaces::encode(&floor));
-        store.commit(Commit { records: vec![record], ..Commit::default() }).await?;
+        let commit = Commit { records: vec![self.floor_write(&floor)], ..Commit::default() };
+        match store.commit(commit).await {
+            Ok(committed) => {
+                (self.floor, self.floor_revision) = (Some(floor), committed.revision);
+                Ok(())
+            }
+            Err(CommitError::RecordConflict { .. }) => self.catch_up(store).await,
+            Err(error) => Some(Error::from(error)).filter(|error| !error.is_retryable()).map_or(Ok(()), Err),
+        }
+    }
+
+    /// Another process wrote the floor, or we did without hearing of it.
+    async fn catch_up(&mut self, store: &dyn Store) -> Result<(), Error> {
+        let stored = Self::load(store, &self.name).await?;
+        if stored.lane_count() != self.lane_count() {
+            return Err(super::fenced(&self.name, 0));
+        }
+        (self.floor, self.floor_revision) = (stored.floor, stored.floor_revision);
         Ok(())
     }
 }
