@@ -1,6 +1,7 @@
 //! Test kit of Ensue: what users and Ensue itself test with.
 //!
 //! - [`given`] … `when` … `then`: decisions as sentences, with a readable difference where they are broken;
+//! - [`Harness`]: the production application in process, with virtual time and misfortune on request;
 //! - [`MemoryStore`]: the store as plain lists, the model that real stores are compared with, with faults on request;
 //! - [`VirtualClock`], [`SeededEntropy`] and [`host`]: time that moves when told to, randomness that repeats;
 //! - [`conformance`]: the contracts of the ports as suites, for everyone who writes an adapter;
@@ -14,10 +15,12 @@ pub mod conformance;
 mod diff;
 pub mod entropy;
 pub mod given;
+pub mod harness;
 pub mod memory;
 pub mod time;
 
 pub use entropy::SeededEntropy;
 pub use given::{given, given_folded};
+pub use harness::{Crash, Harness, crash_everywhere};
 pub use memory::{CommitHook, MemoryStore, Verdict};
 pub use time::{VirtualClock, host};
