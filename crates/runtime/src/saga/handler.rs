@@ -197,8 +197,8 @@ impl SagaHandler {
             let origin = Origin::of(&recorded.envelope, &format!("{}.route", self.subscription));
             let draft = entry.draft(stream_of(&self.name, &instance)?)?;
             let (stream, envelope) = self.shared.press.caused(draft, &origin, index);
+            // The wait stays on record until a turn has used an event for it: this one may be known to it already.
             effects.appends.push(Append { stream, expected: Expected::Any, events: vec![envelope] });
-            effects.put(RecordWrite::delete(WAITING.clone(), waiting.key));
         }
         Ok(effects)
     }

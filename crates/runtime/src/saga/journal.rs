@@ -102,6 +102,11 @@ impl Entry {
         }
     }
 
+    /// Whether others put it here, not a turn of the instance.
+    fn is_foreign(&self) -> bool {
+        matches!(self, Self::ReplyReceived { .. } | Self::EventReceived { .. } | Self::TimerFired { .. })
+    }
+
     /// The entry as it goes into the instance's stream.
     pub(crate) fn draft(&self, stream: StreamName) -> Result<Draft, Error> {
         Ok(Draft {
@@ -177,6 +182,8 @@ pub(crate) struct Undoable {
     pub(crate) command: CommandBody,
     pub(crate) state: UndoState,
     pub(crate) attempt: u32,
+    /// It succeeded after it had been given up, so it is undone however the saga goes on.
+    pub(crate) is_late: bool,
 }
 
 /// How the undoing of a step stands.
@@ -223,6 +230,8 @@ pub(crate) struct Journal {
     pub(crate) fired: BTreeSet<SmolStr>,
     /// Events that a wait has used up.
     pub(crate) used: BTreeSet<EventId>,
+    /// Steps that were answered since the last turn: their time limits are not needed any more.
+    pub(crate) answered: Vec<SmolStr>,
     /// Steps in the order in which they were undone.
     undone: Vec<SmolStr>,
 }
@@ -232,6 +241,9 @@ impl Journal {
     pub(crate) fn extend(&mut self, events: &[Recorded]) -> Result<(), Error> {
         for recorded in events {
             let entry: Entry = event::decode_body(&recorded.envelope)?;
+            if !entry.is_foreign() {
+                self.answered.clear();
+            }
             self.apply(&entry);
             if let (Entry::Started { .. }, Some(start)) = (&entry, &mut self.start) {
                 start.position = recorded.position;
@@ -274,7 +286,9 @@ impl Journal {
             Entry::UndoIntended { step, attempt } => {
                 self.undo(step, UndoState::Sent, Some(*attempt));
                 // A late success is undone after the end: it has not ended after all.
-                self.ending = None;
+                if matches!(self.ending, Some(Ending::Compensated(_))) {
+                    self.ending = None;
+                }
             }
             Entry::UndoDone { step } => {
                 self.undo(step, UndoState::Done, None);
@@ -292,6 +306,11 @@ impl Journal {
             Entry::Resumed { .. } => self.resume(),
             Entry::StartIgnored { .. } => {}
         }
+    }
+
+    /// Whether a step succeeded after it was given up, and how to undo that is not on record.
+    pub(crate) fn has_late_success(&self) -> bool {
+        self.asked.iter().any(|asked| asked.late.is_some() && !asked.is_recorded)
     }
 
     fn ask(&mut self, step: &SmolStr, kind: Kind, attempt: u32, due: Option<Timestamp>) {
@@ -336,6 +355,7 @@ impl Journal {
         match &asked.outcome {
             None => {
                 asked.outcome = Some(if ok { StepOutcome::Done(body) } else { StepOutcome::Refused(body) });
+                self.answered.push(step.clone());
             }
             // The effect took hold after all, though nobody waited any more: it has to be undone too.
             Some(StepOutcome::Failed(..)) if ok && asked.late.is_none() => asked.late = Some(body),
@@ -345,15 +365,17 @@ impl Journal {
 
     fn done(&mut self, step: &SmolStr, result: Option<&RawValue>, undo: Option<&CommandBody>, pivot: bool) {
         self.pivoted |= pivot;
+        let mut is_late = false;
         if let Some(asked) = self.step(step) {
             asked.is_recorded = true;
+            is_late = asked.late.is_some();
             if let Some(result) = result {
                 asked.outcome = Some(StepOutcome::Done(Bytes::copy_from_slice(result.get().as_bytes())));
             }
         }
         if let Some(command) = undo {
-            let state = UndoState::Open;
-            self.undoable.push(Undoable { step: step.clone(), command: command.clone(), state, attempt: 0 });
+            let (step, command, state) = (step.clone(), command.clone(), UndoState::Open);
+            self.undoable.push(Undoable { step, command, state, attempt: 0, is_late });
         }
     }
 
@@ -364,8 +386,10 @@ impl Journal {
             Some(_) => (asked.again_at, asked.outcome) = (again_at, None),
             None => {
                 // A reply may have slipped in between the decision to give up and its record: it counts as late.
-                if let Some(StepOutcome::Done(reply)) = asked.outcome.take() {
-                    asked.late = Some(reply);
+                if let Some(StepOutcome::Done(body)) = asked.outcome.take()
+                    && matches!(asked.kind, Kind::Command(_))
+                {
+                    asked.late = Some(body);
                 }
                 asked.outcome = Some(StepOutcome::Failed(code.to_owned(), reason.to_owned()));
             }
@@ -382,6 +406,8 @@ impl Journal {
         });
         if let Some(asked) = waiting {
             asked.outcome = Some(StepOutcome::Done(Bytes::copy_from_slice(body.get().as_bytes())));
+            let step = asked.step.clone();
+            self.answered.push(step);
             self.used.insert(event_id.clone());
         }
     }
@@ -412,6 +438,9 @@ impl Journal {
         if matches!(self.ending, Some(Ending::NeedsAttention(..))) {
             self.ending = None;
         }
+        if self.unwinding.is_some() {
+            self.pivoted = false;
+        }
         for undoable in &mut self.undoable {
             if matches!(undoable.state, UndoState::GivenUp(_)) {
                 (undoable.state, undoable.attempt) = (UndoState::Open, 0);
@@ -437,4 +466,43 @@ pub(crate) fn undo_timer_name(step: &str, attempt: u32) -> SmolStr {
 /// A body for people.
 pub(crate) fn text(body: &[u8]) -> String {
     String::from_utf8_lossy(body).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_survives_storage_and_carries_foreign_bodies_verbatim() {
+        let body = r#"{"total":59.980000000000000000001,"b":1,"a":[]}"#;
+        let command = CommandBody {
+            command_type: "Charge".to_owned(),
+            key: "ORD-1".to_owned(),
+            body: raw(body.as_bytes()).expect("it is JSON"),
+        };
+        for entry in [
+            Entry::CommandSent { step: "charge: it".into(), attempt: 2, due: None, command },
+            Entry::Completed,
+            Entry::UndoDone { step: "charge".into() },
+        ] {
+            let stream = StreamName::new("saga.fulfil", "ORD-1").expect("a valid name");
+            let draft = entry.draft(stream).expect("it encodes");
+            let envelope = ensue_core::Envelope {
+                id: EventId::new("evt-1").expect("a valid id"),
+                source: ensue_core::Source::new("test").expect("a valid source"),
+                event_type: draft.event_type,
+                schema_version: 1,
+                time: Timestamp::UNIX_EPOCH,
+                correlation: None,
+                causation: None,
+                trace: None,
+                tags: Vec::new(),
+                extensions: Vec::new(),
+                content_type: Draft::content_type(),
+                data: draft.data,
+            };
+            let decoded: Entry = event::decode_body(&envelope).expect("it was encoded by us");
+            assert_eq!(format!("{decoded:?}"), format!("{entry:?}"));
+        }
+    }
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use ensue_core::{
     Append, Code, Draft, Envelope, Error, Expected, Failure, Read, Recorded, StoreExt, StreamName, Timestamp,
-    event,
 };
 use smol_str::SmolStr;
 
@@ -104,31 +103,39 @@ impl<'a> Turn<'a> {
         self.effects.after.push(Box::new(move || shared.timers.notify_one()));
     }
 
-    /// The answer came in time: its timer is not needed any more.
-    fn cancel_answered(&mut self) -> Result<(), Error> {
-        let entry: Entry = event::decode_body(&self.trigger.envelope)?;
-        let answered = self.journal.asked.iter().find(|asked| match (&entry, &asked.kind) {
-            (Entry::ReplyReceived { step, .. }, _) => asked.step == *step,
-            (Entry::EventReceived { event_type, key, .. }, Kind::Wait { event_type: t, key: k, .. }) => {
-                event_type == t && key == k
+    /// Answers came: the time limits of their steps are not needed any more, nor is what routes events to them.
+    fn tidy_answered(&mut self) {
+        for step in std::mem::take(&mut self.journal.answered) {
+            let Some(asked) = self.journal.step(&step).cloned() else { continue };
+            if let Some(due) = asked.again_at.or(asked.due) {
+                self.effects.put(self.timer(timer_name(&asked), due).cancel());
             }
-            _ => false,
-        });
-        if let Some((asked, due)) = answered.and_then(|asked| Some((asked, asked.due?))) {
-            self.effects.put(self.timer(timer_name(asked), due).cancel());
+            self.stop_waiting(&asked);
         }
-        Ok(())
+    }
+
+    /// Events are no longer routed to this wait, if it is one.
+    fn stop_waiting(&mut self, asked: &Asked) {
+        if let Kind::Wait { event_type, key, .. } = &asked.kind {
+            self.effects.put(self.saga.stop_waiting(event_type, key, self.stream.key.as_str()));
+        }
     }
 
     /// Plays the turn and says what it changes.
     pub(super) async fn play(mut self, context: &Context) -> Result<Effects, Failure> {
-        if self.stream == self.trigger.stream {
-            self.cancel_answered().map_err(Failure::Rejected)?;
-        }
-        while !matches!(self.journal.ending, Some(Ending::Completed | Ending::NeedsAttention(..))) {
+        self.tidy_answered();
+        while !self.is_over() {
             if self.replay(context).await? == Next::Wait {
                 break;
             }
+        }
+        if self.journal.ending == Some(Ending::Completed) && self.journal.has_late_success() {
+            let start = self.start_envelope().map_err(Failure::Rejected)?;
+            // Only what it puts on record counts: it has ended as it did.
+            drop(self.run_code(&start, context)?);
+        }
+        if self.journal.unwinding.is_none() && !self.needs_attention() {
+            self.undo_late().map_err(Failure::Rejected)?;
         }
         if self.caused > 0 || !self.effects.records.is_empty() {
             let head = self.head();
@@ -137,18 +144,40 @@ impl<'a> Turn<'a> {
         Ok(self.effects)
     }
 
+    fn needs_attention(&self) -> bool {
+        matches!(self.journal.ending, Some(Ending::NeedsAttention(..)))
+    }
+
+    fn is_over(&self) -> bool {
+        self.needs_attention() || self.journal.ending == Some(Ending::Completed)
+    }
+
     async fn replay(&mut self, context: &Context) -> Result<Next, Failure> {
         let start = self.start_envelope().map_err(Failure::Rejected)?;
-        let script = Script::new(self.journal.clone());
-        let polled = self.poll(&script, &start, context)?;
-        for entry in script.take_fresh() {
-            self.write(&entry).map_err(Failure::Rejected)?;
-        }
+        let (script, polled) = self.run_code(&start, context)?;
         let result = self.react(&script, polled).await;
         result.map_err(|failure| match failure {
             Failure::Failed(error) if !error.is_retryable() => Failure::Rejected(error),
             other => other,
         })
+    }
+
+    /// Runs the code up to where it waits, and puts on record what that brings up.
+    fn run_code(
+        &mut self,
+        start: &Envelope,
+        context: &Context,
+    ) -> Result<(Script, Poll<Result<Vec<Draft>, SagaError>>), Failure> {
+        let script = Script::new(self.journal.clone());
+        let polled = match self.poll(&script, start, context) {
+            // Unwinding needs no code, only what is on record: code that breaks down must not keep it up.
+            Err(_) if self.journal.unwinding.is_some() => Poll::Pending,
+            polled => polled?,
+        };
+        for entry in script.take_fresh() {
+            self.write(&entry).map_err(Failure::Rejected)?;
+        }
+        Ok((script, polled))
     }
 
     /// Runs the code up to where it waits: one poll, since every operation is answered at once or not at all.
@@ -173,6 +202,10 @@ impl<'a> Turn<'a> {
         script: &Script,
         polled: Poll<Result<Vec<Draft>, SagaError>>,
     ) -> Result<Next, Failure> {
+        if self.journal.unwinding.is_some() && self.journal.pivoted {
+            let reason = "the point of no return was passed after its step had been given up".to_owned();
+            return self.stop(Code::SAGA_UNDO_FAILED, reason).map_err(Failure::Rejected);
+        }
         if self.journal.unwinding.is_some() {
             return self.unwind().map_err(Failure::Rejected);
         }
@@ -302,6 +335,7 @@ impl<'a> Turn<'a> {
     /// The time of a step is over.
     fn expire(&mut self, asked: &Asked) -> Result<Next, Error> {
         let reason = format!("step `{}` ({}) had no answer in time", asked.step, asked.kind);
+        self.stop_waiting(asked);
         self.write(&Entry::StepFailed {
             step: asked.step.clone(),
             attempt: asked.attempt,
@@ -377,7 +411,7 @@ impl<'a> Turn<'a> {
         let Some(found) = found else { return Ok(Next::Wait) };
         let entry = received(found).map_err(Failure::Rejected)?;
         self.write(&entry).map_err(Failure::Rejected)?;
-        self.effects.put(self.saga.stop_waiting(event_type, key, self.stream.key.as_str()));
+        self.tidy_answered();
         Ok(Next::Replay)
     }
 

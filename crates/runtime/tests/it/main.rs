@@ -3,4 +3,5 @@
 mod choreography;
 mod commands;
 mod delivery;
+mod saga;
 mod words;

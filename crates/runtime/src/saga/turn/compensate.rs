@@ -11,25 +11,44 @@ const UNDO_ATTEMPTS: u32 = 5;
 impl Turn<'_> {
     /// Goes as far back as it can go now.
     pub(super) fn unwind(&mut self) -> Result<Next, Error> {
+        if self.undo_each(|_| true)? { self.end_compensated() } else { Ok(Next::Wait) }
+    }
+
+    /// Undoes what succeeded after it had been given up, while the saga goes its way.
+    pub(super) fn undo_late(&mut self) -> Result<(), Error> {
+        self.undo_each(|undoable| undoable.is_late).map(|_| ())
+    }
+
+    /// Undoes what is selected, last first, as far as it goes now. True: all of it is undone.
+    fn undo_each(&mut self, is_selected: impl Fn(&Undoable) -> bool) -> Result<bool, Error> {
         loop {
             let open = self
                 .journal
                 .undoable
                 .iter()
                 .rev()
-                .find(|undoable| undoable.state != UndoState::Done)
+                .find(|undoable| undoable.state != UndoState::Done && is_selected(undoable))
                 .cloned();
-            let Some(undoable) = open else { return self.end_compensated() };
+            let Some(undoable) = open else { return Ok(true) };
             match undoable.state.clone() {
                 UndoState::Answered => self.write(&Entry::UndoDone { step: undoable.step })?,
-                UndoState::Open => return self.send_undo(&undoable),
+                UndoState::Open => {
+                    self.send_undo(&undoable)?;
+                    return Ok(false);
+                }
                 UndoState::FailedUntil(_) => {
                     let timer = undo_timer_name(&undoable.step, undoable.attempt);
                     let is_fired = self.journal.fired.contains(&timer);
-                    return if is_fired { self.send_undo(&undoable) } else { Ok(Next::Wait) };
+                    if is_fired {
+                        self.send_undo(&undoable)?;
+                    }
+                    return Ok(false);
                 }
-                UndoState::Refused(reason) => return self.undo_refused(&undoable, reason),
-                UndoState::Sent | UndoState::GivenUp(_) | UndoState::Done => return Ok(Next::Wait),
+                UndoState::Refused(reason) => {
+                    self.undo_refused(&undoable, reason)?;
+                    return Ok(false);
+                }
+                UndoState::Sent | UndoState::GivenUp(_) | UndoState::Done => return Ok(false),
             }
         }
     }
@@ -43,21 +62,19 @@ impl Turn<'_> {
         Ok(Next::Wait)
     }
 
-    fn send_undo(&mut self, undoable: &Undoable) -> Result<Next, Error> {
+    fn send_undo(&mut self, undoable: &Undoable) -> Result<(), Error> {
         let (step, attempt) = (undoable.step.clone(), undoable.attempt + 1);
         self.send(&format!("{UNDO_PREFIX}{step}"), &undoable.command)?;
-        self.write(&Entry::UndoIntended { step, attempt })?;
-        Ok(Next::Wait)
+        self.write(&Entry::UndoIntended { step, attempt })
     }
 
-    fn undo_refused(&mut self, undoable: &Undoable, reason: String) -> Result<Next, Error> {
+    fn undo_refused(&mut self, undoable: &Undoable, reason: String) -> Result<(), Error> {
         let (step, attempt) = (undoable.step.clone(), undoable.attempt);
         if attempt < UNDO_ATTEMPTS {
             let growth = 2u32.saturating_pow(attempt.saturating_sub(1));
             let again_at = self.now() + PAUSE.saturating_mul(growth).min(PAUSE_MAX);
             self.set_timer(undo_timer_name(&step, attempt), again_at);
-            self.write(&Entry::UndoFailed { step, attempt, reason, again_at: Some(again_at) })?;
-            return Ok(Next::Wait);
+            return self.write(&Entry::UndoFailed { step, attempt, reason, again_at: Some(again_at) });
         }
         self.write(&Entry::UndoFailed {
             step: step.clone(),
@@ -69,5 +86,6 @@ impl Turn<'_> {
             Code::SAGA_UNDO_FAILED,
             format!("undoing step `{step}` was refused {attempt} times: {reason}"),
         )
+        .map(|_| ())
     }
 }
