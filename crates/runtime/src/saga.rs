@@ -78,7 +78,7 @@ impl<I> Saga<I> {
         LocalStep::new(self.script.clone(), name, effect)
     }
 
-    /// Waits for an event with this key, recorded after the saga started. Each event satisfies one wait.
+    /// Waits for an event with this key, recorded after the event that started the saga. Each event satisfies one wait.
     pub fn wait_for<E: Event>(&self, key: &str) -> Wait<E> {
         let name = format!("wait-{}", E::INFO.event_type);
         Wait {

@@ -162,6 +162,7 @@ impl SagaHandler {
                 event_id: recorded.envelope.id.clone(),
                 event_type: recorded.envelope.event_type.clone(),
                 schema_version: recorded.envelope.schema_version,
+                position: recorded.position,
                 event: raw(&recorded.envelope.data).map_err(Failure::Rejected)?,
             }
         };

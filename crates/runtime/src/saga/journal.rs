@@ -24,7 +24,13 @@ pub(crate) struct CommandBody {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Entry {
     /// The instance began with this event.
-    Started { event_id: EventId, event_type: EventType, schema_version: u32, event: Box<RawValue> },
+    Started {
+        event_id: EventId,
+        event_type: EventType,
+        schema_version: u32,
+        position: Position,
+        event: Box<RawValue>,
+    },
     /// Another event wanted to start the same instance; it did nothing.
     StartIgnored { event_id: EventId },
     /// A step's command was sent.
@@ -40,7 +46,13 @@ pub(crate) enum Entry {
     /// The instance waits for an event.
     WaitStarted { step: SmolStr, event_type: String, topic: String, key: String, due: Option<Timestamp> },
     /// The event that an instance waits for; put here by the subscription.
-    EventReceived { event_type: String, key: String, event_id: EventId, body: Box<RawValue> },
+    EventReceived {
+        event_type: String,
+        key: String,
+        event_id: EventId,
+        position: Position,
+        body: Box<RawValue>,
+    },
     /// The instance sleeps.
     SleepStarted { step: SmolStr, due: Timestamp },
     /// Put here by the timers.
@@ -207,6 +219,7 @@ pub(crate) struct Start {
     pub(crate) event_type: EventType,
     pub(crate) schema_version: u32,
     pub(crate) body: Bytes,
+    /// Where the event stands that began it.
     pub(crate) position: Position,
 }
 
@@ -245,9 +258,6 @@ impl Journal {
                 self.answered.clear();
             }
             self.apply(&entry);
-            if let (Entry::Started { .. }, Some(start)) = (&entry, &mut self.start) {
-                start.position = recorded.position;
-            }
         }
         Ok(())
     }
@@ -255,13 +265,13 @@ impl Journal {
     /// The journal after one more entry.
     pub(crate) fn apply(&mut self, entry: &Entry) {
         match entry {
-            Entry::Started { event_id, event_type, schema_version, event } => {
+            Entry::Started { event_id, event_type, schema_version, position, event } => {
                 self.start = Some(Start {
                     event_id: event_id.clone(),
                     event_type: event_type.clone(),
                     schema_version: *schema_version,
                     body: Bytes::copy_from_slice(event.get().as_bytes()),
-                    position: Position::ZERO,
+                    position: *position,
                 });
             }
             Entry::CommandSent { step, attempt, due, command } => self.sent(step, *attempt, *due, command),
@@ -277,8 +287,11 @@ impl Journal {
                 let (event_type, topic, key) = (event_type.clone(), topic.clone(), key.clone());
                 self.ask(step, Kind::Wait { event_type, topic, key }, 1, *due);
             }
-            Entry::EventReceived { event_type, key, event_id, body } => {
-                self.received(event_type, key, event_id, body);
+            Entry::EventReceived { event_type, key, event_id, position, body } => {
+                // What was recorded before the saga began is no answer to it.
+                if self.start.as_ref().is_some_and(|start| start.position < *position) {
+                    self.received(event_type, key, event_id, body);
+                }
             }
             Entry::SleepStarted { step, due } => self.ask(step, Kind::Sleep, 1, Some(*due)),
             Entry::TimerFired { name } => self.timer_fired(name),

@@ -483,6 +483,7 @@ pub(super) fn received(recorded: &Recorded) -> Result<Entry, Error> {
         event_type: recorded.envelope.event_type.to_string(),
         key: recorded.stream.key.to_string(),
         event_id: recorded.envelope.id.clone(),
+        position: recorded.position,
         body: raw(&recorded.envelope.data)?,
     })
 }
