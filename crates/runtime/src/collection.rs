@@ -1,5 +1,6 @@
 //! A collection: the documents of a read model, in the store, with secondary indexes.
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -55,10 +56,12 @@ impl Place {
             Some(value) => RecordWrite::put(self.documents.clone(), document, value),
             None => RecordWrite::delete(self.documents.clone(), document),
         }];
-        for (name, value) in before.iter().filter(|entry| !now.contains(entry)) {
+        // Sets, because a document may say the same twice and a commit may not.
+        let (before, now): (BTreeSet<_>, BTreeSet<_>) = (before.iter().collect(), now.iter().collect());
+        for (name, value) in before.difference(&now) {
             writes.push(RecordWrite::delete(self.index.clone(), spaces::join(&[name, value, key])));
         }
-        for (name, value) in now.iter().filter(|entry| !before.contains(entry)) {
+        for (name, value) in now.difference(&before) {
             writes.push(RecordWrite::put(
                 self.index.clone(),
                 spaces::join(&[name, value, key]),

@@ -75,8 +75,8 @@ impl<P: Projection> ProjectionHandler<P> {
         let mut touched: HashMap<String, Touched<P::Document>> = HashMap::new();
         let mut done = Handled::default();
         for recorded in batch {
-            if let Err(error) = self.apply_one(&mut touched, recorded).await {
-                done.failure = Some(Failure::Failed(error));
+            if let Err(failure) = self.apply_one(&mut touched, recorded).await {
+                done.failure = Some(failure);
                 break;
             }
             done.count += 1;
@@ -89,13 +89,17 @@ impl<P: Projection> ProjectionHandler<P> {
         &self,
         touched: &mut HashMap<String, Touched<P::Document>>,
         recorded: &Recorded,
-    ) -> Result<(), Error> {
-        let event: P::Event = recorded.decode()?;
+    ) -> Result<(), Failure> {
+        // What cannot be decoded now will not decode on the next attempt either.
+        let event: P::Event = recorded.decode().map_err(Failure::Rejected)?;
         let Some(key) = self.projection.key(&event) else { return Ok(()) };
         if !touched.contains_key(&key) {
-            let stored = self.store.record(self.place.documents().clone(), key.clone()).await?;
-            let before: Option<P::Document> =
-                stored.map(|record| spaces::decode("document", &record.value)).transpose()?;
+            let read = self.store.record(self.place.documents().clone(), key.clone()).await;
+            let stored = read.map_err(Failure::Failed)?;
+            let before: Option<P::Document> = stored
+                .map(|record| spaces::decode("document", &record.value))
+                .transpose()
+                .map_err(Failure::Rejected)?;
             touched.insert(key.clone(), Touched { now: before.clone(), before });
         }
         if let Some(document) = touched.get_mut(&key) {

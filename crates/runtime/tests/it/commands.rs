@@ -1,9 +1,12 @@
 //! Commands: both shapes of handlers, aggregates, answers that are repeated.
 
+use std::time::Duration;
+
+use ensue_core::{Code, EventId, Position, StoreExt};
 use ensue_macros::Command;
 use ensue_runtime::app::DispatchError;
 use ensue_runtime::{App, State};
-use ensue_test::Harness;
+use ensue_test::{Harness, crash_everywhere};
 use serde::{Deserialize, Serialize};
 
 use crate::words::{Broken, Diary, PaymentCompleted, PaymentFailed};
@@ -75,6 +78,66 @@ async fn a_handler_may_also_break_down() {
     assert_eq!(failure, "nothing to count");
     let broken = shop.dispatch(Count { order: "broken".into() }).await;
     let Err(DispatchError::Failed(error)) = broken else { panic!("{broken:?}") };
-    assert_eq!((error.code(), error.message()), (ensue_core::Code::HANDLER_FAILED, "no counter"));
+    assert_eq!((error.code(), error.message()), (Code::HANDLER_FAILED, "no counter"));
     shop.dispatch(Remind { order: "ORD-1".into() }).await.expect("a command without an answer to speak of");
+}
+
+#[tokio::test]
+async fn a_command_repeated_under_its_id_is_answered_again_and_done_once() {
+    let diary = Diary::default();
+    let mut shop = shop(&diary);
+    let running = shop.running().await;
+    let id = EventId::new("cmd-1").expect("valid");
+    for _ in 0..2 {
+        let command = ProcessPayment { order: "ORD-1".into(), cents: 5 };
+        let done = running.dispatch(command).id(id.clone()).await.expect("affordable");
+        assert_eq!(done.output.order, "ORD-1");
+    }
+    let refused = EventId::new("cmd-2").expect("valid");
+    for _ in 0..2 {
+        let command = ProcessPayment { order: "ORD-2".into(), cents: 50_000 };
+        let answer = running.dispatch(command).id(refused.clone()).await;
+        assert!(matches!(answer, Err(DispatchError::Refused(_))), "{answer:?}");
+    }
+    assert_eq!(diary.lines(), ["ORD-1", "ORD-2"]);
+    let other = running.dispatch(ProcessPayment { order: "ORD-3".into(), cents: 5 }).id(id).await;
+    let Err(DispatchError::Failed(error)) = other else { panic!("{other:?}") };
+    assert_eq!(error.code(), Code::DUPLICATE_ID);
+}
+
+#[tokio::test]
+async fn a_command_nobody_handles_and_an_answer_that_takes_too_long_are_typed_failures() {
+    async fn never(_: Remind) -> Result<(), ()> {
+        std::future::pending().await
+    }
+    let mut shop = Harness::new(|app: App| app.handle(never));
+    let running = shop.running().await;
+    let unhandled = running.dispatch(Count { order: "ORD-1".into() }).await;
+    let Err(DispatchError::Failed(error)) = unhandled else { panic!("{unhandled:?}") };
+    assert_eq!(error.code(), Code::COMMAND_UNHANDLED);
+    let (store, clock) = (shop.store().clone(), shop.clock().clone());
+    let running = shop.running().await;
+    let dispatch = running.dispatch(Remind { order: "ORD-1".into() }).within(Duration::from_secs(5));
+    let (late, ()) = tokio::join!(dispatch.into_future(), async {
+        tokio::task::yield_now().await;
+        clock.advance(Duration::from_secs(5));
+    });
+    let Err(DispatchError::Failed(error)) = late else { panic!("{late:?}") };
+    assert_eq!(error.code(), Code::HANDLER_TIMED_OUT);
+    assert_eq!(store.head().await.expect("memory can be read"), Position::ZERO);
+}
+
+#[tokio::test]
+async fn a_crash_at_any_commit_does_a_dispatched_command_once() {
+    let crashes = crash_everywhere(
+        || shop(&Diary::default()),
+        async |shop: &mut Harness| {
+            let done = shop.dispatch(ProcessPayment { order: "ORD-1".into(), cents: 5 }).await;
+            assert_eq!(done.expect("affordable").output.order, "ORD-1");
+            shop.settle().await;
+            assert_eq!(shop.events().await, ["PaymentCompleted"]);
+        },
+    )
+    .await;
+    assert!(crashes >= 4, "{crashes}");
 }

@@ -1,7 +1,11 @@
 //! The runtime as an application sees it: on a store in memory, under virtual time, with misfortune.
 
+mod aggregates;
 mod choreography;
 mod commands;
 mod delivery;
+mod door;
+mod misuse;
+mod projections;
 mod saga;
 mod words;
