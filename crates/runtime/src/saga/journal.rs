@@ -45,14 +45,11 @@ pub(crate) enum Entry {
     StepFailed { step: SmolStr, attempt: u32, code: CodeText, reason: String, again_at: Option<Timestamp> },
     /// The instance waits for an event.
     WaitStarted { step: SmolStr, event_type: String, topic: String, key: String, due: Option<Timestamp> },
-    /// The event that an instance waits for; put here by the subscription.
-    EventReceived {
-        event_type: String,
-        key: String,
-        event_id: EventId,
-        position: Position,
-        body: Box<RawValue>,
-    },
+    /// An event came that the instance may wait for; put here by the subscription. Which event it takes, the instance
+    /// decides by looking at the event's own stream, so that none is taken before an earlier one.
+    EventNoticed { event_type: String, key: String, event_id: EventId },
+    /// The event that a wait has taken.
+    EventReceived { step: SmolStr, event_id: EventId, body: Box<RawValue> },
     /// The instance sleeps.
     SleepStarted { step: SmolStr, due: Timestamp },
     /// Put here by the timers.
@@ -82,7 +79,7 @@ pub(crate) type CodeText = String;
 pub(crate) const WAKING: [&str; 6] = [
     "saga.ReplyReceived",
     "saga.TimerFired",
-    "saga.EventReceived",
+    "saga.EventNoticed",
     "saga.StepIntended",
     "saga.WaitStarted",
     "saga.Resumed",
@@ -100,6 +97,7 @@ impl Entry {
             Self::StepDone { .. } => "saga.StepDone",
             Self::StepFailed { .. } => "saga.StepFailed",
             Self::WaitStarted { .. } => "saga.WaitStarted",
+            Self::EventNoticed { .. } => "saga.EventNoticed",
             Self::EventReceived { .. } => "saga.EventReceived",
             Self::SleepStarted { .. } => "saga.SleepStarted",
             Self::TimerFired { .. } => "saga.TimerFired",
@@ -116,7 +114,7 @@ impl Entry {
 
     /// Whether others put it here, not a turn of the instance.
     fn is_foreign(&self) -> bool {
-        matches!(self, Self::ReplyReceived { .. } | Self::EventReceived { .. } | Self::TimerFired { .. })
+        matches!(self, Self::ReplyReceived { .. } | Self::EventNoticed { .. } | Self::TimerFired { .. })
     }
 
     /// The entry as it goes into the instance's stream.
@@ -287,10 +285,10 @@ impl Journal {
                 let (event_type, topic, key) = (event_type.clone(), topic.clone(), key.clone());
                 self.ask(step, Kind::Wait { event_type, topic, key }, 1, *due);
             }
-            Entry::EventReceived { event_type, key, event_id, position, body } => {
-                // What was recorded before the saga began is no answer to it.
-                if self.start.as_ref().is_some_and(|start| start.position < *position) {
-                    self.received(event_type, key, event_id, body);
+            Entry::EventReceived { step, event_id, body } => {
+                self.used.insert(event_id.clone());
+                if let Some(asked) = self.step(step) {
+                    asked.outcome = Some(StepOutcome::Done(Bytes::copy_from_slice(body.get().as_bytes())));
                 }
             }
             Entry::SleepStarted { step, due } => self.ask(step, Kind::Sleep, 1, Some(*due)),
@@ -317,7 +315,7 @@ impl Journal {
                 self.ending = Some(Ending::NeedsAttention(code.clone(), reason.clone()));
             }
             Entry::Resumed { .. } => self.resume(),
-            Entry::StartIgnored { .. } => {}
+            Entry::StartIgnored { .. } | Entry::EventNoticed { .. } => {}
         }
     }
 
@@ -406,22 +404,6 @@ impl Journal {
                 }
                 asked.outcome = Some(StepOutcome::Failed(code.to_owned(), reason.to_owned()));
             }
-        }
-    }
-
-    fn received(&mut self, event_type: &str, key: &str, event_id: &EventId, body: &RawValue) {
-        if self.used.contains(event_id) {
-            return;
-        }
-        let waiting = self.asked.iter_mut().find(|asked| {
-            asked.outcome.is_none()
-                && matches!(&asked.kind, Kind::Wait { event_type: t, key: k, .. } if t == event_type && k == key)
-        });
-        if let Some(asked) = waiting {
-            asked.outcome = Some(StepOutcome::Done(Bytes::copy_from_slice(body.get().as_bytes())));
-            let step = asked.step.clone();
-            self.answered.push(step);
-            self.used.insert(event_id.clone());
         }
     }
 

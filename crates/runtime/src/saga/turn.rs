@@ -103,18 +103,22 @@ impl<'a> Turn<'a> {
         self.effects.after.push(Box::new(move || shared.timers.notify_one()));
     }
 
-    /// Answers came: the time limits of their steps are not needed any more, nor is what routes events to them.
+    /// Answers came: the time limits of their steps are not needed any more.
     fn tidy_answered(&mut self) {
         for step in std::mem::take(&mut self.journal.answered) {
-            let Some(asked) = self.journal.step(&step).cloned() else { continue };
-            if let Some(due) = asked.again_at.or(asked.due) {
-                self.effects.put(self.timer(timer_name(&asked), due).cancel());
+            if let Some(asked) = self.journal.step(&step).cloned() {
+                self.cancel_time_limit(&asked);
             }
-            self.stop_waiting(&asked);
         }
     }
 
-    /// Events are no longer routed to this wait, if it is one.
+    fn cancel_time_limit(&mut self, asked: &Asked) {
+        if let Some(due) = asked.again_at.or(asked.due) {
+            self.effects.put(self.timer(timer_name(asked), due).cancel());
+        }
+    }
+
+    /// The instance is no longer told of events for this wait, if it is one.
     fn stop_waiting(&mut self, asked: &Asked) {
         if let Kind::Wait { event_type, key, .. } = &asked.kind {
             self.effects.put(self.saga.stop_waiting(event_type, key, self.stream.key.as_str()));
@@ -261,7 +265,7 @@ impl<'a> Turn<'a> {
             }
             Request::Local(effect) => self.run_local(&asked, effect, terms, is_fired).await,
             Request::Wait { .. } if is_fired => self.expire(&asked).map_err(Failure::Rejected),
-            Request::Wait { event_type, topic, key } => self.look_back(&event_type, &topic, &key).await,
+            Request::Wait { event_type, topic, key } => self.look(&asked, &event_type, &topic, &key).await,
             Request::Sleep(_) => Ok(Next::Wait),
         }
     }
@@ -396,11 +400,18 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// The event may have come between the start of the saga and the wait: once, when the wait is on record, the past is
-    /// searched for it. From then on it is routed here.
-    async fn look_back(&mut self, event_type: &str, topic: &str, key: &str) -> Result<Next, Failure> {
-        let is_new_wait = self.trigger.envelope.event_type.as_str() == "saga.WaitStarted";
-        let Some(start) = self.journal.start.as_ref().filter(|_| is_new_wait) else { return Ok(Next::Wait) };
+    /// Takes the first event that no wait has taken yet, of those since the start. Looked at when the wait is on record,
+    /// because the event may have come before, and whenever one is noticed.
+    async fn look(
+        &mut self,
+        asked: &Asked,
+        event_type: &str,
+        topic: &str,
+        key: &str,
+    ) -> Result<Next, Failure> {
+        let may_be_there = ["saga.WaitStarted", "saga.EventNoticed", "saga.Resumed"];
+        let is_moment = may_be_there.contains(&self.trigger.envelope.event_type.as_str());
+        let Some(start) = self.journal.start.as_ref().filter(|_| is_moment) else { return Ok(Next::Wait) };
         let stream = StreamName::new(topic, key).map_err(Failure::Rejected)?;
         let read = Read::stream(stream).after(start.position);
         let events = self.saga.shared().store.collect(read).await.map_err(Failure::Failed)?;
@@ -409,9 +420,11 @@ impl<'a> Turn<'a> {
                 && !self.journal.used.contains(&recorded.envelope.id)
         });
         let Some(found) = found else { return Ok(Next::Wait) };
-        let entry = received(found).map_err(Failure::Rejected)?;
-        self.write(&entry).map_err(Failure::Rejected)?;
-        self.tidy_answered();
+        let (step, event_id) = (asked.step.clone(), found.envelope.id.clone());
+        let body = raw(&found.envelope.data).map_err(Failure::Rejected)?;
+        self.write(&Entry::EventReceived { step, event_id, body }).map_err(Failure::Rejected)?;
+        self.cancel_time_limit(asked);
+        self.stop_waiting(asked);
         Ok(Next::Replay)
     }
 
@@ -475,15 +488,4 @@ fn waits_for(asked: &Asked) -> String {
         Kind::Sleep => "time to pass".to_owned(),
         Kind::Local => "its own step".to_owned(),
     }
-}
-
-/// An event as it goes into the stream of an instance that waits for it.
-pub(super) fn received(recorded: &Recorded) -> Result<Entry, Error> {
-    Ok(Entry::EventReceived {
-        event_type: recorded.envelope.event_type.to_string(),
-        key: recorded.stream.key.to_string(),
-        event_id: recorded.envelope.id.clone(),
-        position: recorded.position,
-        body: raw(&recorded.envelope.data)?,
-    })
 }
