@@ -41,6 +41,9 @@ pub(super) struct Turn<'a> {
     caused: usize,
 }
 
+/// How far the code came: to an end, or to an operation that it waits for.
+type Polled = Poll<Result<Vec<Draft>, SagaError>>;
+
 /// Whether the code can be replayed further at once.
 #[derive(PartialEq, Eq)]
 enum Next {
@@ -167,11 +170,7 @@ impl<'a> Turn<'a> {
     }
 
     /// Runs the code up to where it waits, and puts on record what that brings up.
-    fn run_code(
-        &mut self,
-        start: &Envelope,
-        context: &Context,
-    ) -> Result<(Script, Poll<Result<Vec<Draft>, SagaError>>), Failure> {
+    fn run_code(&mut self, start: &Envelope, context: &Context) -> Result<(Script, Polled), Failure> {
         let script = Script::new(self.journal.clone());
         let polled = match self.poll(&script, start, context) {
             // Unwinding needs no code, only what is on record: code that breaks down must not keep it up.
@@ -185,12 +184,7 @@ impl<'a> Turn<'a> {
     }
 
     /// Runs the code up to where it waits: one poll, since every operation is answered at once or not at all.
-    fn poll(
-        &self,
-        script: &Script,
-        start: &Envelope,
-        context: &Context,
-    ) -> Result<Poll<Result<Vec<Draft>, SagaError>>, Failure> {
+    fn poll(&self, script: &Script, start: &Envelope, context: &Context) -> Result<Polled, Failure> {
         let run = || {
             let mut code = (self.saga.run())(script.clone(), start, self.stream.key.as_str(), context)?;
             Ok(code.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())))
@@ -201,11 +195,7 @@ impl<'a> Turn<'a> {
         polled.map_err(Failure::Failed)
     }
 
-    async fn react(
-        &mut self,
-        script: &Script,
-        polled: Poll<Result<Vec<Draft>, SagaError>>,
-    ) -> Result<Next, Failure> {
+    async fn react(&mut self, script: &Script, polled: Polled) -> Result<Next, Failure> {
         if self.journal.unwinding.is_some() && self.journal.pivoted {
             let reason = "the point of no return was passed after its step had been given up".to_owned();
             return self.stop(Code::SAGA_UNDO_FAILED, reason).map_err(Failure::Rejected);

@@ -14,7 +14,7 @@ use crate::words::{Tick, tick};
 struct Newest;
 
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
-struct Number {
+struct Entry {
     key: String,
     number: u32,
     seen: u32,
@@ -23,25 +23,25 @@ struct Number {
 impl Projection for Newest {
     const NAME: &'static str = "newest";
     type Event = Tick;
-    type Document = Number;
+    type Document = Entry;
 
     fn key(&self, event: &Tick) -> Option<String> {
         (event.key != "ignored").then(|| event.key.clone())
     }
 
-    fn apply(&self, document: &mut Option<Number>, event: &Tick, _: &Meta) {
+    fn apply(&self, document: &mut Option<Entry>, event: &Tick, _: &Meta) {
         assert!(event.number != 13, "thirteen is not projected");
         let seen = document.as_ref().map_or(0, |document| document.seen) + 1;
-        *document = (event.number > 0).then(|| Number { key: event.key.clone(), number: event.number, seen });
+        *document = (event.number > 0).then(|| Entry { key: event.key.clone(), number: event.number, seen });
     }
 
-    fn index(&self, document: &Number) -> Vec<(&'static str, String)> {
+    fn index(&self, document: &Entry) -> Vec<(&'static str, String)> {
         let parity = if document.number.is_multiple_of(2) { "even" } else { "odd" };
         // The same twice: an index is a set.
         vec![("parity", parity.to_owned()), ("parity", parity.to_owned())]
     }
 
-    fn invalidates(&self, document: &Number) -> Vec<String> {
+    fn invalidates(&self, document: &Entry) -> Vec<String> {
         vec![format!("number:{}", document.key)]
     }
 }

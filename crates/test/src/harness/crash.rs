@@ -48,8 +48,8 @@ impl Crash {
 /// # }
 /// ```
 pub async fn crash_everywhere(harness: impl Fn() -> Harness, scenario: impl AsyncFn(&mut Harness)) -> u32 {
-    let mut crashes = 0;
-    for crash in (1..).flat_map(|number| [Crash::Before(number), Crash::After(number)]) {
+    for (crashes, crash) in (0..).zip((1..).flat_map(|number| [Crash::Before(number), Crash::After(number)]))
+    {
         let said = SaidOnPanic(crash);
         let mut crashing = harness().crash_at(crash);
         scenario(&mut crashing).await;
@@ -57,7 +57,6 @@ pub async fn crash_everywhere(harness: impl Fn() -> Harness, scenario: impl Asyn
         if crashing.crashes() == 0 {
             return crashes;
         }
-        crashes += 1;
     }
     unreachable!("a scenario ends, so it has a last commit")
 }
