@@ -36,7 +36,7 @@ pub(crate) async fn scan(engine: &Arc<Engine>, scan: RecordScan) -> Result<Recor
     let index = engine.index()?;
     let (overlay, cut, view) = {
         let window = engine.window();
-        let (overlay, cut) = overlay(&window, &from, &until, scan.limit + 1, now);
+        let (overlay, cut) = overlay(&window, &from, &until, scan.limit.saturating_add(1), now);
         // Taken under the lock, so that both show the same moment.
         (overlay, cut, index.snapshot())
     };

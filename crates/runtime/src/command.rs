@@ -328,6 +328,7 @@ impl<C: Command> Dispatch<C> {
         match self.within {
             None => self.work().await,
             Some(within) => tokio::select! {
+                biased;
                 result = self.work() => result,
                 () = host.clock.sleep(within) => Err(DispatchError::Failed(
                     Error::new(Code::HANDLER_TIMED_OUT, format!("no answer to {} within {within:?}", C::TYPE))

@@ -236,6 +236,7 @@ impl Lane {
         let shared = &self.subscription.shared;
         self.subscription.standing.pause(usize::from(self.number), true);
         let closed = tokio::select! {
+            biased;
             () = shared.closed() => true,
             () = shared.press.host.clock.sleep(pause) => false,
         };

@@ -170,6 +170,7 @@ pub(crate) async fn attempt<T>(
     let finished = match (&mut work).now_or_never() {
         Some(finished) => finished,
         None => tokio::select! {
+            biased;
             finished = &mut work => finished,
             () = host.clock.sleep(timeout) => {
                 let error = Error::new(Code::HANDLER_TIMED_OUT, format!("no result after {timeout:?}"));

@@ -114,6 +114,10 @@ impl Subscription {
             }
             self.standing.reader_waits(true);
             tokio::select! {
+<<<<<<< HEAD
+=======
+                biased;
+>>>>>>> harness
                 () = self.shared.closed() => return,
                 () = self.shared.press.host.clock.sleep(STORE_PAUSE) => {}
             }
@@ -220,6 +224,7 @@ impl Subscription {
                 Err(error) => return Err(error.1),
             };
             tokio::select! {
+                biased;
                 () = self.shared.closed() => return Ok(false),
                 () = lanes.deliver(self, page) => {}
             }

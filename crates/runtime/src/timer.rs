@@ -77,6 +77,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         shared.timers_wait.store(fired.is_err(), Ordering::Release);
         let pause = fired.unwrap_or(LOOK_AGAIN);
         tokio::select! {
+            biased;
             () = shared.closed() => return,
             () = woken => {}
             () = shared.press.host.clock.sleep(pause) => {}

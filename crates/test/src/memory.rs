@@ -6,6 +6,7 @@
 //! Invariant: whoever holds the lock sees a moment between two commits; nothing is awaited under it.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ensue_core::{
@@ -13,7 +14,7 @@ use ensue_core::{
     RecordScan, Recorded, Store, StoreCapabilities,
 };
 use futures_util::{FutureExt, StreamExt, stream};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 mod check;
 mod hook;
@@ -40,7 +41,8 @@ pub struct MemoryStore {
     capabilities: StoreCapabilities,
     host: Host,
     state: Mutex<State>,
-    head: watch::Sender<Position>,
+    /// Wakes those who wait in the order in which they came, so that runs repeat.
+    advanced: Notify,
     faults: Mutex<Faults>,
 }
 
@@ -67,7 +69,7 @@ impl MemoryStore {
             capabilities,
             host,
             state: Mutex::default(),
-            head: watch::Sender::new(Position::ZERO),
+            advanced: Notify::new(),
             faults: Mutex::default(),
         }
     }
@@ -119,11 +121,8 @@ impl MemoryStore {
 
     fn take(&self, commit: &Commit) -> Result<Committed, CommitError> {
         check::check(&self.capabilities, commit)?;
-        let (outcome, head) = {
-            let mut state = lock(&self.state);
-            (state.commit(commit, self.host.clock.now()), state.head())
-        };
-        self.head.send_if_modified(|known| std::mem::replace(known, head.max(*known)) < head);
+        let outcome = lock(&self.state).commit(commit, self.host.clock.now());
+        self.advanced.notify_waiters();
         outcome
     }
 }
@@ -148,9 +147,15 @@ impl Store for MemoryStore {
 
     fn advanced(&self, after: Position) -> BoxFuture<'_, Result<Position, Error>> {
         async move {
-            let mut head = self.head.subscribe();
-            let passed = head.wait_for(|head| *head > after).await;
-            Ok(*passed.expect("the store outlives its borrow, and it holds the sender"))
+            loop {
+                let mut advanced = pin!(self.advanced.notified());
+                advanced.as_mut().enable();
+                let head = lock(&self.state).head();
+                if head > after {
+                    return Ok(head);
+                }
+                advanced.await;
+            }
         }
         .boxed()
     }

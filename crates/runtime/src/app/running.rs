@@ -227,6 +227,7 @@ impl Running {
         tokio::pin!(deadline);
         loop {
             tokio::select! {
+                biased;
                 ended = self.tasks.join_next() => match ended {
                     Some(_) => {}
                     None => return Ok(()),

@@ -12,7 +12,7 @@ use ensue_core::{
 use smol_str::SmolStr;
 
 use super::journal::{Entry, Journal, WAKING, raw};
-use super::turn::{Turn, received};
+use super::turn::Turn;
 use super::{Run, stream_of};
 use crate::context::States;
 use crate::effects::Effects;
@@ -182,7 +182,7 @@ impl SagaHandler {
         turn.play(&context).await
     }
 
-    /// Hands an event to every instance that waits for it.
+    /// Tells every instance that waits for such an event.
     async fn route(&self, recorded: &Recorded) -> Result<Effects, Error> {
         let mut effects = Effects::default();
         let event_type = &recorded.envelope.event_type;
@@ -192,7 +192,11 @@ impl SagaHandler {
         let key = recorded.stream.key.as_str();
         let scan =
             RecordScan::prefix(WAITING.clone(), spaces::within(&[&self.name, event_type.as_str(), key]));
-        let entry = received(recorded)?;
+        let entry = Entry::EventNoticed {
+            event_type: event_type.to_string(),
+            key: key.to_owned(),
+            event_id: recorded.envelope.id.clone(),
+        };
         for (index, waiting) in self.shared.store.records(scan).await?.into_iter().enumerate() {
             let instance: String = spaces::decode("waiting", &waiting.value)?;
             let origin = Origin::of(&recorded.envelope, &format!("{}.route", self.subscription));

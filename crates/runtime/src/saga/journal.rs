@@ -6,11 +6,11 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use ensue_core::{Code, Draft, Error, EventId, EventType, Position, Recorded, StreamName, Timestamp, event};
-use serde::{Deserialize, Serialize};
+use ensue_core::{Error, EventId, EventType, Position, Recorded, Timestamp, event};
 use serde_json::value::RawValue;
 use smol_str::SmolStr;
 
+<<<<<<< HEAD
 /// A command as data: can be sent without the code that made it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct CommandBody {
@@ -137,6 +137,10 @@ pub(crate) fn raw(body: &[u8]) -> Result<Box<RawValue>, Error> {
         Error::new(Code::INVALID_BODY, format!("the body of a message is not JSON: {cause}"))
     })
 }
+=======
+mod entry;
+pub(crate) use entry::{CommandBody, Entry, WAKING, raw};
+>>>>>>> harness
 
 /// How a step that the code asked for stands.
 #[derive(Clone, Debug)]
@@ -287,10 +291,17 @@ impl Journal {
                 let (event_type, topic, key) = (event_type.clone(), topic.clone(), key.clone());
                 self.ask(step, Kind::Wait { event_type, topic, key }, 1, *due);
             }
+<<<<<<< HEAD
             Entry::EventReceived { event_type, key, event_id, position, body } => {
                 // What was recorded before the saga began is no answer to it.
                 if self.start.as_ref().is_some_and(|start| start.position < *position) {
                     self.received(event_type, key, event_id, body);
+=======
+            Entry::EventReceived { step, event_id, body } => {
+                self.used.insert(event_id.clone());
+                if let Some(asked) = self.step(step) {
+                    asked.outcome = Some(StepOutcome::Done(Bytes::copy_from_slice(body.get().as_bytes())));
+>>>>>>> harness
                 }
             }
             Entry::SleepStarted { step, due } => self.ask(step, Kind::Sleep, 1, Some(*due)),
@@ -317,7 +328,7 @@ impl Journal {
                 self.ending = Some(Ending::NeedsAttention(code.clone(), reason.clone()));
             }
             Entry::Resumed { .. } => self.resume(),
-            Entry::StartIgnored { .. } => {}
+            Entry::StartIgnored { .. } | Entry::EventNoticed { .. } => {}
         }
     }
 
@@ -409,6 +420,7 @@ impl Journal {
         }
     }
 
+<<<<<<< HEAD
     fn received(&mut self, event_type: &str, key: &str, event_id: &EventId, body: &RawValue) {
         if self.used.contains(event_id) {
             return;
@@ -425,6 +437,8 @@ impl Journal {
         }
     }
 
+=======
+>>>>>>> harness
     fn timer_fired(&mut self, name: &SmolStr) {
         self.fired.insert(name.clone());
         let sleeping =

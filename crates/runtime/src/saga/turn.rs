@@ -41,6 +41,9 @@ pub(super) struct Turn<'a> {
     caused: usize,
 }
 
+/// How far the code came: to an end, or to an operation that it waits for.
+type Polled = Poll<Result<Vec<Draft>, SagaError>>;
+
 /// Whether the code can be replayed further at once.
 #[derive(PartialEq, Eq)]
 enum Next {
@@ -103,6 +106,7 @@ impl<'a> Turn<'a> {
         self.effects.after.push(Box::new(move || shared.timers.notify_one()));
     }
 
+<<<<<<< HEAD
     /// Answers came: the time limits of their steps are not needed any more, nor is what routes events to them.
     fn tidy_answered(&mut self) {
         for step in std::mem::take(&mut self.journal.answered) {
@@ -119,6 +123,28 @@ impl<'a> Turn<'a> {
         if let Kind::Wait { event_type, key, .. } = &asked.kind {
             self.effects.put(self.saga.stop_waiting(event_type, key, self.stream.key.as_str()));
         }
+=======
+    /// Answers came: the time limits of their steps are not needed any more.
+    fn tidy_answered(&mut self) {
+        for step in std::mem::take(&mut self.journal.answered) {
+            if let Some(asked) = self.journal.step(&step).cloned() {
+                self.cancel_time_limit(&asked);
+            }
+        }
+    }
+
+    fn cancel_time_limit(&mut self, asked: &Asked) {
+        if let Some(due) = asked.again_at.or(asked.due) {
+            self.effects.put(self.timer(timer_name(asked), due).cancel());
+        }
+    }
+
+    /// The instance is no longer told of events for this wait, if it is one.
+    fn stop_waiting(&mut self, asked: &Asked) {
+        if let Kind::Wait { event_type, key, .. } = &asked.kind {
+            self.effects.put(self.saga.stop_waiting(event_type, key, self.stream.key.as_str()));
+        }
+>>>>>>> harness
     }
 
     /// Plays the turn and says what it changes.
@@ -163,11 +189,15 @@ impl<'a> Turn<'a> {
     }
 
     /// Runs the code up to where it waits, and puts on record what that brings up.
+<<<<<<< HEAD
     fn run_code(
         &mut self,
         start: &Envelope,
         context: &Context,
     ) -> Result<(Script, Poll<Result<Vec<Draft>, SagaError>>), Failure> {
+=======
+    fn run_code(&mut self, start: &Envelope, context: &Context) -> Result<(Script, Polled), Failure> {
+>>>>>>> harness
         let script = Script::new(self.journal.clone());
         let polled = match self.poll(&script, start, context) {
             // Unwinding needs no code, only what is on record: code that breaks down must not keep it up.
@@ -181,12 +211,7 @@ impl<'a> Turn<'a> {
     }
 
     /// Runs the code up to where it waits: one poll, since every operation is answered at once or not at all.
-    fn poll(
-        &self,
-        script: &Script,
-        start: &Envelope,
-        context: &Context,
-    ) -> Result<Poll<Result<Vec<Draft>, SagaError>>, Failure> {
+    fn poll(&self, script: &Script, start: &Envelope, context: &Context) -> Result<Polled, Failure> {
         let run = || {
             let mut code = (self.saga.run())(script.clone(), start, self.stream.key.as_str(), context)?;
             Ok(code.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())))
@@ -197,11 +222,15 @@ impl<'a> Turn<'a> {
         polled.map_err(Failure::Failed)
     }
 
+<<<<<<< HEAD
     async fn react(
         &mut self,
         script: &Script,
         polled: Poll<Result<Vec<Draft>, SagaError>>,
     ) -> Result<Next, Failure> {
+=======
+    async fn react(&mut self, script: &Script, polled: Polled) -> Result<Next, Failure> {
+>>>>>>> harness
         if self.journal.unwinding.is_some() && self.journal.pivoted {
             let reason = "the point of no return was passed after its step had been given up".to_owned();
             return self.stop(Code::SAGA_UNDO_FAILED, reason).map_err(Failure::Rejected);
@@ -261,7 +290,7 @@ impl<'a> Turn<'a> {
             }
             Request::Local(effect) => self.run_local(&asked, effect, terms, is_fired).await,
             Request::Wait { .. } if is_fired => self.expire(&asked).map_err(Failure::Rejected),
-            Request::Wait { event_type, topic, key } => self.look_back(&event_type, &topic, &key).await,
+            Request::Wait { event_type, topic, key } => self.look(&asked, &event_type, &topic, &key).await,
             Request::Sleep(_) => Ok(Next::Wait),
         }
     }
@@ -396,11 +425,18 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// The event may have come between the start of the saga and the wait: once, when the wait is on record, the past is
-    /// searched for it. From then on it is routed here.
-    async fn look_back(&mut self, event_type: &str, topic: &str, key: &str) -> Result<Next, Failure> {
-        let is_new_wait = self.trigger.envelope.event_type.as_str() == "saga.WaitStarted";
-        let Some(start) = self.journal.start.as_ref().filter(|_| is_new_wait) else { return Ok(Next::Wait) };
+    /// Takes the first event that no wait has taken yet, of those since the start. Looked at when the wait is on record,
+    /// because the event may have come before, and whenever one is noticed.
+    async fn look(
+        &mut self,
+        asked: &Asked,
+        event_type: &str,
+        topic: &str,
+        key: &str,
+    ) -> Result<Next, Failure> {
+        let may_be_there = ["saga.WaitStarted", "saga.EventNoticed", "saga.Resumed"];
+        let is_moment = may_be_there.contains(&self.trigger.envelope.event_type.as_str());
+        let Some(start) = self.journal.start.as_ref().filter(|_| is_moment) else { return Ok(Next::Wait) };
         let stream = StreamName::new(topic, key).map_err(Failure::Rejected)?;
         let read = Read::stream(stream).after(start.position);
         let events = self.saga.shared().store.collect(read).await.map_err(Failure::Failed)?;
@@ -409,9 +445,17 @@ impl<'a> Turn<'a> {
                 && !self.journal.used.contains(&recorded.envelope.id)
         });
         let Some(found) = found else { return Ok(Next::Wait) };
+<<<<<<< HEAD
         let entry = received(found).map_err(Failure::Rejected)?;
         self.write(&entry).map_err(Failure::Rejected)?;
         self.tidy_answered();
+=======
+        let (step, event_id) = (asked.step.clone(), found.envelope.id.clone());
+        let body = raw(&found.envelope.data).map_err(Failure::Rejected)?;
+        self.write(&Entry::EventReceived { step, event_id, body }).map_err(Failure::Rejected)?;
+        self.cancel_time_limit(asked);
+        self.stop_waiting(asked);
+>>>>>>> harness
         Ok(Next::Replay)
     }
 
@@ -476,6 +520,7 @@ fn waits_for(asked: &Asked) -> String {
         Kind::Local => "its own step".to_owned(),
     }
 }
+<<<<<<< HEAD
 
 /// An event as it goes into the stream of an instance that waits for it.
 pub(super) fn received(recorded: &Recorded) -> Result<Entry, Error> {
@@ -487,3 +532,5 @@ pub(super) fn received(recorded: &Recorded) -> Result<Entry, Error> {
         body: raw(&recorded.envelope.data)?,
     })
 }
+=======
+>>>>>>> harness

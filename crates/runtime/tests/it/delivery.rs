@@ -314,3 +314,31 @@ async fn a_store_that_is_away_for_a_while_stops_nothing() {
     assert_eq!((mood.diary.count("good0"), parked(&harness).await.len()), (1, 0));
     assert!(harness.running().await.halted().is_empty());
 }
+<<<<<<< HEAD
+=======
+
+#[tokio::test]
+async fn a_lane_that_stops_while_lanes_are_changed_loses_nothing() {
+    let mood = Mood::default();
+    let lanes = Arc::new(AtomicU32::new(4));
+    let wanted = lanes.clone();
+    let mut harness = harness(&mood, move || {
+        let lanes = u16::try_from(wanted.load(Ordering::Relaxed)).unwrap_or(1);
+        moody.retry(1).lanes(lanes).on_failure(OnFailure::Stop)
+    });
+    publish(&mut harness, &[("bad", 0), ("bad", 1)]).await;
+    for key in ["a", "b", "c", "d", "e", "f"] {
+        publish(&mut harness, &[(key, 0)]).await;
+    }
+    harness.settle().await;
+    // With other lanes the old ones first come to one position; the stopped lane stops again on the way.
+    lanes.store(3, Ordering::Relaxed);
+    harness.restart().await;
+    harness.settle().await;
+    mood.mend(true);
+    harness.restart().await;
+    harness.settle().await;
+    assert_eq!(mood.diary.count("bad1"), 1, "{:?}", mood.diary.lines());
+    assert!(harness.running().await.halted().is_empty());
+}
+>>>>>>> harness
