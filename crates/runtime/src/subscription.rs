@@ -114,10 +114,7 @@ impl Subscription {
             }
             self.standing.reader_waits(true);
             tokio::select! {
-<<<<<<< HEAD
-=======
                 biased;
->>>>>>> harness
                 () = self.shared.closed() => return,
                 () = self.shared.press.host.clock.sleep(STORE_PAUSE) => {}
             }

@@ -52,15 +52,10 @@ mod crash;
 use connection::{Connection, Luck};
 pub use crash::{Crash, crash_everywhere};
 
-<<<<<<< HEAD
-/// Rounds without a commit after which what is still busy counts as stuck.
-const ROUNDS_MAX: u32 = 1_000;
-=======
 /// Rounds without a commit after which what is still busy counts as stuck where a test asks for rest.
 const ROUNDS_TO_REST: u32 = 10_000;
 /// The same where a test lets time pass: what is busy then mostly waits for the clock.
 const ROUNDS_TO_NEXT_MOMENT: u32 = 100;
->>>>>>> harness
 /// Pauses between attempts that one [`Harness::settle`] waits out.
 const PAUSES_MAX: u32 = 10_000;
 
@@ -202,10 +197,7 @@ impl Harness {
             let connection = Arc::new(Connection::new(Arc::clone(&self.store), Arc::clone(&self.luck)));
             let app = (self.build)(App::new("test").host(self.host.clone()).store(Arc::clone(&connection)));
             tokio::select! {
-<<<<<<< HEAD
-=======
                 biased;
->>>>>>> harness
                 started = app.start() => {
                     let running = started.expect("the application holds together");
                     self.process = Some(Process { running, connection });
@@ -283,11 +275,7 @@ impl Harness {
     /// If something stays busy; the message says what.
     pub async fn settle(&mut self) {
         for _ in 0..PAUSES_MAX {
-<<<<<<< HEAD
-            if self.run().await == Still::Idle {
-=======
             if self.run(ROUNDS_TO_REST).await == Still::Idle {
->>>>>>> harness
                 return;
             }
             let pausing = self.quiescence().await == Quiescence::Pausing;
@@ -304,11 +292,7 @@ impl Harness {
     pub async fn advance(&mut self, duration: Duration) {
         let end = self.clock.monotonic().saturating_add(duration);
         loop {
-<<<<<<< HEAD
-            let still = self.run().await;
-=======
             let still = self.run(ROUNDS_TO_NEXT_MOMENT).await;
->>>>>>> harness
             let left = end.saturating_sub(self.clock.monotonic());
             if left.is_zero() {
                 break;
@@ -322,22 +306,14 @@ impl Harness {
     }
 
     /// Runs until only the clock can move it on.
-<<<<<<< HEAD
-    async fn run(&mut self) -> Still {
-=======
     async fn run(&mut self, rounds_max: u32) -> Still {
->>>>>>> harness
         let (mut rounds, mut commits) = (0, 0);
         loop {
             tokio::task::yield_now().await;
             match self.quiescence().await {
                 Quiescence::Idle => return Still::Idle,
                 Quiescence::Pausing => return Still::Waiting,
-<<<<<<< HEAD
-                Quiescence::Busy if rounds > ROUNDS_MAX => return Still::Waiting,
-=======
                 Quiescence::Busy if rounds > rounds_max => return Still::Waiting,
->>>>>>> harness
                 Quiescence::Busy if commits == self.luck.commits() => rounds += 1,
                 Quiescence::Busy => (rounds, commits) = (0, self.luck.commits()),
             }

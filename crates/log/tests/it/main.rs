@@ -3,6 +3,7 @@
 #![expect(clippy::indexing_slicing, reason = "a test that indexes past the end has failed")]
 
 mod basics;
+mod contract;
 mod damage;
 mod faults;
 mod given;

@@ -202,7 +202,7 @@ impl SagaHandler {
             let origin = Origin::of(&recorded.envelope, &format!("{}.route", self.subscription));
             let draft = entry.draft(stream_of(&self.name, &instance)?)?;
             let (stream, envelope) = self.shared.press.caused(draft, &origin, index);
-            // The wait stays on record until a turn has used an event for it: this one may be known to it already.
+            // The wait stays on record until a turn has taken an event for it.
             effects.appends.push(Append { stream, expected: Expected::Any, events: vec![envelope] });
         }
         Ok(effects)

@@ -106,24 +106,6 @@ impl<'a> Turn<'a> {
         self.effects.after.push(Box::new(move || shared.timers.notify_one()));
     }
 
-<<<<<<< HEAD
-    /// Answers came: the time limits of their steps are not needed any more, nor is what routes events to them.
-    fn tidy_answered(&mut self) {
-        for step in std::mem::take(&mut self.journal.answered) {
-            let Some(asked) = self.journal.step(&step).cloned() else { continue };
-            if let Some(due) = asked.again_at.or(asked.due) {
-                self.effects.put(self.timer(timer_name(&asked), due).cancel());
-            }
-            self.stop_waiting(&asked);
-        }
-    }
-
-    /// Events are no longer routed to this wait, if it is one.
-    fn stop_waiting(&mut self, asked: &Asked) {
-        if let Kind::Wait { event_type, key, .. } = &asked.kind {
-            self.effects.put(self.saga.stop_waiting(event_type, key, self.stream.key.as_str()));
-        }
-=======
     /// Answers came: the time limits of their steps are not needed any more.
     fn tidy_answered(&mut self) {
         for step in std::mem::take(&mut self.journal.answered) {
@@ -144,7 +126,6 @@ impl<'a> Turn<'a> {
         if let Kind::Wait { event_type, key, .. } = &asked.kind {
             self.effects.put(self.saga.stop_waiting(event_type, key, self.stream.key.as_str()));
         }
->>>>>>> harness
     }
 
     /// Plays the turn and says what it changes.
@@ -189,15 +170,7 @@ impl<'a> Turn<'a> {
     }
 
     /// Runs the code up to where it waits, and puts on record what that brings up.
-<<<<<<< HEAD
-    fn run_code(
-        &mut self,
-        start: &Envelope,
-        context: &Context,
-    ) -> Result<(Script, Poll<Result<Vec<Draft>, SagaError>>), Failure> {
-=======
     fn run_code(&mut self, start: &Envelope, context: &Context) -> Result<(Script, Polled), Failure> {
->>>>>>> harness
         let script = Script::new(self.journal.clone());
         let polled = match self.poll(&script, start, context) {
             // Unwinding needs no code, only what is on record: code that breaks down must not keep it up.
@@ -222,15 +195,7 @@ impl<'a> Turn<'a> {
         polled.map_err(Failure::Failed)
     }
 
-<<<<<<< HEAD
-    async fn react(
-        &mut self,
-        script: &Script,
-        polled: Poll<Result<Vec<Draft>, SagaError>>,
-    ) -> Result<Next, Failure> {
-=======
     async fn react(&mut self, script: &Script, polled: Polled) -> Result<Next, Failure> {
->>>>>>> harness
         if self.journal.unwinding.is_some() && self.journal.pivoted {
             let reason = "the point of no return was passed after its step had been given up".to_owned();
             return self.stop(Code::SAGA_UNDO_FAILED, reason).map_err(Failure::Rejected);
@@ -445,17 +410,11 @@ impl<'a> Turn<'a> {
                 && !self.journal.used.contains(&recorded.envelope.id)
         });
         let Some(found) = found else { return Ok(Next::Wait) };
-<<<<<<< HEAD
-        let entry = received(found).map_err(Failure::Rejected)?;
-        self.write(&entry).map_err(Failure::Rejected)?;
-        self.tidy_answered();
-=======
         let (step, event_id) = (asked.step.clone(), found.envelope.id.clone());
         let body = raw(&found.envelope.data).map_err(Failure::Rejected)?;
         self.write(&Entry::EventReceived { step, event_id, body }).map_err(Failure::Rejected)?;
         self.cancel_time_limit(asked);
         self.stop_waiting(asked);
->>>>>>> harness
         Ok(Next::Replay)
     }
 
@@ -520,17 +479,3 @@ fn waits_for(asked: &Asked) -> String {
         Kind::Local => "its own step".to_owned(),
     }
 }
-<<<<<<< HEAD
-
-/// An event as it goes into the stream of an instance that waits for it.
-pub(super) fn received(recorded: &Recorded) -> Result<Entry, Error> {
-    Ok(Entry::EventReceived {
-        event_type: recorded.envelope.event_type.to_string(),
-        key: recorded.stream.key.to_string(),
-        event_id: recorded.envelope.id.clone(),
-        position: recorded.position,
-        body: raw(&recorded.envelope.data)?,
-    })
-}
-=======
->>>>>>> harness

@@ -167,11 +167,7 @@ async fn an_aggregate_can_be_seen_as_it_was() {
         let receipt = bank.dispatch(deposit(cents)).await.expect("always taken");
         times.push(bank.clock().now());
         positions.push(receipt.position);
-<<<<<<< HEAD
-        bank.advance(Duration::from_secs(60)).await;
-=======
         bank.advance(Duration::from_mins(1)).await;
->>>>>>> harness
     }
     let accounts = accounts::<Account>(&bank);
     let balances = [1_000, 1_200, 1_230];

@@ -314,8 +314,6 @@ async fn a_store_that_is_away_for_a_while_stops_nothing() {
     assert_eq!((mood.diary.count("good0"), parked(&harness).await.len()), (1, 0));
     assert!(harness.running().await.halted().is_empty());
 }
-<<<<<<< HEAD
-=======
 
 #[tokio::test]
 async fn a_lane_that_stops_while_lanes_are_changed_loses_nothing() {
@@ -341,4 +339,3 @@ async fn a_lane_that_stops_while_lanes_are_changed_loses_nothing() {
     assert_eq!(mood.diary.count("bad1"), 1, "{:?}", mood.diary.lines());
     assert!(harness.running().await.halted().is_empty());
 }
->>>>>>> harness

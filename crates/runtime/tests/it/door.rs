@@ -34,11 +34,7 @@ async fn the_same_event_again_adds_nothing_and_another_under_its_id_is_refused()
 async fn an_id_is_remembered_for_the_window_and_not_longer() {
     let mut shop = shop();
     shop.publish_as(id("evt-1"), placed("ORD-1")).await.expect("it is new");
-<<<<<<< HEAD
-    shop.clock().advance(WINDOW - std::time::Duration::from_secs(1));
-=======
     shop.clock().advance(WINDOW.saturating_sub(std::time::Duration::from_secs(1)));
->>>>>>> harness
     assert!(shop.publish_as(id("evt-1"), placed("ORD-1")).await.expect("remembered").repeated);
     shop.clock().advance(std::time::Duration::from_secs(1));
     assert!(!shop.publish_as(id("evt-1"), placed("ORD-1")).await.expect("forgotten").repeated);

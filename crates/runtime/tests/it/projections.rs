@@ -14,11 +14,7 @@ use crate::words::{Tick, tick};
 struct Newest;
 
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
-<<<<<<< HEAD
-struct Number {
-=======
 struct Entry {
->>>>>>> harness
     key: String,
     number: u32,
     seen: u32,
@@ -27,25 +23,12 @@ struct Entry {
 impl Projection for Newest {
     const NAME: &'static str = "newest";
     type Event = Tick;
-<<<<<<< HEAD
-    type Document = Number;
-=======
     type Document = Entry;
->>>>>>> harness
 
     fn key(&self, event: &Tick) -> Option<String> {
         (event.key != "ignored").then(|| event.key.clone())
     }
 
-<<<<<<< HEAD
-    fn apply(&self, document: &mut Option<Number>, event: &Tick, _: &Meta) {
-        assert!(event.number != 13, "thirteen is not projected");
-        let seen = document.as_ref().map_or(0, |document| document.seen) + 1;
-        *document = (event.number > 0).then(|| Number { key: event.key.clone(), number: event.number, seen });
-    }
-
-    fn index(&self, document: &Number) -> Vec<(&'static str, String)> {
-=======
     fn apply(&self, document: &mut Option<Entry>, event: &Tick, _: &Meta) {
         assert!(event.number != 13, "thirteen is not projected");
         let seen = document.as_ref().map_or(0, |document| document.seen) + 1;
@@ -53,17 +36,12 @@ impl Projection for Newest {
     }
 
     fn index(&self, document: &Entry) -> Vec<(&'static str, String)> {
->>>>>>> harness
         let parity = if document.number.is_multiple_of(2) { "even" } else { "odd" };
         // The same twice: an index is a set.
         vec![("parity", parity.to_owned()), ("parity", parity.to_owned())]
     }
 
-<<<<<<< HEAD
-    fn invalidates(&self, document: &Number) -> Vec<String> {
-=======
     fn invalidates(&self, document: &Entry) -> Vec<String> {
->>>>>>> harness
         vec![format!("number:{}", document.key)]
     }
 }

@@ -48,13 +48,8 @@ impl Crash {
 /// # }
 /// ```
 pub async fn crash_everywhere(harness: impl Fn() -> Harness, scenario: impl AsyncFn(&mut Harness)) -> u32 {
-<<<<<<< HEAD
-    let mut crashes = 0;
-    for crash in (1..).flat_map(|number| [Crash::Before(number), Crash::After(number)]) {
-=======
     for (crashes, crash) in (0..).zip((1..).flat_map(|number| [Crash::Before(number), Crash::After(number)]))
     {
->>>>>>> harness
         let said = SaidOnPanic(crash);
         let mut crashing = harness().crash_at(crash);
         scenario(&mut crashing).await;
@@ -62,10 +57,6 @@ pub async fn crash_everywhere(harness: impl Fn() -> Harness, scenario: impl Asyn
         if crashing.crashes() == 0 {
             return crashes;
         }
-<<<<<<< HEAD
-        crashes += 1;
-=======
->>>>>>> harness
     }
     unreachable!("a scenario ends, so it has a last commit")
 }

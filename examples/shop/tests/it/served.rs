@@ -206,7 +206,7 @@ async fn a_saga_knows_what_it_has_undone_and_in_which_order() {
             _ => (SagaStatus::Completed, &[]),
         };
         assert_eq!(
-            (head.status, head.undone.iter().map(|step| step.as_str()).collect::<Vec<_>>()),
+            (head.status, head.undone.iter().map(smol_str::SmolStr::as_str).collect::<Vec<_>>()),
             (status, undone.to_vec())
         );
         assert!(row.is_over(), "{row:?}");

@@ -74,11 +74,7 @@ async fn a_pivot_that_succeeds_after_it_was_given_up_needs_attention() {
     ledger.delay("ship", Duration::from_secs(20));
     let mut shop = world::harness(&ledger, |app: App| app.saga("fulfil", hasty_pivot));
     shop.publish(placed("ORD-1")).await;
-<<<<<<< HEAD
-    shop.advance(Duration::from_secs(60)).await;
-=======
     shop.advance(Duration::from_mins(1)).await;
->>>>>>> harness
     let (status, _, reason) = trouble(&shop).await;
     assert_eq!(status, NeedsAttention, "{reason}");
     assert_eq!(ledger.effects(), ["charge", "refund", "ship"]);

@@ -91,8 +91,6 @@ async fn two_events_at_once_under_any_timing_satisfy_two_waits() {
 }
 
 #[tokio::test]
-<<<<<<< HEAD
-=======
 async fn the_same_seed_gives_the_same_log_and_another_seed_another() {
     let run = async |seed| {
         let mut shop = parcels().reorder_across_keys(seed);
@@ -115,7 +113,6 @@ async fn the_same_seed_gives_the_same_log_and_another_seed_another() {
 }
 
 #[tokio::test]
->>>>>>> harness
 async fn a_crash_at_any_commit_loses_no_awaited_event() {
     let crashes = crash_everywhere(parcels, async |shop: &mut Harness| {
         shop.publish(placed("ORD-1")).await;
@@ -139,11 +136,7 @@ async fn a_wait_that_takes_too_long_is_an_outcome_and_leaves_nothing_behind() {
     shop.settle().await;
     let head = shop.saga("fulfil", "ORD-1").await.expect("it was started");
     assert_eq!(head.waits_for.as_deref(), Some("Delivered of ORD-1"));
-<<<<<<< HEAD
-    shop.advance(DAY * 14 - Duration::from_secs(1)).await;
-=======
     shop.advance((DAY * 14).saturating_sub(Duration::from_secs(1))).await;
->>>>>>> harness
     assert_eq!(end(&shop).await.0, Waiting);
     shop.advance(Duration::from_secs(1)).await;
     assert_eq!(end(&shop).await, (Compensated, vec!["charge".to_owned()]));
