@@ -189,8 +189,13 @@ impl Standing {
 
     /// The subscription has stopped as a whole.
     pub(crate) fn halt(&self, error: Error) {
-        self.is_over.store(true, Ordering::Release);
         lock(&self.halted).get_or_insert(error);
+        self.end();
+    }
+
+    /// Nothing of the subscription runs any more.
+    pub(crate) fn end(&self) {
+        self.is_over.store(true, Ordering::Release);
         self.changed.notify_waiters();
     }
 

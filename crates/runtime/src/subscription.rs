@@ -120,6 +120,7 @@ impl Subscription {
             }
             self.standing.reader_waits(false);
         }
+        self.standing.end();
     }
 
     async fn follow(self: &Arc<Self>) -> Result<(), Error> {
