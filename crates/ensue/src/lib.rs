@@ -32,3 +32,8 @@ pub async fn open(folder: impl AsRef<Path>) -> Result<Log, Error> {
         .await
         .map_err(|cause| Error::new(Code::CLOSED, "opening the store was cancelled").with_source(cause))?
 }
+
+/// The README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
