@@ -133,7 +133,7 @@ fn check_record(write: &RecordWrite, bytes_max: usize) -> Result<usize, Error> {
         );
         return Err(Error::new(Code::INVALID_NAME, message));
     }
-    let Change::Put { value, .. } = &write.change else { return Ok(length) };
+    let Change::Put { value, .. } = &write.change else { return Ok(0) };
     if value.len() > bytes_max {
         let message = format!(
             "record {}/{} has {} bytes, at most {bytes_max} are taken",
@@ -143,7 +143,7 @@ fn check_record(write: &RecordWrite, bytes_max: usize) -> Result<usize, Error> {
         );
         return Err(Error::new(Code::TOO_LARGE, message));
     }
-    Ok(length + value.len())
+    Ok(value.len())
 }
 
 fn prepare(marker: &Marker, commit: Commit) -> Request {
