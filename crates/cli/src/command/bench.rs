@@ -1,4 +1,4 @@
-//! `ensue bench append|orders`.
+//! `ensue bench append|orders|waiting`.
 
 use clap::Subcommand;
 use ensue::core::{Code, Error};
@@ -10,6 +10,7 @@ mod append;
 mod load;
 mod orders;
 mod scratch;
+mod waiting;
 
 /// Measure this machine
 #[derive(Subcommand)]
@@ -18,6 +19,8 @@ pub(crate) enum Bench {
     Append(append::Append),
     /// Orders through five durable reactions, or a saga of four steps, with empty bodies
     Orders(orders::Orders),
+    /// Sagas that wait: how fast they start, and what memory they take
+    Waiting(waiting::Waiting),
 }
 
 impl Bench {
@@ -35,6 +38,7 @@ impl Bench {
         match self {
             Self::Append(append) => append.run(session).await,
             Self::Orders(orders) => orders.run(session).await,
+            Self::Waiting(waiting) => waiting.run(session).await,
         }
     }
 }

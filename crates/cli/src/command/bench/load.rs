@@ -269,7 +269,7 @@ fn cpu_seconds() -> Result<f64, Error> {
 }
 
 /// The most memory this process has held.
-fn rss_mb() -> Result<f64, Error> {
+pub(super) fn rss_mb() -> Result<f64, Error> {
     let status = proc_file("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
     let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().unwrap_or_default();
