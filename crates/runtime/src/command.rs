@@ -275,7 +275,7 @@ pub struct Dispatch<C: Command> {
 /// What became of a command that was done.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Receipt<R> {
-    /// Of the last event it caused; zero if it caused none. Pass it to [`Running::wait`](crate::Running::wait) to read your writes.
+    /// Of the last event it caused; zero if it caused none, and for an answer that is repeated. Pass it to [`Running::wait`](crate::Running::wait) to read your writes.
     pub position: Position,
     /// The flow it began.
     pub flow: EventId,

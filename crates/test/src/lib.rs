@@ -1,6 +1,6 @@
 //! Test kit of Ensue: what users and Ensue itself test with.
 //!
-//! - [`given`] … `when` … `then`: decisions as sentences, with a readable difference where they are broken;
+//! - [`given()`] … `when` … `then`: decisions as sentences, with a readable difference where they are broken;
 //! - [`Harness`]: the production application in process, with virtual time and misfortune on request;
 //! - [`MemoryStore`]: the store as plain lists, the model that real stores are compared with, with faults on request;
 //! - [`VirtualClock`], [`SeededEntropy`] and [`host`]: time that moves when told to, randomness that repeats;

@@ -53,7 +53,7 @@ impl SagaError {
             StepOutcome::Refused(body) => Self {
                 error: Error::new(
                     Code::SAGA_STEP_FAILED,
-                    format!("step `{step}` was refused: {}", text(&body)),
+                    format!("step `{step}` was refused: {}", reason_of(&body)),
                 ),
                 refusal: Some(body),
             },
@@ -288,6 +288,15 @@ async fn finish<T: DeserializeOwned>(
         StepOutcome::Done(body) => Ok(decode(&body)?),
         failed => Err(SagaError::of(&step, failed)),
     }
+}
+
+/// A refusal for people: its `reason`, where it has one, or all of it.
+fn reason_of(refusal: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct Reasoned {
+        reason: String,
+    }
+    serde_json::from_slice::<Reasoned>(refusal).map_or_else(|_| text(refusal), |reasoned| reasoned.reason)
 }
 
 fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {

@@ -1,8 +1,10 @@
 //! `ensue flow show KEY|ID`: one flow as a tree, what is open, and why it stopped.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use clap::Args;
+use ensue::core::EventId;
 use ensue::runtime::flow::{FlowNode, FlowStatus, FlowView, Flows, OpenState};
 
 use crate::command::Session;
@@ -45,7 +47,7 @@ fn in_words(view: &FlowView) -> String {
         format!("began {}, {} events, flow {}", shape::time(flow.started_at), flow.events, flow.flow),
         String::new(),
     ];
-    lines.extend(view.nodes.iter().map(node));
+    lines.extend(tree(&view.nodes));
     for open in &view.open {
         let what = match open.state {
             OpenState::Ahead => "is before",
@@ -70,15 +72,45 @@ fn list<T: AsRef<str>>(names: &[T]) -> String {
     names.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(", ")
 }
 
-fn node(node: &FlowNode) -> String {
-    let indent = match node.depth {
-        0 => String::new(),
-        depth => format!("{}└ ", "  ".repeat(depth - 1)),
+/// What happened, each under what caused it. Depth first and without recursion, so that no chain is too long.
+fn tree(nodes: &[FlowNode]) -> Vec<String> {
+    let ids: HashSet<&EventId> = nodes.iter().map(|node| &node.id).collect();
+    let above = |node: &FlowNode| node.cause.clone().filter(|cause| ids.contains(cause));
+    let mut below: HashMap<Option<EventId>, Vec<&FlowNode>> = HashMap::new();
+    for node in nodes {
+        below.entry(above(node)).or_default().push(node);
+    }
+    let mut lines = Vec::with_capacity(nodes.len());
+    // Each with the columns to its left, and whether more siblings follow.
+    let mut todo: Vec<(&FlowNode, String, bool)> = Vec::new();
+    let mut push = |todo: &mut Vec<_>, cause: Option<EventId>, left: &str| {
+        let children = below.remove(&cause).unwrap_or_default();
+        let newest_first = children.into_iter().rev().enumerate();
+        todo.extend(newest_first.map(|(index, node)| (node, left.to_owned(), index > 0)));
     };
-    let name = format!("{indent}{}", node.event_type);
+    push(&mut todo, None, "");
+    while let Some((node, left, has_more)) = todo.pop() {
+        let is_root = node.depth == 0;
+        let branch = match (is_root, has_more) {
+            (true, _) => "",
+            (false, true) => "├ ",
+            (false, false) => "└ ",
+        };
+        lines.push(line(node, &format!("{left}{branch}{}", node.event_type)));
+        let column = match (is_root, has_more) {
+            (true, _) => "",
+            (false, true) => "│ ",
+            (false, false) => "  ",
+        };
+        push(&mut todo, Some(node.id.clone()), &format!("{left}{column}"));
+    }
+    lines
+}
+
+fn line(node: &FlowNode, name: &str) -> String {
     let millis = format!("+{:.1} ms", micros_as_millis(node.after_us));
     let reason = node.reason.as_deref().unwrap_or_default();
-    let line = format!("  {name:<36} {:<14} {millis:>11}  #{:<6} {reason}", node.service, node.position);
+    let line = format!("  {name:<40} {:<14} {millis:>11}  #{:<6} {reason}", node.service, node.position);
     line.trim_end().to_owned()
 }
 
