@@ -16,7 +16,7 @@ mod parsed;
 mod plain;
 mod time;
 
-pub use attributes::{Attributes, for_each_attribute, for_each_stream_attribute};
+pub use attributes::{Attributes, for_each_attribute, for_each_stream_attribute, has_own_place};
 pub use binding::Binding;
 pub use parsed::Parsed;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ensue_core::{
     Append, AppendCondition, Appended, Change, Code, Commit, CommitError, Committed, Envelope, Error,
-    EventId, Expected, Query, Read, RecordWrite, Revision, Source, Trace, Version,
+    EventId, Expected, Query, Read, RecordWrite, Revision, Source, Trace, Version, cloudevents,
 };
 use futures_util::TryStreamExt;
 
@@ -24,30 +24,6 @@ use crate::window::record_key;
 
 /// Longest key of a record.
 const RECORD_KEY_BYTES_MAX: usize = 1024;
-/// Attributes with a place of their own: an extension of such a name could not be told from the attribute.
-const ATTRIBUTES: [&str; 20] = [
-    "specversion",
-    "id",
-    "source",
-    "type",
-    "subject",
-    "partitionkey",
-    "topic",
-    "time",
-    "datacontenttype",
-    "data",
-    "correlationid",
-    "causationid",
-    "traceparent",
-    "tracestate",
-    "baggage",
-    "tags",
-    "recordedat",
-    "schemaversion",
-    "position",
-    "streamversion",
-];
-
 pub(crate) async fn commit(engine: &Arc<Engine>, mut commit: Commit) -> Result<Committed, CommitError> {
     check(engine, &commit)?;
     drop_empty_traces(&mut commit);
@@ -115,7 +91,7 @@ fn check_event(event: &Envelope, bytes_max: usize) -> Result<(), Error> {
             format!("{} {} has {size} bytes, at most {bytes_max} are taken", event.event_type, event.id);
         return Err(Error::new(Code::TOO_LARGE, message));
     }
-    let reserved = event.extensions.iter().find(|(name, _)| ATTRIBUTES.contains(&name.as_str()));
+    let reserved = event.extensions.iter().find(|(name, _)| cloudevents::has_own_place(name));
     if let Some((name, _)) = reserved {
         let message =
             format!("{} {} carries the attribute `{name}` as an extension", event.event_type, event.id);

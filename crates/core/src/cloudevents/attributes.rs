@@ -42,6 +42,12 @@ const TEXTS: [&str; 18] = [
 /// Attributes that Ensue knows and that are whole numbers.
 const NUMBERS: [&str; 3] = ["schemaversion", "position", "streamversion"];
 
+/// Whether an attribute of this name has a place of its own in an envelope or its stream: an extension of such a name
+/// could not be told from the attribute. (`dataschema` is carried as an extension.)
+pub fn has_own_place(name: &str) -> bool {
+    name != "dataschema" && (TEXTS.contains(&name) || NUMBERS.contains(&name))
+}
+
 /// Whether the attribute is text by its definition; an extension may also be a number or a boolean.
 pub(super) fn is_text_attribute(name: &str) -> bool {
     TEXTS.contains(&name)
