@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 mod application;
 mod bad_luck;
+mod demo;
 mod emit;
 mod look;
 
@@ -73,6 +74,12 @@ impl Ensue {
         let mut command = self.command(arguments);
         command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary starts")
     }
+}
+
+/// The names of the members of an object, sorted.
+#[track_caller]
+fn members(object: &Value) -> Vec<&str> {
+    object.as_object().expect("an object").keys().map(String::as_str).collect()
 }
 
 fn on(data: &Path, arguments: &[&str]) -> Command {
