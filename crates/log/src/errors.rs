@@ -27,15 +27,22 @@ pub(crate) fn index(error: fjall::Error) -> Error {
         fjall::Error::Io(cause) | fjall::Error::Storage(fjall::LsmError::Io(cause)) => code_of_index(cause),
         _ => Code::CORRUPT,
     };
-    Error::new(code, format!("the index failed: {error}"))
-        .with_fix("close the store and delete its `index` folder; it is rebuilt from the journal")
-        .with_source(error)
+    let failed = Error::new(code, format!("the index failed: {error}")).with_source(error);
+    if code != Code::CORRUPT {
+        return failed;
+    }
+    failed.with_fix("close the store and delete its `index` folder; it is rebuilt from the journal")
 }
 
-/// Files that are missing or cut are damage; everything else is the operating system's to say.
+/// Files that are missing, cut or half made, as a kill may leave them, are damage; everything else is the operating
+/// system's to say.
 fn code_of_index(cause: &io::Error) -> Code {
     match cause.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => Code::CORRUPT,
+        io::ErrorKind::NotFound
+        | io::ErrorKind::AlreadyExists
+        | io::ErrorKind::InvalidInput
+        | io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::InvalidData => Code::CORRUPT,
         _ => code_of(cause),
     }
 }

@@ -88,9 +88,17 @@ pub async fn run<Open>(
 where
     Open: AsyncFn(&Path) -> Result<Arc<dyn Store>, Error>,
 {
-    let mut plan = Plan { styles: config.styles, seed: config.seed, orders: config.orders };
+    if config.resume && !config.folder.is_dir() {
+        let message = format!("there is no demo to resume in {}", config.folder.display());
+        return Err(Error::new(Code::NOT_A_STORE, message)
+            .with_fix("check `--data DIR`; without `--resume` a demo begins there"));
+    }
+    let folders = folders(config);
+    // Two folders are both styles, whatever the command line says when they are taken up.
+    let styles = if folders.len() > 1 { Styles::Both } else { config.styles };
+    let mut plan = Plan { styles, seed: config.seed, orders: config.orders };
     let mut reports = Vec::new();
-    for folder in folders(config) {
+    for folder in folders {
         let store = open(&folder).await?;
         plan = plan::agree(&*store, plan, config.resume, &folder).await?;
         let style = plan.styles.of(&folder);

@@ -1,7 +1,8 @@
-//! `ensue bench append|orders|waiting`.
+//! `ensue bench append|read|orders|waiting`.
 
 use clap::Subcommand;
 use ensue::core::{Code, Error};
+use serde::Serialize;
 
 use crate::command::Session;
 use crate::failure::Failure;
@@ -9,14 +10,23 @@ use crate::failure::Failure;
 mod append;
 mod load;
 mod orders;
+mod read;
 mod scratch;
 mod waiting;
+
+/// What the device takes for the smallest durable write.
+#[derive(Serialize)]
+struct MeasuredFloor {
+    sync_write_4k_us_p50: u64,
+}
 
 /// Measure this machine
 #[derive(Subcommand)]
 pub(crate) enum Bench {
     /// Durable appends per second, and how long each takes, beside what the device takes for one synced write
     Append(append::Append),
+    /// How fast a store is read from disk: everything in order, and stream by stream
+    Read(read::Read),
     /// Orders through five durable reactions, or a saga of four steps, with empty bodies
     Orders(orders::Orders),
     /// Sagas that wait: how fast they start, and what memory they take
@@ -37,6 +47,7 @@ impl Bench {
     async fn measure(self, session: &mut Session) -> Result<(), Failure> {
         match self {
             Self::Append(append) => append.run(session).await,
+            Self::Read(read) => read.run(session).await,
             Self::Orders(orders) => orders.run(session).await,
             Self::Waiting(waiting) => waiting.run(session).await,
         }

@@ -20,7 +20,8 @@ pub(super) struct Plan {
 }
 
 /// The plan of this store: the one it remembers when it is resumed, otherwise the one that is wanted, which it will
-/// remember. A store that was killed before it had a plan is empty, and begins.
+/// remember. A store that was killed before it had a plan is empty, and begins
+/// with what is wanted now.
 pub(super) async fn agree(
     store: &dyn Store,
     wanted: Plan,
@@ -35,10 +36,11 @@ pub(super) async fn agree(
                 format!("the plan of the demo in {} cannot be read: {cause}", folder.display()),
             )
         })?;
-        return if resume { Ok(known) } else { Err(taken(folder, "a demo")) };
+        return if resume { Ok(known) } else { Err(taken(folder)) };
     }
     if store.head().await? > Position::ZERO {
-        return Err(taken(folder, "events that are not of a demo"));
+        let message = format!("{} holds events that are not of a demo", folder.display());
+        return Err(Error::new(Code::USAGE, message).with_fix("use another folder with `--data DIR`"));
     }
     let value = serde_json::to_vec(&wanted).expect("a plan is plain data");
     let record = RecordWrite::put(space, KEY, value).expect(Revision::ZERO);
@@ -46,8 +48,7 @@ pub(super) async fn agree(
     Ok(wanted)
 }
 
-fn taken(folder: &Path, by: &str) -> Error {
-    Error::new(Code::USAGE, format!("{} holds {by} already", folder.display())).with_fix(
-        "add `--resume` to take a demo up where it stopped, or use another folder with `--data DIR`",
-    )
+fn taken(folder: &Path) -> Error {
+    Error::new(Code::USAGE, format!("{} holds a demo already", folder.display()))
+        .with_fix("add `--resume` to take it up where it stopped, or use another folder with `--data DIR`")
 }

@@ -11,6 +11,7 @@ use ensue::log::bench::{Appending, Figures, Load};
 use ensue::log::{Config, Floor, Log, floor};
 use serde::Serialize;
 
+use super::MeasuredFloor;
 use super::scratch::Scratch;
 use crate::command::Session;
 use crate::failure::Failure;
@@ -42,11 +43,6 @@ struct Measured {
     p999_us: f64,
     floor: MeasuredFloor,
     mode: &'static str,
-}
-
-#[derive(Serialize)]
-struct MeasuredFloor {
-    sync_write_4k_us_p50: u64,
 }
 
 impl Append {

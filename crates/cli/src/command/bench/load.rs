@@ -123,7 +123,8 @@ pub(crate) async fn run(
         .await
         .map_err(|cause| Error::new(Code::CLOSED, "the bench was cancelled").with_source(cause))??;
     let elapsed = started.elapsed().as_secs_f64();
-    let cpu_s = cpu_seconds()? - cpu_before;
+    // The kernel counts in hundredths.
+    let cpu_s = ((cpu_seconds()? - cpu_before) * 100.0).round() / 100.0;
     let figures = Figures {
         orders: latency.len(),
         orders_per_s: (float(latency.len()) / elapsed).round(),

@@ -7,6 +7,7 @@ use clap::Args;
 use ensue::log::{Config, Floor, Log, floor};
 use serde::Serialize;
 
+use super::MeasuredFloor;
 use super::load::{Figures, Style, run};
 use super::scratch::Scratch;
 use crate::command::Session;
@@ -33,11 +34,6 @@ struct Measured {
     figures: Figures,
     floor: MeasuredFloor,
     mode: &'static str,
-}
-
-#[derive(Serialize)]
-struct MeasuredFloor {
-    sync_write_4k_us_p50: u64,
 }
 
 impl Orders {

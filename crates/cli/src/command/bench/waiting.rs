@@ -130,6 +130,6 @@ async fn completed(log: &Log, count: u64) -> Result<u64, Error> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of a bench are far below 2^52")]
-fn rate(count: u64, since: Instant) -> f64 {
+pub(super) fn rate(count: u64, since: Instant) -> f64 {
     (count as f64 / since.elapsed().as_secs_f64()).round()
 }
