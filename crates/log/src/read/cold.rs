@@ -32,14 +32,23 @@ pub(super) fn page(
         }
     };
     let mut events = Vec::new();
-    for position in candidates.positions {
-        let event = load(engine, position, frame)?;
-        if plan.matches(&event) {
-            events.push(event);
-            if events.len() == limit {
-                return Ok(Page { events, reached: Some(position) });
+    let mut rest = candidates.positions.as_slice();
+    while let Some(&position) = rest.first() {
+        hold(engine, position, frame)?;
+        let loaded = frame.as_ref().expect("just held");
+        // A frame is decoded once for all its candidates.
+        let run = rest.iter().take_while(|position| loaded.holds(**position)).count();
+        let (here, later) = rest.split_at(run);
+        for event in decode(loaded, here, is_backward)? {
+            let reached = event.position.0;
+            if plan.matches(&event) {
+                events.push(event);
+                if events.len() == limit {
+                    return Ok(Page { events, reached: Some(reached) });
+                }
             }
         }
+        rest = later;
     }
     Ok(Page { events, reached: candidates.reached })
 }
@@ -79,22 +88,46 @@ fn stream_candidates(
     }
 }
 
-fn load(engine: &Engine, position: u64, frame: &mut Option<Arc<Loaded>>) -> Result<Recorded, Error> {
+/// Loads the frame of a position, unless it is at hand.
+fn hold(engine: &Engine, position: u64, frame: &mut Option<Arc<Loaded>>) -> Result<(), Error> {
     if !frame.as_ref().is_some_and(|frame| frame.holds(position)) {
         let place = engine.index()?.frame(position)?.ok_or_else(|| {
             Error::new(Code::CORRUPT, format!("the index does not know where position {position} lies"))
                 .with_fix("close the store and delete its `index` folder; it is rebuilt from the journal")
         })?;
-        *frame = Some(Arc::new(engine.frames.load(place)?));
+        let loaded = engine.frames.load(place)?;
+        if !loaded.holds(position) {
+            let message = format!("the index names another frame for position {position}");
+            return Err(Error::new(Code::CORRUPT, message)
+                .with_fix("close the store and delete its `index` folder; it is rebuilt from the journal"));
+        }
+        *frame = Some(Arc::new(loaded));
     }
-    let loaded = frame.as_ref().expect("loaded above");
-    let mut found = None;
-    let decoded = loaded.events((position, position), |event| found = Some(event));
+    Ok(())
+}
+
+/// The events at these positions of a frame, in the same order.
+fn decode(loaded: &Loaded, positions: &[u64], is_backward: bool) -> Result<Vec<Recorded>, Error> {
+    let (Some(&first), Some(&last)) = (positions.first(), positions.last()) else { return Ok(Vec::new()) };
+    let mut wanted = positions.to_vec();
+    wanted.sort_unstable();
+    let mut events = Vec::with_capacity(wanted.len());
     let header = loaded.header;
     let damaged = |why| {
         let until = header.offset + header.frame_bytes() as u64;
         errors::corrupt(&file_name(header.generation), header.offset, until, why)
     };
-    decoded.map_err(damaged)?;
-    found.ok_or_else(|| damaged("the frame does not hold the events it counts"))
+    let take = |event: Recorded| {
+        if wanted.binary_search(&event.position.0).is_ok() {
+            events.push(event);
+        }
+    };
+    loaded.events((first.min(last), first.max(last)), take).map_err(damaged)?;
+    if events.len() != positions.len() {
+        return Err(damaged("the frame does not hold the events it counts"));
+    }
+    if is_backward {
+        events.reverse();
+    }
+    Ok(events)
 }
