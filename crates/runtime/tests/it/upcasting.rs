@@ -173,7 +173,7 @@ async fn a_read_model_its_comparison_and_its_rebuild_get_the_newest_version() {
 
 #[tokio::test]
 async fn an_aggregate_and_its_snapshot_hold_the_newest_version() {
-    let mut harness = harness(&Diary::default(), |app| app.aggregate::<Prices>());
+    let mut harness = harness(&Diary::default(), App::aggregate::<Prices>);
     store(&harness, &HISTORY).await;
     let accounts = Aggregates::<Prices>::new(harness.store().clone());
     assert_eq!(accounts.load("ORD-1").await.expect("it loads").state.0, SEEN);
@@ -215,7 +215,13 @@ async fn a_dead_letter_is_redriven_in_the_newest_version() {
     let mended = is_mended.clone();
     let fussy = move |State(diary): State<Diary>, event: Priced| {
         let is_mended = mended.load(Ordering::Relaxed);
-        async move { if is_mended { Ok(diary.note(said(&event))) } else { Err(Broken("not yet")) } }
+        async move {
+            if !is_mended {
+                return Err(Broken("not yet"));
+            }
+            diary.note(said(&event));
+            Ok(())
+        }
     };
     let mut harness = harness(&diary, move |app| app.react("fussy", fussy.clone()));
     store(&harness, &HISTORY).await;
