@@ -82,6 +82,19 @@ impl App {
         }
     }
 
+    /// The version of the code, such as `1.4.2` or a commit: kept in the catalogue, and in every dead letter so that
+    /// one sees which code failed.
+    ///
+    /// ```
+    /// let app = ensue_runtime::App::new("shop").version(env!("CARGO_PKG_VERSION"));
+    /// assert!(app.catalogue().version.is_some());
+    /// ```
+    #[must_use]
+    pub fn version(mut self, version: &str) -> Self {
+        self.catalogue.version = Some(version.to_owned());
+        self
+    }
+
     /// The log that everything reads and writes.
     #[must_use]
     pub fn store(mut self, store: impl Store + 'static) -> Self {
@@ -332,6 +345,7 @@ impl App {
         let shared = Arc::new(Shared {
             store: Arc::clone(&store),
             press: Press { host: self.host, source: Source::new(&self.name)? },
+            version: self.catalogue.version.as_deref().map(SmolStr::from),
             board: Board::default(),
             timers: tokio::sync::Notify::new(),
             timers_wait: AtomicBool::new(false),
