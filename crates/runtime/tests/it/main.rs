@@ -11,5 +11,6 @@ mod misuse;
 mod past;
 mod projections;
 mod saga;
+mod sharing;
 mod upcasting;
 mod words;
