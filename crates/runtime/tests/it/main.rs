@@ -12,4 +12,5 @@ mod misuse;
 mod past;
 mod projections;
 mod saga;
+mod upcasting;
 mod words;
