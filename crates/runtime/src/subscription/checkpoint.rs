@@ -103,8 +103,13 @@ impl Checkpoints {
         self.floor.is_some()
     }
 
+    /// Everything up to here is settled in every lane.
+    pub(crate) fn floor(&self) -> Position {
+        self.settled().into_iter().min().unwrap_or_default()
+    }
+
     /// Where all lanes began.
-    fn floor(&self) -> Position {
+    fn beginning(&self) -> Position {
         self.floor.as_ref().map(|floor| floor.position).unwrap_or_default()
     }
 
@@ -114,13 +119,13 @@ impl Checkpoints {
 
     /// What each lane has settled.
     pub(crate) fn settled(&self) -> Vec<Position> {
-        self.lanes.iter().map(|(mark, _)| mark.position.max(self.floor())).collect()
+        self.lanes.iter().map(|(mark, _)| mark.position.max(self.beginning())).collect()
     }
 
     /// What this lane begins with: its mark, not before the floor, and the revision that fences it.
     pub(crate) fn lane(&self, lane: u16) -> (Mark, Revision) {
         let (mark, revision) = self.lanes.get(usize::from(lane)).copied().unwrap_or_default();
-        (Mark { position: mark.position.max(self.floor()), ..mark }, revision)
+        (Mark { position: mark.position.max(self.beginning()), ..mark }, revision)
     }
 
     /// Whether this process has every lane.

@@ -44,7 +44,7 @@ impl Subscription {
         let (settled, lanes) = (checkpoints.settled(), checkpoints.lane_count());
         self.handler.refresh().await?;
         let types = self.handler.types();
-        let least = settled.iter().min().copied().unwrap_or_default();
+        let least = checkpoints.floor();
         if least >= position || types.is_empty() {
             return Ok(true);
         }

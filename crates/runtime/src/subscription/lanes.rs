@@ -20,7 +20,7 @@ use crate::spaces::{self, REDRIVE};
 /// Pages that may wait in front of a lane; then reading waits, so memory stays bounded.
 const QUEUED_PAGES: usize = 8;
 /// A lane without events is moved on when it is so far behind, so that little is read again at the next start.
-const STRIDE: u64 = 16_384;
+const STRIDE: u64 = 8_192;
 
 /// The lanes of a subscription, as far as this process has them.
 pub(super) struct Lanes {
