@@ -34,6 +34,8 @@ const FLOOR_STRIDE: u64 = 4_096;
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) press: Press,
+    /// The code version of the application, if it names one.
+    pub(crate) version: Option<SmolStr>,
     pub(crate) board: Board,
     /// Wakes the timers when one was set.
     pub(crate) timers: tokio::sync::Notify,

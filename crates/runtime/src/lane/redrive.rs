@@ -32,7 +32,12 @@ impl Lane {
                 Some(Failure::Later(_)) => return self.clear_request(key).await,
                 Some(Failure::Failed(error) | Failure::Rejected(error)) => {
                     let mut effects = Effects::default();
-                    effects.put(letter.failed_again(&error, self.now()).write(&name).expect(record.revision));
+                    effects.put(
+                        letter
+                            .failed_again(&error, &self.subscription.shared)
+                            .write(&name)
+                            .expect(record.revision),
+                    );
                     self.settle_aside(effects).await?;
                     return self.clear_request(key).await;
                 }

@@ -3,9 +3,12 @@
 mod aggregates;
 mod choreography;
 mod commands;
+mod dead;
 mod delivery;
 mod door;
+mod fork;
 mod misuse;
+mod past;
 mod projections;
 mod saga;
 mod words;
