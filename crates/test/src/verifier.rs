@@ -46,6 +46,14 @@ pub struct Passed {
     pub replies_lost: u32,
 }
 
+impl std::ops::AddAssign for Passed {
+    fn add_assign(&mut self, more: Self) {
+        self.commits += more.commits;
+        self.crashes += more.crashes;
+        self.replies_lost += more.replies_lost;
+    }
+}
+
 /// A trial whose end is not that of the model.
 #[derive(Debug)]
 pub struct Disagreement {
@@ -66,7 +74,7 @@ impl fmt::Display for Disagreement {
 }
 
 /// Commits within which crashes and lost replies are strewn.
-const COMMITS: u64 = 80;
+const COMMITS: u64 = 50;
 
 impl Trial {
     /// The program and the misfortunes that belong to this seed. About one in five has no misfortunes: there, handlers

@@ -257,7 +257,8 @@ impl Journal {
         if let Some(asked) = self.step(step) {
             asked.is_recorded = true;
             is_late = asked.late.is_some();
-            if let Some(result) = result {
+            // The result of a command is its reply.
+            if let Some(result) = result.filter(|_| asked.kind == Kind::Local) {
                 asked.outcome = Some(StepOutcome::Done(Bytes::copy_from_slice(result.get().as_bytes())));
             }
         }

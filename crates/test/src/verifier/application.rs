@@ -68,7 +68,7 @@ fn handle<const KIND: usize>(
     attempt: u32,
     signal: &Signal<KIND>,
 ) -> Result<Vec<Draft>, Failure> {
-    world.called(handler, &signal.path);
+    world.called(handler, &signal.key);
     let mood = plan.moods.iter().find(|(key, _)| key_name(**key) == signal.key).map(|(_, mood)| *mood);
     let failing = mood.filter(|mood| match mood.lasts {
         Lasts::Attempts(failures) => attempt <= failures,

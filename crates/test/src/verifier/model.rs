@@ -194,7 +194,7 @@ impl Model<'_> {
         let handler = format!("r{number}");
         let mood = plan.moods.get(&key).copied();
         let is_hopeless = mood.is_some_and(|mood| mood.lasts == Lasts::UntilMended && !self.is_mended);
-        *self.outcome.calls.entry((handler.clone(), path.to_owned())).or_default() +=
+        *self.outcome.calls.entry((handler.clone(), key_name(key))).or_default() +=
             calls(plan, mood, is_hopeless, tries);
         if !is_hopeless || mood.is_some_and(|mood| mood.when == When::AfterEffect) {
             self.effect(&handler, &key_name(key), path);

@@ -11,7 +11,7 @@ pub(super) struct Outcome {
     pub(super) signals: BTreeMap<(usize, String), Vec<String>>,
     /// By handler and key, what was done outside, in order.
     pub(super) effects: BTreeMap<(String, String), Vec<String>>,
-    /// By handler and path, how often a reaction was called.
+    /// By handler and key, how often a reaction was called.
     pub(super) calls: BTreeMap<(String, String), u32>,
     pub(super) balances: BTreeMap<String, i64>,
     /// Which moves of the account were accepted.
@@ -77,9 +77,9 @@ impl Outcome {
             .into_iter()
             .filter(|place| calls(self, place) != calls(model, place))
             .map(|place| {
-                let (handler, path) = place;
+                let (handler, key) = place;
                 let (is, should) = (calls(self, place), calls(model, place));
-                format!("{handler} was called {is} times for {path} instead of {should}")
+                format!("{handler} was called {is} times for {key} instead of {should}")
             })
             .collect()
     }

@@ -45,8 +45,8 @@ impl World {
     }
 
     /// Counts a call of a handler.
-    pub(super) fn called(&self, handler: &str, what: &str) {
-        *self.ledger().calls.entry((handler.to_owned(), what.to_owned())).or_default() += 1;
+    pub(super) fn called(&self, handler: &str, key: &str) {
+        *self.ledger().calls.entry((handler.to_owned(), key.to_owned())).or_default() += 1;
     }
 
     /// Does something, once for its idempotency key.
@@ -91,7 +91,7 @@ impl World {
         self.ledger().effects.clone()
     }
 
-    /// How often each handler was called for what.
+    /// By handler and key, how often it was called.
     pub(super) fn calls(&self) -> BTreeMap<(String, String), u32> {
         self.ledger().calls.clone()
     }

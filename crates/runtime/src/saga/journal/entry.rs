@@ -1,7 +1,7 @@
 //! The entries of a journal, and how they are stored.
 
 use ensue_core::{Code, Draft, Error, EventId, EventType, Position, StreamName, Timestamp, event};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use smol_str::SmolStr;
 
@@ -34,7 +34,13 @@ pub(crate) enum Entry {
     /// A local step is about to be run.
     StepIntended { step: SmolStr, attempt: u32 },
     /// A step is done. The result of a local step; how the step is undone; whether it was the point of no return.
-    StepDone { step: SmolStr, result: Option<Box<RawValue>>, undo: Option<CommandBody>, pivot: bool },
+    StepDone {
+        step: SmolStr,
+        #[serde(deserialize_with = "with_null")]
+        result: Option<Box<RawValue>>,
+        undo: Option<CommandBody>,
+        pivot: bool,
+    },
     /// A step failed: for good, or to be tried again at a time.
     StepFailed { step: SmolStr, attempt: u32, code: CodeText, reason: String, again_at: Option<Timestamp> },
     /// The instance waits for an event.
@@ -78,6 +84,11 @@ pub(crate) const WAKING: [&str; 6] = [
     "saga.WaitStarted",
     "saga.Resumed",
 ];
+
+/// A result is there even if it is `null`, which is what a step that gives nothing results in.
+fn with_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Box::deserialize(deserializer).map(Some)
+}
 
 impl Entry {
     /// The event type it is stored under.
