@@ -1,7 +1,7 @@
 //! The entries of a journal, and how they are stored.
 
 use ensue_core::{Code, Draft, Error, EventId, EventType, Position, StreamName, Timestamp, event};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use smol_str::SmolStr;
 
@@ -34,13 +34,7 @@ pub(crate) enum Entry {
     /// A local step is about to be run.
     StepIntended { step: SmolStr, attempt: u32 },
     /// A step is done. The result of a local step; how the step is undone; whether it was the point of no return.
-    StepDone {
-        step: SmolStr,
-        #[serde(deserialize_with = "with_null")]
-        result: Option<Box<RawValue>>,
-        undo: Option<CommandBody>,
-        pivot: bool,
-    },
+    StepDone { step: SmolStr, result: Option<Box<RawValue>>, undo: Option<CommandBody>, pivot: bool },
     /// A step failed: for good, or to be tried again at a time.
     StepFailed { step: SmolStr, attempt: u32, code: CodeText, reason: String, again_at: Option<Timestamp> },
     /// The instance waits for an event.
@@ -49,7 +43,13 @@ pub(crate) enum Entry {
     /// decides by looking at the event's own stream, so that none is taken before an earlier one.
     EventNoticed { event_type: String, key: String, event_id: EventId },
     /// The event that a wait has taken.
-    EventReceived { step: SmolStr, event_id: EventId, body: Box<RawValue> },
+    EventReceived {
+        step: SmolStr,
+        event_id: EventId,
+        #[serde(default = "first_version")]
+        schema_version: u32,
+        body: Box<RawValue>,
+    },
     /// The instance sleeps.
     SleepStarted { step: SmolStr, due: Timestamp },
     /// Put here by the timers.
@@ -72,6 +72,11 @@ pub(crate) enum Entry {
     Resumed { reason: String },
 }
 
+/// Journals that say no version are older than the second version of any event.
+fn first_version() -> u32 {
+    1
+}
+
 /// A code as it is written in a journal.
 pub(crate) type CodeText = String;
 
@@ -84,11 +89,6 @@ pub(crate) const WAKING: [&str; 6] = [
     "saga.WaitStarted",
     "saga.Resumed",
 ];
-
-/// A result is there even if it is `null`, which is what a step that gives nothing results in.
-fn with_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
-    Box::deserialize(deserializer).map(Some)
-}
 
 impl Entry {
     /// The event type it is stored under.
