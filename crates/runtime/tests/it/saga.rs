@@ -11,7 +11,7 @@ mod attention;
 mod late;
 mod replay;
 mod waiting;
-mod world;
+pub(crate) mod world;
 
 async fn fulfil(saga: Saga<OrderPlaced>, State(ledger): State<Ledger>) -> Result<OrderFulfilled, SagaError> {
     let order = saga.input().order.clone();
