@@ -11,4 +11,5 @@ mod misuse;
 mod past;
 mod projections;
 mod saga;
+mod upcasting;
 mod words;
