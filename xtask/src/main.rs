@@ -29,7 +29,7 @@ usage: cargo xtask COMMAND
   services up|down|status|env [NAME...] [--durable]
                      real servers on loopback: kafka, postgres, restate; --durable as benchmarks want them
   bench orders [--peers] [--seconds S] [--rate R] [--runs N] [--runner PROGRAM]
-                     writes bench/results/orders.md; --runner stands before every measured command, such as `taskset -c 0-1`
+                     writes bench/results/orders.md; --runner stands before what is measured, such as `nice -n -10`
 ";
 
 fn main() -> ExitCode {

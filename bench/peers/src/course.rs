@@ -23,7 +23,7 @@ const LATENCY_US_MAX: u64 = 3_600_000_000;
 /// Tasks that place them.
 const PUBLISHERS: usize = 64;
 /// When no order ends for so long, something is broken.
-const STALLED: Duration = Duration::from_secs(60);
+const STALLED: Duration = Duration::from_mins(1);
 
 /// How much, for how long.
 #[derive(Args, Clone)]
@@ -110,7 +110,9 @@ impl Course {
         let elapsed = started.elapsed().as_secs_f64();
         let usage = watch.finish()?;
         let mut latency = Histogram::<u64>::new_with_bounds(1, LATENCY_US_MAX, 3)?;
-        took_us.iter().for_each(|took| latency.saturating_record(*took));
+        for took in took_us {
+            latency.saturating_record(took);
+        }
         Ok(Figures {
             orders: latency.len(),
             orders_per_s: (float(latency.len()) / elapsed).round(),

@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use reqwest::{Client, Method, Response, StatusCode};
 use restate_sdk::endpoint::ServiceOptions;
 use restate_sdk::prelude::*;
+use restate_sdk::service::IntoServiceDefinition;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
@@ -99,9 +100,10 @@ impl Restate {
         let course = Course::new();
         // What has ended need not be kept: the least that Restate can be asked to write.
         let forget = || ServiceOptions::new().journal_retention(Duration::ZERO);
+        let reactions = Reactions { course: Arc::clone(&course) };
         let endpoint = Endpoint::builder()
-            .bind_with_options(Fulfilment, forget())
-            .bind_with_options(Reactions { course: Arc::clone(&course) }, forget())
+            .bind(Fulfilment.into_service_definition().options(forget()))
+            .bind(reactions.into_service_definition().options(forget()))
             .build();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let uri = format!("http://{}", listener.local_addr()?);

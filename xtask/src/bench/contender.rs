@@ -14,6 +14,9 @@ pub(super) enum Durability {
     PageCache,
 }
 
+/// How long a peer runs under the same load before it is measured.
+pub(super) const WARM_UP_SECONDS: &str = "3";
+
 /// One system, one way of carrying out an order.
 pub(super) struct Contender {
     pub(super) name: &'static str,
@@ -32,7 +35,7 @@ enum Program {
 }
 
 /// All of them; the first two are ours.
-pub(super) const CONTENDERS: [Contender; 6] = [
+const CONTENDERS: [Contender; 6] = [
     Contender {
         name: "Ensue, choreography",
         durability: Durability::Synced,
@@ -90,6 +93,12 @@ pub(super) const CONTENDERS: [Contender; 6] = [
     },
 ];
 
+/// Those that follow each other and share servers.
+pub(super) fn groups() -> impl Iterator<Item = &'static [Contender]> {
+    static ALL: &[Contender] = &CONTENDERS;
+    ALL.chunk_by(|a, b| a.services == b.services)
+}
+
 impl Contender {
     /// Whether it is ours.
     pub(super) fn is_ours(&self) -> bool {
@@ -114,18 +123,13 @@ impl Contender {
         root: &Path,
         servers: &[Server],
         load: &[String],
-        runner: &[String],
     ) -> Result<Command, String> {
         let program = match self.program {
             Program::Ensue { .. } => "target/release/ensue",
             Program::Restate { .. } | Program::Outbox { .. } => "target/peers/release/peers",
         };
-        let mut words = runner.to_vec();
-        words.push(root.join(program).to_string_lossy().into_owned());
-        words.extend(self.arguments(servers, load)?);
-        let (first, rest) = words.split_first().ok_or("there is a command")?;
-        let mut command = Command::new(first);
-        command.args(rest).current_dir(root);
+        let mut command = Command::new(root.join(program));
+        command.args(self.arguments(servers, load)?).current_dir(root);
         Ok(command)
     }
 
@@ -147,7 +151,8 @@ impl Contender {
             }
         };
         let pids = servers.iter().flat_map(|server| ["--server".to_owned(), server.pid.to_string()]);
-        Ok([load.to_vec(), pids.collect(), own].concat())
+        let warm_up = words(&["--warm-up-seconds", WARM_UP_SECONDS]);
+        Ok([load.to_vec(), warm_up, pids.collect(), own].concat())
     }
 }
 
@@ -193,8 +198,8 @@ mod tests {
             [
                 "--data target/bench-orders --output json bench orders --style choreography --seconds 5",
                 "--data target/bench-orders --output json bench orders --style saga --seconds 5",
-                "--seconds 5 --server 7 outbox --flush every-batch --postgres p --kafka k",
-                "--seconds 5 --server 7 outbox --flush never --postgres p --kafka k",
+                "--seconds 5 --warm-up-seconds 3 --server 7 outbox --flush every-batch --postgres p --kafka k",
+                "--seconds 5 --warm-up-seconds 3 --server 7 outbox --flush never --postgres p --kafka k",
             ]
         );
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::contender::{Contender, Durability};
+use super::contender::{Contender, Durability, WARM_UP_SECONDS};
 use super::figures::{Figures, median};
 use super::machine;
 use super::orders::Options;
@@ -32,9 +32,9 @@ pub(super) fn written(root: &Path, measured: &[Measured], options: &Options) -> 
         "# Orders\n\nAn order is placed, paid, reserved, shipped, notified and closed: six durable events, five reactions, empty \
          bodies. Load and\nservers share the machine. Throughput: 64 clients, at most 512 orders in flight, {} s. Latency: {} \
          orders/s whatever the\nresponse, from the moment an order was due to its last event. The median of {} runs each, by \
-         orders/s and by p50; the figures of a\nrow are of one run. Peers are warmed up for 5 s before each run, we are not. A ratio \
+         orders/s and by p50; the figures of a\nrow are of one run. Peers are warmed up for {} s before each run, we are not. A ratio \
          is the claim, an absolute number is context.\n\n",
-        options.seconds, options.rate, options.runs
+        options.seconds, options.rate, options.runs, WARM_UP_SECONDS
     );
     writeln!(page, "- Machine: {}", machine::described(root)).expect("a string");
     writeln!(page, "- Device floor: {}", floor(measured)).expect("a string");
