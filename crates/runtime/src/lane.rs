@@ -287,6 +287,10 @@ impl Lane {
         Ok(())
     }
 
+    fn now(&self) -> ensue_core::Timestamp {
+        self.subscription.shared.press.host.clock.now()
+    }
+
     /// One commit: everything that was caused, and the checkpoint.
     async fn settle(&mut self, effects: Effects, up_to: Position, count: usize) -> Result<Settlement, Halt> {
         let goal = Mark { position: up_to, settlements: self.mark.settlements + 1, ..self.mark };
