@@ -58,6 +58,8 @@ pub(crate) struct Lane {
     mark: Mark,
     /// Keys that are parked, with how many events each.
     parked: HashMap<SmolStr, usize>,
+    /// The newest event that was counted there.
+    admitted: Position,
 }
 
 impl Lane {
@@ -76,6 +78,7 @@ impl Lane {
             subscription,
             number,
             parked,
+            admitted: Position::ZERO,
         }
     }
 
@@ -246,21 +249,24 @@ impl Lane {
 
     /// The delivery will not succeed: what the policy says then.
     async fn give_up(&mut self, failed: &Recorded, error: &Error, attempts: u32) -> Result<(), Halt> {
-        let mut effects = Effects::default();
-        match self.subscription.settings.on_failure {
+        let letter = match self.subscription.settings.on_failure {
             OnFailure::Stop => return Err(Halt::Broken(error.clone())),
-            OnFailure::Skip => {}
+            OnFailure::Skip => None,
             OnFailure::Park => {
-                let letter =
-                    Parked::failed(failed, self.key(failed), error, attempts, &self.subscription.shared);
-                effects.put(letter.write(&self.subscription.name));
                 self.admit(failed)?;
+                let shared = &self.subscription.shared;
+                Some(Parked::failed(failed, self.key(failed), error, attempts, shared))
             }
-        }
-        match self.settle(effects, failed.position, 1).await? {
-            Settlement::Done => Ok(()),
-            Settlement::OutOfDate => Err(Halt::Broken(fenced(&self.subscription.name, self.number))),
-            Settlement::Refused(error) => Err(Halt::Broken(error)),
+        };
+        loop {
+            let mut effects = Effects::default();
+            letter.iter().for_each(|letter| effects.put(letter.write(&self.subscription.name)));
+            match self.settle(effects, failed.position, 1).await? {
+                Settlement::Done => return Ok(()),
+                // Not the checkpoint, which would have ended the lane.
+                Settlement::OutOfDate => {}
+                Settlement::Refused(error) => return Err(Halt::Broken(error)),
+            }
         }
     }
 
@@ -273,8 +279,11 @@ impl Lane {
         Ok(Handled { effects, count: 1, failure: None })
     }
 
-    /// Counts one more parked event, if there is room.
+    /// Counts one more parked event, if there is room. One whose settlement is repeated counts once.
     fn admit(&mut self, recorded: &Recorded) -> Result<(), Halt> {
+        if recorded.position <= self.admitted {
+            return Ok(());
+        }
         let lanes = usize::from(self.subscription.settings.lanes.max(1));
         let bound = (self.subscription.settings.dead_max / lanes).max(1);
         if self.parked.values().sum::<usize>() >= bound {
@@ -284,6 +293,7 @@ impl Lane {
             )));
         }
         *self.parked.entry(self.key(recorded).into()).or_default() += 1;
+        self.admitted = recorded.position;
         Ok(())
     }
 

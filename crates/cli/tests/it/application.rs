@@ -78,11 +78,7 @@ fn dead_letters_are_listed_redriven_and_discarded() {
         ensue.run(&["dead", "redrive", "--group", &group, "--dry-run", "-o", "jsonl"]).ok().objects();
     let planned: Vec<_> = planned.iter().map(|key| (&key["key"], &key["letters"])).collect();
     assert_eq!(planned, [(&json!("P-1"), &json!([1])), (&json!("P-2"), &json!([2]))]);
-    assert_eq!(
-        ensue.run(&["dead", "redrives", "-o", "jsonl"]).ok().objects(),
-        [json!({}); 0],
-        "only rehearsed"
-    );
+    assert_eq!(ensue.run(&["dead", "redrives", "-o", "jsonl"]).ok().out, "", "it was only rehearsed");
     let ask = ["dead", "redrive", "labels", "P-1", "--by", "ada", "-o", "json"];
     let asked = ensue.run(&ask).ok().object();
     assert_eq!((&asked["keys"], &asked["letters"]), (&json!(1), &json!(1)));

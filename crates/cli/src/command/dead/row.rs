@@ -65,7 +65,7 @@ impl Row for OfOneCause {
 
     fn cells(&self) -> Vec<String> {
         let group = &self.0;
-        let versions: Vec<&str> = group.code_versions.iter().map(|version| version.as_str()).collect();
+        let versions: Vec<String> = group.code_versions.iter().map(ToString::to_string).collect();
         vec![
             group.group.to_string(),
             group.handler.to_string(),
