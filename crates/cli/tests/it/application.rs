@@ -76,8 +76,9 @@ fn dead_letters_are_listed_redriven_and_discarded() {
     let group = groups[0]["group"].as_str().expect("a group has a name").to_owned();
     let planned =
         ensue.run(&["dead", "redrive", "--group", &group, "--dry-run", "-o", "jsonl"]).ok().objects();
-    let planned: Vec<_> = planned.iter().map(|key| (&key["key"], &key["letters"])).collect();
-    assert_eq!(planned, [(&json!("P-1"), &json!([1])), (&json!("P-2"), &json!([2]))]);
+    let letters = |key: &serde_json::Value| key["letters"].as_array().map(Vec::len);
+    let planned: Vec<_> = planned.iter().map(|key| (&key["key"], letters(key))).collect();
+    assert_eq!(planned, [(&json!("P-1"), Some(1)), (&json!("P-2"), Some(1))]);
     assert_eq!(ensue.run(&["dead", "redrives", "-o", "jsonl"]).ok().out, "", "it was only rehearsed");
     let ask = ["dead", "redrive", "labels", "P-1", "--by", "ada", "-o", "json"];
     let asked = ensue.run(&ask).ok().object();
