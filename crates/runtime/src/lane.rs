@@ -254,8 +254,8 @@ impl Lane {
             OnFailure::Skip => None,
             OnFailure::Park => {
                 self.admit(failed)?;
-                let shared = &self.subscription.shared;
-                Some(Parked::failed(failed, self.key(failed), error, attempts, shared))
+                let key = self.key(failed);
+                Some(Parked::failed(failed, key, error, attempts, &self.subscription.shared))
             }
         };
         loop {
