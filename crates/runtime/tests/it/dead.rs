@@ -1,13 +1,15 @@
 //! What operators do with dead letters: groups, redrive, edit, discard; in order, whatever happens meanwhile.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use ensue_core::{Clock, Code, ContentType, Envelope, EventId, EventType, Source, StreamName, Timestamp};
+use ensue_core::{
+    Clock, Code, ContentType, Envelope, EventId, EventType, Host, Source, StreamName, Timestamp,
+};
 use ensue_runtime::dead::{DeadLetters, RedriveState, Which};
 use ensue_runtime::{App, Reaction, State, dead};
-use ensue_test::{Harness, crash_everywhere};
+use ensue_test::{Harness, MemoryStore, crash_everywhere};
 
 use crate::words::{Broken, Diary, Tick, tick};
 
@@ -273,15 +275,31 @@ async fn two_handlers_of_one_event_are_independent() {
 
 #[tokio::test]
 async fn a_redrive_whose_settlement_was_out_of_date_looks_again_and_goes_on() {
-    let ward = Ward::default();
-    let mut harness = harness(&ward, "1").deliver_twice();
+    // Once mended, the handler takes so long over the first letter that somebody asks for the redrive again.
+    async fn slow(State(ward): State<Ward>, State(again): State<Again>, tick: Tick) -> Result<(), Broken> {
+        let result = tens(State(ward.clone()), tick).await;
+        if result.is_ok() && ward.took("a").len() == 2 {
+            let (store, host) = again.get().expect("set before the start").clone();
+            let dead = DeadLetters::new(store, host, "bob");
+            dead.redrive(&Which::key("slow", "a")).await.expect("it is parked");
+        }
+        result
+    }
+    let (ward, again) = (Ward::default(), Again::default());
+    let (given, later) = (ward.clone(), again.clone());
+    let mut harness = Harness::new(move |app: App| {
+        let app = app.state(given.clone()).state(later.clone()).external::<Tick>();
+        app.react("slow", slow.retry(1))
+    });
+    again.set((harness.store().clone(), harness.host().clone())).ok().expect("set once");
     publish(&mut harness, &[("a", 10), ("a", 11), ("a", 12)]).await;
     harness.settle().await;
     ward.mend();
-    let before = ward.took("a").len();
-    harness.running().await.dead().redrive(&Which::key("tens", "a")).await.expect("it is parked");
+    harness.running().await.dead().redrive(&Which::key("slow", "a")).await.expect("it is parked");
     harness.settle().await;
-    let took = ward.took("a").split_off(before);
-    assert_eq!(took, ["a10", "a10", "a11", "a11", "a12", "a12"], "each settled at the second try");
+    assert_eq!(ward.took("a"), ["a10", "a10", "a10", "a11", "a12"], "the first is worked out again");
     assert_eq!(redrives(&harness).await, [("a".into(), 3, "done")]);
 }
+
+/// What a handler needs to ask for a redrive.
+type Again = Arc<OnceLock<(Arc<MemoryStore>, Host)>>;
