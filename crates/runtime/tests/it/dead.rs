@@ -291,7 +291,7 @@ async fn a_redrive_whose_settlement_was_out_of_date_looks_again_and_goes_on() {
         let app = app.state(given.clone()).state(later.clone()).external::<Tick>();
         app.react("slow", slow.retry(1))
     });
-    again.set((harness.store().clone(), harness.host().clone())).ok().expect("set once");
+    again.set((harness.store().clone(), harness.host().clone())).expect("set once");
     publish(&mut harness, &[("a", 10), ("a", 11), ("a", 12)]).await;
     harness.settle().await;
     ward.mend();
