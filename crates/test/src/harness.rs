@@ -47,6 +47,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{MemoryStore, SeededEntropy, VirtualClock};
 
+mod assert;
 mod connection;
 mod crash;
 mod misfortune;
