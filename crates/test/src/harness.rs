@@ -51,6 +51,7 @@ mod assert;
 mod connection;
 mod crash;
 mod misfortune;
+mod topology;
 
 use connection::{Connection, Luck};
 pub use crash::{Crash, crash_everywhere};

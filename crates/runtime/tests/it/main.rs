@@ -12,5 +12,7 @@ mod misuse;
 mod past;
 mod projections;
 mod saga;
+mod sharing;
+mod traps;
 mod upcasting;
 mod words;

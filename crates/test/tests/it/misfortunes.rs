@@ -130,3 +130,8 @@ async fn a_broken_assertion_about_events_shows_the_difference() {
     shop.publish(OrderPlaced { order: "ORD-1".into() }).await;
     shop.assert_events(["PaymentCompleted"]).await;
 }
+
+#[test]
+fn the_topology_is_what_the_file_says() {
+    shop().assert_topology("tests/it/topology.mmd");
+}
