@@ -17,7 +17,7 @@ pub use ensue_macros::{Command, Emits, Event};
 pub use ensue_runtime as runtime;
 pub use ensue_runtime::{
     Aggregates, App, Attempt, Cache, Cause, Collection, Dispatch, Flow, Fork, FromContext, Meta, Moment,
-    OnFailure, Projection, Reaction, Receipt, Retry, Running, Saga, SagaError, StartFrom, State,
+    OnFailure, Projection, Reaction, Receipt, Retry, Running, Saga, SagaError, Sharing, StartFrom, State,
 };
 
 /// Opens the store in a folder with the defaults, and makes it if there is none.
@@ -46,4 +46,7 @@ mod guides {
 
     #[doc = include_str!("../../../docs/guides/test-your-first-saga.md")]
     struct TestYourFirstSaga;
+
+    #[doc = include_str!("../../../docs/guides/errors-and-dead-letters.md")]
+    struct ErrorsAndDeadLetters;
 }
