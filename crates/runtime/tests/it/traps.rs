@@ -200,10 +200,11 @@ async fn an_answer_to_a_saga_that_nobody_started_is_not_taken_for_success() {
 async fn a_redrive_of_something_that_is_not_there_is_not_taken_for_success() {
     let diary = Diary::default();
     let mut shop = shop(&diary);
-    let missing = shop.running().await.redrive("charge", "ORD-404").await.expect_err("nothing is parked");
+    let (which, letters) = (dead::Which::key("charge", "ORD-404"), shop.running().await.dead());
+    let missing = letters.redrive(&which).await.expect_err("nothing is parked");
     assert_eq!(missing.code(), ensue_core::Code::NOT_FOUND);
-    let missing = dead::discard(&**shop.store(), "charge", "ORD-404", None, "tidy up").await;
-    assert_eq!(missing.expect_err("nothing is parked").code(), ensue_core::Code::NOT_FOUND);
+    let missing = letters.discard(&which, "tidy up").await.expect_err("nothing is parked");
+    assert_eq!(missing.code(), ensue_core::Code::NOT_FOUND);
 }
 
 #[tokio::test]
