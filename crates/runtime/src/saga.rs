@@ -8,7 +8,9 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ensue_core::{BoxFuture, Command, Draft, Emits, Envelope, Error, Event, EventInfo, StreamName, event};
+use ensue_core::{
+    BoxFuture, Command, Draft, Emits, Envelope, Error, Event, EventInfo, StreamName, Timestamp, event,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -16,15 +18,22 @@ use crate::command::Answer;
 use crate::context::{Context, FromContext};
 use crate::timer::Timer;
 
+mod check;
 mod handler;
 pub mod head;
 mod journal;
+mod local;
+mod operations;
 mod script;
 mod step;
 mod turn;
 
+pub(crate) use check::Replayer;
+pub use check::{Histories, Misfit, SagaCheck};
 pub(crate) use handler::SagaHandler;
-pub use head::{SagaHead, SagaStatus};
+pub use head::{Difference, SagaHead, SagaStatus};
+pub(crate) use local::Sagas;
+pub use operations::{Operations, Request};
 pub use step::{Decided, LocalStep, SagaError, SendStep, Sleep, Undecided, Wait};
 
 use journal::Entry;
@@ -35,11 +44,14 @@ pub struct Saga<I> {
     input: Arc<I>,
     key: Arc<str>,
     script: Script,
+    /// When this turn is worked out.
+    now: Timestamp,
 }
 
 impl<I> Clone for Saga<I> {
     fn clone(&self) -> Self {
-        Self { input: Arc::clone(&self.input), key: Arc::clone(&self.key), script: self.script.clone() }
+        let (input, key, script) = (Arc::clone(&self.input), Arc::clone(&self.key), self.script.clone());
+        Self { input, key, script, now: self.now }
     }
 }
 
@@ -88,6 +100,25 @@ impl<I> Saga<I> {
             terms: Terms::default(),
             of: PhantomData,
         }
+    }
+
+    /// Which branch of a change this instance takes. Code that is changed while instances are running asks here: an instance that
+    /// had gone past this place before gets zero, the old branch; one that comes here for the first time gets `newest`, and
+    /// keeps it, whatever `newest` is later. Call it where the branches part, before the first operation that differs.
+    ///
+    /// ```text
+    /// if saga.version("check-fraud", 1) >= 1 {
+    ///     saga.send("check", CheckFraud::of(&order)).nothing_to_undo().await?;
+    /// }
+    /// ```
+    pub fn version(&self, change: &str, newest: u32) -> u32 {
+        self.script.version(change, newest)
+    }
+
+    /// The time that the whole instance may take up to its point of no return, from the first time it comes here; then it
+    /// fails with `E0603` and everything is undone. Past that point it only goes forward, and the deadline does not hold.
+    pub fn deadline(&self, within: Duration) {
+        self.script.deadline(self.now + within);
     }
 
     /// Waits for time to pass.
@@ -149,7 +180,8 @@ macro_rules! saga_fn {
             fn begin(&self, begin: Begin<'_>) -> Result<BoxFuture<'static, Result<Vec<Draft>, SagaError>>, Error> {
                 $(let $value = $extractor::from_context(begin.context)?;)*
                 let input: I = event::decode_body(begin.start)?;
-                let saga = Saga { input: Arc::new(input), key: begin.key.into(), script: begin.script };
+                let now = begin.context.host.clock.now();
+                let saga = Saga { input: Arc::new(input), key: begin.key.into(), script: begin.script, now };
                 let code = self(saga $(, $value)*);
                 Ok(Box::pin(async move {
                     let mut drafts = Vec::new();

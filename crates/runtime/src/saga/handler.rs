@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ensue_core::{
-    Append, BoxFuture, Error, EventInfo, EventType, Expected, Failure, Read, RecordScan, RecordWrite,
-    Recorded, StoreExt, Version,
+    Append, BoxFuture, Envelope, Error, EventInfo, EventType, Expected, Failure, Position, Read, RecordScan,
+    RecordWrite, Recorded, Store, StoreExt, StreamName, Version,
 };
 use smol_str::SmolStr;
 
-use super::journal::{Entry, Journal, WAKING, raw};
-use super::turn::Turn;
+use super::journal::{Entry, Journal, REPLY_RECEIVED, WAKING, raw};
+use super::turn::{Instance, Place, Turn};
 use super::{Run, stream_of};
 use crate::context::States;
 use crate::effects::Effects;
@@ -74,7 +74,7 @@ impl SagaHandler {
         &self.name
     }
 
-    pub(super) fn subscription(&self) -> &str {
+    pub(crate) fn subscription(&self) -> &str {
         &self.subscription
     }
 
@@ -123,38 +123,52 @@ impl SagaHandler {
         if recorded.stream.topic.as_str() == self.topic {
             return self.wake(recorded, attempt).await;
         }
-        let mut effects = self.route(recorded).await.map_err(Failure::Failed)?;
+        let mut effects = Effects::default();
         if recorded.envelope.event_type == self.starts && !recorded.stream.topic.is_reserved() {
-            effects.absorb(self.start(recorded, attempt).await?);
+            effects = self.start(recorded, attempt).await?;
         }
+        // Behind the turn: the turn only goes where the journal ended, and this may be news for the same instance.
+        effects.absorb(self.route(recorded).await.map_err(Failure::Failed)?);
         Ok(effects)
     }
 
-    /// The journal as it is stored now. What was folded before is kept for a while, so that an instance which is under
+    /// The turn that the answer to a command leads to, to be stored in the commit that answers it. `None` if there is
+    /// nobody to take it now; the answer then goes into the stream alone, and is delivered.
+    pub(crate) async fn answered(&self, stream: &StreamName, answer: Envelope) -> Option<Effects> {
+        let instance = self.instance(stream.clone()).await.ok()?;
+        instance.journal.start.as_ref()?;
+        let entry = ensue_core::event::decode_body(&answer).ok()?;
+        let (version, recorded_at) = (instance.version.next(), self.shared.press.host.clock.now());
+        let (position, stream) = (Position::ZERO, stream.clone());
+        let trigger = Recorded { position, stream, version, recorded_at, envelope: answer };
+        let mut turn = Turn::new(self, instance, &trigger, Place::WithAnAnswer);
+        turn.take_answer(&entry);
+        // What goes wrong here goes wrong again in the saga's own lane, which has retries and a place for its dead.
+        self.play(turn, &trigger, 1).await.ok()
+    }
+
+    /// The instance as it is stored now. What was folded before is kept for a while, so that an instance which is under
     /// way reads only what is new.
-    async fn journal(&self, key: &str) -> Result<Journal, Failure> {
-        let stream = stream_of(&self.name, key).map_err(Failure::Rejected)?;
+    async fn instance(&self, stream: StreamName) -> Result<Instance, Failure> {
+        let key = stream.key.as_str();
         let known = self.recent.get(key).unwrap_or_default();
-        let tail = Read::stream(stream).from_version(known.version.next());
+        let tail = Read::stream(stream.clone()).from_version(known.version.next());
         let events = self.shared.store.collect(tail).await.map_err(Failure::Failed)?;
-        let Some(last) = events.last() else { return Ok(known.journal.clone()) };
+        let Some(last) = events.last() else {
+            return Ok(Instance { stream, journal: known.journal.clone(), version: known.version });
+        };
         let mut journal = known.journal.clone();
         journal.extend(&events).map_err(Failure::Rejected)?;
-        if journal.ending.is_none() {
-            let folded = Folded { version: last.version, journal: journal.clone() };
-            self.recent.insert(key.into(), Arc::new(folded));
-        } else {
-            self.recent.invalidate(key);
-        }
-        Ok(journal)
+        let folded = Folded { version: last.version, journal: journal.clone() };
+        self.recent.insert(key.into(), Arc::new(folded));
+        Ok(Instance { stream, journal, version: last.version })
     }
 
     async fn start(&self, recorded: &Recorded, attempt: u32) -> Result<Effects, Failure> {
-        let key = recorded.stream.key.as_str();
-        let stream = stream_of(&self.name, key).map_err(Failure::Rejected)?;
-        let journal = self.journal(key).await?;
-        let is_running = journal.start.is_some();
-        let mut turn = Turn::new(self, stream, journal, recorded);
+        let stream = stream_of(&self.name, recorded.stream.key.as_str()).map_err(Failure::Rejected)?;
+        let instance = self.instance(stream).await?;
+        let is_running = instance.journal.start.is_some();
+        let mut turn = Turn::new(self, instance, recorded, Place::OwnLane);
         let entry = if is_running {
             Entry::StartIgnored { event_id: recorded.envelope.id.clone() }
         } else {
@@ -171,8 +185,17 @@ impl SagaHandler {
     }
 
     async fn wake(&self, recorded: &Recorded, attempt: u32) -> Result<Effects, Failure> {
-        let journal = self.journal(recorded.stream.key.as_str()).await?;
-        self.play(Turn::new(self, recorded.stream.clone(), journal, recorded), recorded, attempt).await
+        let is_answer = recorded.envelope.event_type.as_str() == REPLY_RECEIVED;
+        let known = self.recent.get(recorded.stream.key.as_str());
+        if is_answer && known.is_some_and(|known| known.journal.played > recorded.version) {
+            return Ok(Effects::default());
+        }
+        let instance = self.instance(recorded.stream.clone()).await?;
+        // A turn that stands behind the answer has seen it, because a turn only goes where its journal ended.
+        if is_answer && instance.journal.played > recorded.version {
+            return Ok(Effects::default());
+        }
+        self.play(Turn::new(self, instance, recorded, Place::OwnLane), recorded, attempt).await
     }
 
     async fn play(&self, turn: Turn<'_>, recorded: &Recorded, attempt: u32) -> Result<Effects, Failure> {
@@ -207,6 +230,15 @@ impl SagaHandler {
         }
         Ok(effects)
     }
+}
+
+/// An instance, from the beginning of its stream.
+pub(super) async fn load(store: &dyn Store, stream: StreamName) -> Result<Instance, Error> {
+    let events = store.collect(Read::stream(stream.clone())).await?;
+    let mut journal = Journal::default();
+    journal.extend(&events)?;
+    let version = events.last().map(|last| last.version).unwrap_or_default();
+    Ok(Instance { stream, journal, version })
 }
 
 impl Handler for SagaHandler {

@@ -14,6 +14,7 @@ use ensue_core::outcome::handler_error;
 use ensue_core::{BoxFuture, Code, Command, Error, Event};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use smol_str::SmolStr;
 
 use super::journal::{CommandBody, StepOutcome, raw, text};
 use super::script::{Effect, Request, Script, Terms};
@@ -30,6 +31,7 @@ type Undo = Box<dyn FnOnce(&[u8]) -> Result<Option<CommandBody>, Error> + Send>;
 pub struct SagaError {
     error: Error,
     refusal: Option<Bytes>,
+    step: Option<SmolStr>,
 }
 
 impl SagaError {
@@ -48,7 +50,13 @@ impl SagaError {
         self.error.code() == Code::SAGA_DEADLINE
     }
 
+    /// The step that failed, if it was one.
+    pub fn step(&self) -> Option<&str> {
+        self.step.as_deref()
+    }
+
     fn of(step: &str, outcome: StepOutcome) -> Self {
+        let name = Some(SmolStr::from(step));
         match outcome {
             StepOutcome::Refused(body) => Self {
                 error: Error::new(
@@ -56,10 +64,12 @@ impl SagaError {
                     format!("step `{step}` was refused: {}", reason_of(&body)),
                 ),
                 refusal: Some(body),
+                step: name,
             },
             StepOutcome::Failed(code, reason) => Self {
                 error: Error::new(code.parse().unwrap_or(Code::SAGA_STEP_FAILED), reason),
                 refusal: None,
+                step: name,
             },
             StepOutcome::Done(_) => unreachable!("a step that is done is no error"),
         }
@@ -68,7 +78,7 @@ impl SagaError {
 
 impl From<Error> for SagaError {
     fn from(error: Error) -> Self {
-        Self { error, refusal: None }
+        Self { error, refusal: None, step: None }
     }
 }
 
@@ -283,10 +293,19 @@ async fn finish<T: DeserializeOwned>(
 ) -> Result<T, SagaError> {
     let (step, outcome) = script.ask(name, request, terms);
     let Some(outcome) = outcome else { return std::future::pending().await };
-    script.succeeded(&step, terms, |reply| undo.map_or(Ok(None), |undo| undo(reply)))?;
-    match outcome {
-        StepOutcome::Done(body) => Ok(decode(&body)?),
-        failed => Err(SagaError::of(&step, failed)),
+    let result = match &outcome {
+        StepOutcome::Done(body) => decode(body).map(Some),
+        _ => Ok(None),
+    };
+    let undone_by = |reply: &[u8]| undo.map_or(Ok(None), |undo| undo(reply));
+    match result.and_then(|result| script.succeeded(&step, terms, undone_by).map(|()| result)) {
+        Ok(Some(result)) => Ok(result),
+        Ok(None) => Err(SagaError::of(&step, outcome)),
+        Err(error) => {
+            // The step has succeeded, so this is no failure to undo: the instance stops here, for a person.
+            script.does_not_decode(&step, &error);
+            std::future::pending().await
+        }
     }
 }
 
@@ -307,5 +326,5 @@ fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
 
 fn command_body<C: Command>(command: &C) -> Result<CommandBody, Error> {
     let body = raw(&to_json(C::TYPE, command)?)?;
-    Ok(CommandBody { command_type: C::TYPE.to_owned(), key: command.key(), body })
+    Ok(CommandBody { command_type: C::TYPE.into(), key: command.key().into(), body })
 }

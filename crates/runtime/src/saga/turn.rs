@@ -6,24 +6,26 @@ use std::time::Duration;
 
 use ensue_core::{
     Append, Code, Draft, Envelope, Error, Expected, Failure, Read, Recorded, StoreExt, StreamName, Timestamp,
+    Version,
 };
 use smol_str::SmolStr;
 
 use super::SagaError;
 use super::handler::SagaHandler;
-use super::head::{SagaHead, SagaStatus};
+use super::head::SagaHead;
 use super::journal::{
-    Asked, CommandBody, Ending, Entry, Journal, Kind, StepOutcome, UNDO_PREFIX, UndoState, raw, text,
+    Asked, CommandBody, DEADLINE_TIMER, Ending, Entry, Journal, Kind, Sent, StepOutcome, raw, text,
     timer_name,
 };
 use super::script::{Effect, Pending, Request, Script, Terms};
 use crate::context::Context;
 use crate::effects::Effects;
-use crate::message::{self, Origin};
+use crate::message::Origin;
 use crate::reaction::attempt;
 use crate::timer::Timer;
 
 mod compensate;
+mod give_up;
 
 /// Pause before a step is tried again; doubles with each attempt, up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_secs(1);
@@ -39,6 +41,27 @@ pub(super) struct Turn<'a> {
     effects: Effects,
     /// How many events this turn has caused; makes their ids.
     caused: usize,
+    /// Where the stream ended when the journal was read. A turn is taken only if it still ends there: whatever was
+    /// written meanwhile, by another turn, an operator or a timer, is seen by the turn that is then worked out anew.
+    read_up_to: Version,
+    /// Whether this turn may make local effects. Only the saga's own lane may: there an effect is under way once.
+    place: Place,
+}
+
+/// Where a turn is worked out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In the lane of the instance.
+    OwnLane,
+    /// In the lane of a command's handler, in the commit that answers the command.
+    WithAnAnswer,
+}
+
+/// An instance as it was read: its journal, and the version of the stream that the journal covers.
+pub(super) struct Instance {
+    pub(super) stream: StreamName,
+    pub(super) journal: Journal,
+    pub(super) version: Version,
 }
 
 /// How far the code came: to an end, or to an operation that it waits for.
@@ -54,12 +77,20 @@ enum Next {
 impl<'a> Turn<'a> {
     pub(super) fn new(
         saga: &'a SagaHandler,
-        stream: StreamName,
-        journal: Journal,
+        instance: Instance,
         trigger: &'a Recorded,
+        place: Place,
     ) -> Self {
         let origin = Origin::of(&trigger.envelope, saga.subscription());
-        Self { saga, stream, journal, trigger, origin, effects: Effects::default(), caused: 0 }
+        let Instance { stream, journal, version: read_up_to } = instance;
+        let effects = Effects::default();
+        Self { saga, stream, journal, trigger, origin, effects, caused: 0, read_up_to, place }
+    }
+
+    /// Takes the answer to a command in, in the commit that this turn becomes.
+    pub(super) fn take_answer(&mut self, answer: &Entry) {
+        self.push(self.trigger.envelope.clone());
+        self.journal.apply(answer);
     }
 
     fn now(&self) -> Timestamp {
@@ -78,20 +109,34 @@ impl<'a> Turn<'a> {
         let (stream, mut envelope) = self.saga.shared().press.caused(draft, &self.origin, self.caused);
         self.caused += 1;
         finish(&mut envelope);
-        self.effects.appends.push(Append { stream, expected: Expected::Any, events: vec![envelope] });
+        if stream == self.stream {
+            self.push(envelope);
+        } else {
+            self.effects.appends.push(Append { stream, expected: Expected::Any, events: vec![envelope] });
+        }
     }
 
-    /// Sends a command, to be answered into this instance's stream.
-    fn send(&mut self, label: &str, command: &CommandBody) -> Result<(), Error> {
-        let body = command.body.get().as_bytes().to_vec().into();
-        let draft = message::command_draft(&command.command_type, &command.key, body)?;
-        let reply_to = self.stream.to_string();
-        let key = format!("{}/{}/{label}", self.saga.name(), self.stream.key);
-        self.append(draft, |envelope| {
-            message::set_extension(envelope, message::REPLY_TO, &reply_to);
-            message::set_extension(envelope, message::STEP, label);
-            message::set_extension(envelope, message::IDEMPOTENCY_KEY, &key);
-        });
+    /// Adds an event to the instance's own stream. They are one append, which only goes where the journal ended.
+    fn push(&mut self, envelope: Envelope) {
+        match self.effects.appends.iter_mut().find(|append| append.stream == self.stream) {
+            Some(own) => own.events.push(envelope),
+            None => {
+                let expected = Expected::Exact(self.read_up_to);
+                let own = Append { stream: self.stream.clone(), expected, events: vec![envelope] };
+                self.effects.appends.push(own);
+            }
+        }
+    }
+
+    fn has_written(&self) -> bool {
+        self.effects.appends.iter().any(|append| append.stream == self.stream)
+    }
+
+    /// Sends a command, to be answered into this instance's stream. The command is its own journal entry.
+    fn send(&mut self, sent: &Sent) -> Result<(), Error> {
+        let (saga, stream) = (self.saga.name(), self.stream.clone());
+        self.append(sent.draft(stream.clone())?, |envelope| sent.address(envelope, saga, &stream));
+        self.journal.sent(sent);
         Ok(())
     }
 
@@ -131,7 +176,7 @@ impl<'a> Turn<'a> {
     /// Plays the turn and says what it changes.
     pub(super) async fn play(mut self, context: &Context) -> Result<Effects, Failure> {
         self.tidy_answered();
-        while !self.is_over() {
+        while !self.is_over() && self.journal.paused.is_none() {
             if self.replay(context).await? == Next::Wait {
                 break;
             }
@@ -141,22 +186,29 @@ impl<'a> Turn<'a> {
             // Only what it puts on record counts: it has ended as it did.
             drop(self.run_code(&start, context)?);
         }
-        if self.journal.unwinding.is_none() && !self.needs_attention() {
+        let goes_on = self.journal.paused.is_none() && !self.has_stopped();
+        if self.journal.unwinding.is_none() && goes_on {
             self.undo_late().map_err(Failure::Rejected)?;
         }
-        if self.caused > 0 || !self.effects.records.is_empty() {
-            let head = self.head();
-            self.effects.put(head.write());
+        // Nothing moves a terminated instance any more, so its head cannot be older than another one.
+        if self.has_written() || matches!(self.journal.ending, Some(Ending::Terminated(_))) {
+            self.effects.put(self.head().write());
         }
         Ok(self.effects)
     }
 
-    fn needs_attention(&self) -> bool {
-        matches!(self.journal.ending, Some(Ending::NeedsAttention(..)))
+    fn head(&self) -> SagaHead {
+        let flow = self.journal.flow.clone().unwrap_or_else(|| self.origin.flow.clone());
+        SagaHead::of(&self.journal, self.saga.name(), self.stream.key.as_str(), flow, self.now())
+    }
+
+    /// Whether it does nothing more, not even undo.
+    fn has_stopped(&self) -> bool {
+        matches!(self.journal.ending, Some(Ending::NeedsAttention(..) | Ending::Terminated(..)))
     }
 
     fn is_over(&self) -> bool {
-        self.needs_attention() || self.journal.ending == Some(Ending::Completed)
+        self.has_stopped() || self.journal.ending == Some(Ending::Completed)
     }
 
     async fn replay(&mut self, context: &Context) -> Result<Next, Failure> {
@@ -173,12 +225,15 @@ impl<'a> Turn<'a> {
     fn run_code(&mut self, start: &Envelope, context: &Context) -> Result<(Script, Polled), Failure> {
         let script = Script::new(self.journal.clone());
         let polled = match self.poll(&script, start, context) {
-            // Unwinding needs no code, only what is on record: code that breaks down must not keep it up.
-            Err(_) if self.journal.unwinding.is_some() => Poll::Pending,
+            // Going back needs no code, only what is on record: code that breaks down must not keep it up.
+            Err(_) if self.journal.unwinding.is_some() || self.journal.cancelled.is_some() => Poll::Pending,
             polled => polled?,
         };
         for entry in script.take_fresh() {
             self.write(&entry).map_err(Failure::Rejected)?;
+            if let Entry::DeadlineSet { due } = entry {
+                self.set_timer(DEADLINE_TIMER.into(), due);
+            }
         }
         Ok((script, polled))
     }
@@ -198,61 +253,59 @@ impl<'a> Turn<'a> {
     async fn react(&mut self, script: &Script, polled: Polled) -> Result<Next, Failure> {
         if self.journal.unwinding.is_some() && self.journal.pivoted {
             let reason = "the point of no return was passed after its step had been given up".to_owned();
-            return self.stop(Code::SAGA_UNDO_FAILED, reason).map_err(Failure::Rejected);
+            return self.stop(Code::SAGA_UNDO_FAILED, reason, None).map_err(Failure::Rejected);
         }
         if self.journal.unwinding.is_some() {
             return self.unwind().map_err(Failure::Rejected);
         }
-        let left_out = polled.is_ready().then(|| script.leftover()).flatten();
-        if let Some(difference) = script.mismatch().or(left_out) {
-            return self.stop(Code::SAGA_MISMATCH, difference).map_err(Failure::Rejected);
+        if self.is_cancelled() {
+            return self.cancel(script).await;
+        }
+        if let Some(difference) = script.difference(polled.is_ready()) {
+            return self.stop_at_difference(difference).map_err(Failure::Rejected);
         }
         match polled {
             Poll::Ready(Ok(drafts)) => {
                 drafts.into_iter().for_each(|draft| self.append(draft, |_| {}));
-                self.write(&Entry::Completed).map_err(Failure::Rejected)?;
+                self.complete().map_err(Failure::Rejected)?;
                 Ok(Next::Wait)
             }
-            Poll::Ready(Err(error)) => self.fail(error.error()).map_err(Failure::Rejected),
-            Poll::Pending => match script.take_pending() {
-                Some(pending) => self.carry_out(pending).await,
-                None => {
-                    let reason = "the code awaits something that is no operation of the saga".to_owned();
-                    self.stop(Code::SAGA_MISMATCH, reason).map_err(Failure::Rejected)
-                }
-            },
+            Poll::Ready(Err(error)) => self.fail(&error).map_err(Failure::Rejected),
+            Poll::Pending => self.carry_out_all(script.take_pending()).await,
         }
     }
 
-    /// The code ended with an error: back, or if that is not possible any more, to a person.
-    fn fail(&mut self, error: &Error) -> Result<Next, Error> {
-        if self.journal.pivoted {
-            return self
-                .stop(error.code(), format!("failed after the point of no return: {}", error.message()));
+    /// Carries out what the code waits for: several operations where it has asked for them together.
+    async fn carry_out_all(&mut self, pending: Vec<Pending>) -> Result<Next, Failure> {
+        if pending.is_empty() {
+            let reason = "the code awaits something that is no operation of the saga".to_owned();
+            return self.stop(Code::SAGA_MISMATCH, reason, None).map_err(Failure::Rejected);
         }
-        let (code, reason) = (error.code().to_string(), error.message().to_owned());
-        self.write(&Entry::Unwinding { code, reason })?;
-        self.unwind()
-    }
-
-    fn stop(&mut self, code: Code, reason: String) -> Result<Next, Error> {
-        self.write(&Entry::NeedsAttention { code: code.to_string(), reason })?;
-        Ok(Next::Wait)
+        let mut next = Next::Wait;
+        for one in pending {
+            if self.carry_out(one).await? == Next::Replay {
+                next = Next::Replay;
+            }
+        }
+        Ok(next)
     }
 
     async fn carry_out(&mut self, pending: Pending) -> Result<Next, Failure> {
         let Pending { step, request, terms, is_known } = pending;
-        if !is_known {
-            return self.begin(&step, request, terms).map_err(Failure::Rejected);
-        }
-        let Some(asked) = self.journal.step(&step).cloned() else {
-            return self.begin(&step, request, terms).map_err(Failure::Rejected);
+        let known = self.journal.step(&step).filter(|_| is_known).cloned();
+        let Some(asked) = known else {
+            return self.begin(&step, 1, request, terms).map_err(Failure::Rejected);
         };
+        if asked.is_reopened {
+            return self.begin_again(&asked, request, terms).map_err(Failure::Rejected);
+        }
         let is_fired = self.journal.fired.contains(&timer_name(&asked));
         match request {
             Request::Command(command) => {
                 self.go_on(&asked, &command, terms, is_fired).map_err(Failure::Rejected)
             }
+            // Its intent, or the end of its pause, is delivered to the lane that may run it.
+            Request::Local(_) if self.place != Place::OwnLane => Ok(Next::Wait),
             Request::Local(effect) => self.run_local(&asked, effect, terms, is_fired).await,
             Request::Wait { .. } if is_fired => self.expire(&asked).map_err(Failure::Rejected),
             Request::Wait { event_type, topic, key } => self.look(&asked, &event_type, &topic, &key).await,
@@ -260,17 +313,29 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Puts an operation on record for the first time.
-    fn begin(&mut self, step: &SmolStr, request: Request, terms: Terms) -> Result<Next, Error> {
+    /// An operator wants it tried again, now.
+    fn begin_again(&mut self, asked: &Asked, request: Request, terms: Terms) -> Result<Next, Error> {
+        self.cancel_time_limit(asked);
+        // What goes out again is what is on record, so that a changed program cannot change a command half-way.
+        let request = match (request, &asked.command) {
+            (Request::Command(_), Some(command)) => Request::Command(command.clone()),
+            (request, _) => request,
+        };
+        self.begin(&asked.step, asked.attempt + 1, request, terms)
+    }
+
+    /// Puts an attempt at an operation on record.
+    fn begin(&mut self, step: &SmolStr, attempt: u32, request: Request, terms: Terms) -> Result<Next, Error> {
         match request {
-            Request::Command(command) => self.send_attempt(step, 1, command, terms)?,
-            Request::Local(_) => self.write(&Entry::StepIntended { step: step.clone(), attempt: 1 })?,
+            Request::Command(command) => self.send_attempt(step, attempt, command, terms)?,
+            Request::Local(_) => self.write(&Entry::StepIntended { step: step.clone(), attempt })?,
             Request::Wait { event_type, topic, key } => {
                 let due = terms.within.map(|within| self.now() + within);
                 self.effects.put(self.saga.wait(&event_type, &key, self.stream.key.as_str()));
                 self.effects.records.extend(self.saga.learn(&event_type)?);
-                self.write(&Entry::WaitStarted { step: step.clone(), event_type, topic, key, due })?;
-                self.time_limit(step, due);
+                let step = step.clone();
+                self.write(&Entry::WaitStarted { step: step.clone(), attempt, event_type, topic, key, due })?;
+                self.time_limit(&step, due);
             }
             Request::Sleep(duration) => {
                 let due = self.now() + duration;
@@ -296,8 +361,7 @@ impl<'a> Turn<'a> {
         terms: Terms,
     ) -> Result<(), Error> {
         let due = terms.within.map(|within| self.now() + within);
-        self.send(step, &command)?;
-        self.write(&Entry::CommandSent { step: step.clone(), attempt, due, command })?;
+        self.send(&Sent { label: step.clone(), attempt, due, command })?;
         self.time_limit(step, due);
         Ok(())
     }
@@ -399,7 +463,7 @@ impl<'a> Turn<'a> {
         topic: &str,
         key: &str,
     ) -> Result<Next, Failure> {
-        let may_be_there = ["saga.WaitStarted", "saga.EventNoticed", "saga.Resumed"];
+        let may_be_there = ["saga.WaitStarted", "saga.EventNoticed", "saga.Resumed", "saga.RetryAsked"];
         let is_moment = may_be_there.contains(&self.trigger.envelope.event_type.as_str());
         let Some(start) = self.journal.start.as_ref().filter(|_| is_moment) else { return Ok(Next::Wait) };
         let stream = StreamName::new(topic, key).map_err(Failure::Rejected)?;
@@ -424,58 +488,6 @@ impl<'a> Turn<'a> {
             let gap = format!("the journal {} does not begin with its start", self.stream);
             return Err(Error::new(Code::CORRUPT, gap));
         };
-        let mut envelope = self.trigger.envelope.clone();
-        envelope.id = start.event_id.clone();
-        envelope.event_type = start.event_type.clone();
-        envelope.schema_version = start.schema_version;
-        envelope.data = start.body.clone();
-        envelope.content_type = Draft::content_type();
-        Ok(envelope)
-    }
-
-    fn head(&self) -> SagaHead {
-        let current = self.journal.asked.iter().rev().find(|asked| asked.outcome.is_none());
-        let undo = self.journal.undoable.iter().rev().find(|undoable| undoable.state != UndoState::Done);
-        let (status, code, reason) = match (&self.journal.ending, &self.journal.unwinding) {
-            (Some(Ending::NeedsAttention(code, reason)), _) => {
-                (SagaStatus::NeedsAttention, Some(code.clone()), Some(reason.clone()))
-            }
-            (Some(Ending::Completed), _) => (SagaStatus::Completed, None, None),
-            (_, Some((code, reason))) => {
-                let is_over = matches!(self.journal.ending, Some(Ending::Compensated(_))) && undo.is_none();
-                let status = if is_over { SagaStatus::Compensated } else { SagaStatus::Compensating };
-                (status, Some(code.clone()), Some(reason.clone()))
-            }
-            _ if current.is_some_and(|asked| asked.kind == Kind::Local) => (SagaStatus::Running, None, None),
-            _ => (SagaStatus::Waiting, None, None),
-        };
-        let step = match status {
-            SagaStatus::Compensating => undo.map(|undoable| format!("{UNDO_PREFIX}{}", undoable.step).into()),
-            SagaStatus::Waiting | SagaStatus::Running => current.map(|asked| asked.step.clone()),
-            _ => None,
-        };
-        SagaHead {
-            saga: self.saga.name().into(),
-            key: self.stream.key.as_str().into(),
-            waits_for: step.as_ref().and(current.filter(|_| status == SagaStatus::Waiting)).map(waits_for),
-            until: current.filter(|_| !status.is_over()).and_then(|asked| asked.again_at.or(asked.due)),
-            status,
-            step,
-            code,
-            reason,
-            undoable: self.journal.undoable.iter().map(|undoable| undoable.step.clone()).collect(),
-            undone: self.journal.undone(),
-            flow: self.origin.flow.clone(),
-            since: self.now(),
-        }
-    }
-}
-
-fn waits_for(asked: &Asked) -> String {
-    match &asked.kind {
-        Kind::Command(command) => format!("the answer to {command}"),
-        Kind::Wait { event_type, key, .. } => format!("{event_type} of {key}"),
-        Kind::Sleep => "time to pass".to_owned(),
-        Kind::Local => "its own step".to_owned(),
+        Ok(start.envelope(&self.trigger.envelope))
     }
 }
