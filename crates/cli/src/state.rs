@@ -4,11 +4,16 @@
 //! of the application that owns the stream.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
+use bytes::Bytes;
+use ensue::core::event::Body;
 use ensue::core::{
-    Code, Error, EventType, Position, Read, Recorded, Store, StoreExt, StreamName, Timestamp, Version,
+    Code, Envelope, Error, EventType, Position, Read, Recorded, Store, StoreExt, StreamName, Timestamp,
+    Version,
 };
 use ensue::runtime::blame::{Blame, Blamed};
+use ensue::runtime::door::Registry;
 use futures_util::TryStreamExt;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -106,14 +111,27 @@ impl Merged {
         self.position = recorded.position;
         self.last_type = Some(envelope.event_type.clone());
         self.time = Some(recorded.recorded_at);
+        let data = newest(envelope);
         // Data that is no object has no fields to merge; the event still moves the version on.
-        let fields: BTreeMap<String, Box<RawValue>> =
-            serde_json::from_slice(&envelope.data).unwrap_or_default();
+        let fields: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(&data).unwrap_or_default();
         for (name, value) in fields {
             let event_type = envelope.event_type.clone();
             self.fields.insert(name, Field { value, version: recorded.version, event_type });
         }
     }
+}
+
+/// The data in the newest schema version that this binary knows of its type; verbatim where it knows none, or an older one.
+fn newest(envelope: &Envelope) -> Bytes {
+    static KNOWN: LazyLock<Registry> = LazyLock::new(crate::known::registry);
+    let upcast = || {
+        let registration = KNOWN.get(envelope.event_type.as_str())?;
+        let is_older = envelope.schema_version < registration.info.version;
+        let mut body: Body = is_older.then(|| serde_json::from_slice(&envelope.data).ok()).flatten()?;
+        registration.upcast(envelope.schema_version, &mut body).ok()?;
+        serde_json::to_vec(&body).ok().map(Bytes::from)
+    };
+    upcast().unwrap_or_else(|| envelope.data.clone())
 }
 
 /// The state of a stream. `E0414` if the stream, or the version that was asked for, does not exist.

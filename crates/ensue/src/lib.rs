@@ -37,3 +37,10 @@ pub async fn open(folder: impl AsRef<Path>) -> Result<Log, Error> {
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// The guides, compiled and run.
+#[cfg(doctest)]
+mod guides {
+    #[doc = include_str!("../../../docs/guides/choreography-or-saga.md")]
+    struct ChoreographyOrSaga;
+}

@@ -179,7 +179,7 @@ macro_rules! saga_fn {
 
             fn begin(&self, begin: Begin<'_>) -> Result<BoxFuture<'static, Result<Vec<Draft>, SagaError>>, Error> {
                 $(let $value = $extractor::from_context(begin.context)?;)*
-                let input: I = event::decode_body(begin.start)?;
+                let input: I = event::decode_event(begin.start)?;
                 let now = begin.context.host.clock.now();
                 let saga = Saga { input: Arc::new(input), key: begin.key.into(), script: begin.script, now };
                 let code = self(saga $(, $value)*);
@@ -215,6 +215,26 @@ pub(crate) fn reply_draft(stream: StreamName, step: &str, answer: &Answer) -> Re
 /// A timer that is over, as it goes into the stream of its owner.
 pub(crate) fn timer_draft(timer: &Timer) -> Result<Draft, Error> {
     Entry::TimerFired { name: timer.name.clone() }.draft(timer.owner.clone())
+}
+
+/// Whether an instance begins with an entry of this type.
+pub(crate) fn is_start(event_type: &str) -> bool {
+    event_type == "saga.Started"
+}
+
+/// Whether an instance ends with an entry of this type.
+pub(crate) fn is_end(event_type: &str) -> bool {
+    matches!(event_type, "saga.Completed" | "saga.Compensated" | "saga.Terminated")
+}
+
+/// Whether an instance has undone everything with an entry of this type.
+pub(crate) fn is_undone(event_type: &str) -> bool {
+    event_type == "saga.Compensated"
+}
+
+/// Whether an instance cannot go on without a decision after an entry of this type.
+pub(crate) fn needs_decision(event_type: &str) -> bool {
+    event_type == "saga.NeedsAttention"
 }
 
 /// Whether an entry of this type wakes the instance it is delivered to.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ensue_core::event::to_json;
 use ensue_core::outcome::handler_error;
-use ensue_core::{BoxFuture, Code, Command, Error, Event};
+use ensue_core::{BoxFuture, Code, Command, Error, Event, event};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use smol_str::SmolStr;
@@ -71,7 +71,9 @@ impl SagaError {
                 refusal: None,
                 step: name,
             },
-            StepOutcome::Done(_) => unreachable!("a step that is done is no error"),
+            StepOutcome::Done(_) | StepOutcome::Received(..) => {
+                unreachable!("a step that is done is no error")
+            }
         }
     }
 }
@@ -155,7 +157,7 @@ impl<C: Command> IntoFuture for SendStep<C, Decided> {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let request = Request::Command(command_body(&self.command)?);
-            finish(&self.script, &self.name, request, self.terms, self.undo).await
+            finish(&self.script, &self.name, request, self.terms, self.undo, result).await
         })
     }
 }
@@ -228,7 +230,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> IntoFuture for LocalStep<
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            finish(&self.script, &self.name, Request::Local(self.effect), self.terms, self.undo).await
+            finish(&self.script, &self.name, Request::Local(self.effect), self.terms, self.undo, result).await
         })
     }
 }
@@ -259,7 +261,7 @@ impl<E: Event> IntoFuture for Wait<E> {
         Box::pin(async move {
             let (event_type, topic) = (E::INFO.event_type.to_owned(), E::INFO.topic.to_owned());
             let request = Request::Wait { event_type, topic, key: self.key };
-            finish(&self.script, &self.name, request, self.terms, None).await
+            finish(&self.script, &self.name, request, self.terms, None, received).await
         })
     }
 }
@@ -278,26 +280,25 @@ impl IntoFuture for Sleep {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            finish(&self.script, &self.name, Request::Sleep(self.duration), Terms::default(), None).await
+            finish(&self.script, &self.name, Request::Sleep(self.duration), Terms::default(), None, result)
+                .await
         })
     }
 }
 
 /// Asks for the operation; goes on only when the journal has its outcome.
-async fn finish<T: DeserializeOwned>(
+async fn finish<T>(
     script: &Script,
     name: &str,
     request: Request,
     terms: Terms,
     undo: Option<Undo>,
+    read: fn(&StepOutcome) -> Result<Option<T>, Error>,
 ) -> Result<T, SagaError> {
     let (step, outcome) = script.ask(name, request, terms);
     let Some(outcome) = outcome else { return std::future::pending().await };
-    let result = match &outcome {
-        StepOutcome::Done(body) => decode(body).map(Some),
-        _ => Ok(None),
-    };
     let undone_by = |reply: &[u8]| undo.map_or(Ok(None), |undo| undo(reply));
+    let result = read(&outcome);
     match result.and_then(|result| script.succeeded(&step, terms, undone_by).map(|()| result)) {
         Ok(Some(result)) => Ok(result),
         Ok(None) => Err(SagaError::of(&step, outcome)),
@@ -306,6 +307,23 @@ async fn finish<T: DeserializeOwned>(
             script.does_not_decode(&step, &error);
             std::future::pending().await
         }
+    }
+}
+
+/// The result of a step that was done; `None` for one that was not.
+fn result<T: DeserializeOwned>(outcome: &StepOutcome) -> Result<Option<T>, Error> {
+    match outcome {
+        StepOutcome::Done(body) => decode(body).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// The event of a wait. One that was given by hand is of the newest version.
+fn received<E: Event>(outcome: &StepOutcome) -> Result<Option<E>, Error> {
+    match outcome {
+        StepOutcome::Received(version, body) => event::decode_version(*version, body).map(Some),
+        StepOutcome::Done(body) => event::decode_version(E::INFO.version, body).map(Some),
+        _ => Ok(None),
     }
 }
 

@@ -12,7 +12,7 @@ mod late;
 mod operators;
 mod versions;
 mod waiting;
-mod world;
+pub(crate) mod world;
 
 async fn fulfil(saga: Saga<OrderPlaced>, State(ledger): State<Ledger>) -> Result<OrderFulfilled, SagaError> {
     let order = saga.input().order.clone();

@@ -118,6 +118,10 @@ impl Journal {
         let undo: Option<CommandBody> = undoable.map(|undoable| undoable.command.clone());
         let outcome = match &asked.outcome {
             Some(StepOutcome::Done(body)) => Stored::Done(raw(body).map_err(|error| error.to_string())?),
+            Some(StepOutcome::Received(schema_version, body)) => {
+                let body = raw(body).map_err(|error| error.to_string())?;
+                Stored::Received { schema_version: *schema_version, body }
+            }
             Some(StepOutcome::Refused(body)) => {
                 Stored::Refused(raw(body).map_err(|error| error.to_string())?)
             }
@@ -135,6 +139,7 @@ impl From<&Stored> for StepOutcome {
         let bytes = |body: &serde_json::value::RawValue| Bytes::copy_from_slice(body.get().as_bytes());
         match stored {
             Stored::Done(body) => Self::Done(bytes(body)),
+            Stored::Received { schema_version, body } => Self::Received(*schema_version, bytes(body)),
             Stored::Refused(body) => Self::Refused(bytes(body)),
             Stored::Failed { code, reason } => Self::Failed(code.clone(), reason.clone()),
         }
