@@ -71,8 +71,8 @@ struct State {
     next: usize,
     occurrences: HashMap<String, u32>,
     pending: Vec<Pending>,
-    /// What the code has asked for so far, in words.
-    sequence: Vec<String>,
+    /// What the code has asked for so far.
+    sequence: Vec<(SmolStr, Kind)>,
     /// Why code and journal do not fit, and at which operation.
     mismatch: Option<Mismatch>,
     /// Entries that replaying brought up: undo commands of steps whose results are new, branches taken.
@@ -125,7 +125,7 @@ impl Script {
         let at = state.next;
         state.next += 1;
         let kind = request.kind();
-        state.sequence.push(in_words(&step, &kind));
+        state.sequence.push((step.clone(), kind.clone()));
         let (outcome, is_known) = match state.journal.asked.get(at) {
             Some(asked) if asked.step == step && asked.kind == kind => {
                 // A refusal is no outcome of a step that is tried until it is done.
@@ -187,7 +187,8 @@ impl Script {
         };
         let mismatch = state.mismatch.clone().or_else(left_out)?;
         let journal = state.journal.asked.iter().map(|asked| in_words(&asked.step, &asked.kind)).collect();
-        let difference = Difference { journal, code: state.sequence.clone(), first: mismatch.at };
+        let code = state.sequence.iter().map(|(step, kind)| in_words(step, kind)).collect();
+        let difference = Difference { journal, code, first: mismatch.at };
         Some((mismatch, difference))
     }
 

@@ -10,6 +10,7 @@ use world::{ALWAYS, Charge, Ledger, OrderFulfilled, Refund, Release, Reserve, Sh
 mod attention;
 mod late;
 mod operators;
+mod replay;
 mod versions;
 mod waiting;
 pub(crate) mod world;
