@@ -26,7 +26,7 @@ impl Check {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let store: Arc<dyn Store> = Arc::new(session.folder.open()?);
         let scratch = Scratch::beside(session.folder.path())?;
-        let outside = demo::stand_in(&*store, &scratch.path().join("outside")).await?;
+        let outside = demo::stand_in(&*store, Style::Saga, &scratch.path().join("outside")).await?;
         let histories = if self.all { Histories::All } else { Histories::Live };
         let app = Style::Saga.app(Arc::clone(&store), &outside);
         let check = app.check_sagas(&*store, histories).await?;
