@@ -19,6 +19,7 @@ use crate::context::{Context, FromContext};
 use crate::timer::Timer;
 
 mod check;
+mod child;
 mod handler;
 pub mod head;
 mod journal;
@@ -26,18 +27,23 @@ mod local;
 mod operations;
 mod script;
 mod step;
+mod together;
 mod turn;
 
 pub(crate) use check::Replayer;
 pub use check::{Histories, Misfit, SagaCheck};
+pub use child::ChildStep;
 pub(crate) use handler::SagaHandler;
 pub use head::{Difference, SagaHead, SagaStatus};
 pub(crate) use local::Sagas;
 pub use operations::{Operations, Request};
 pub use step::{Decided, LocalStep, SagaError, SendStep, Sleep, Undecided, Wait};
 
+pub use together::Together;
+
 use journal::Entry;
 use script::{Script, Terms};
+use step::OnTimeOut;
 
 /// What a saga works with: the event that started it, and its operations.
 pub struct Saga<I> {
@@ -74,8 +80,22 @@ impl<I> Saga<I> {
             command,
             terms: Terms::default(),
             undo: None,
+            if_unknown: OnTimeOut::UndoLate,
             decided: PhantomData,
         }
+    }
+
+    /// Takes steps together: all are begun in one commit, and all are waited for. If some fail, the error is that of the first,
+    /// with the [others](SagaError::others); those that succeeded are undone like every step. A branch of more than one step
+    /// is a saga of its own: see [`Saga::child`].
+    pub async fn all<S: Together>(&self, steps: S) -> Result<S::Output, SagaError> {
+        steps.together().await
+    }
+
+    /// Starts an instance of another saga, with the event that starts it, and waits for its end. The event is handed to that
+    /// saga alone; nobody else sees it. When this saga goes back, the other one does too.
+    pub fn child<E: Event>(&self, name: &str, saga: &str, event: &E) -> ChildStep<serde::de::IgnoredAny> {
+        ChildStep::new(self.script.clone(), name, saga, event)
     }
 
     /// Makes an effect inline. The function gets the step's idempotency key, the same each time the step is repeated. A

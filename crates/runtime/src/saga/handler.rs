@@ -11,22 +11,27 @@ use ensue_core::{
 };
 use smol_str::SmolStr;
 
+use super::child;
 use super::journal::{Entry, Journal, REPLY_RECEIVED, WAKING, raw};
 use super::turn::{Instance, Place, Turn};
 use super::{Run, stream_of};
 use crate::context::States;
 use crate::effects::Effects;
-use crate::message::Origin;
+use crate::message::{self, Origin};
 use crate::policy::Settings;
 use crate::reaction::{context, one_by_one};
 use crate::spaces::{self, AWAITED, WAITING};
 use crate::subscription::{Handled, Handler, Shared};
+
+mod parent;
 
 pub(crate) struct SagaHandler {
     name: SmolStr,
     subscription: String,
     topic: String,
     starts: EventType,
+    /// The commands by which other sagas start an instance, and send it back.
+    by_parents: [EventType; 2],
     run: Run,
     shared: Arc<Shared>,
     states: Arc<States>,
@@ -60,6 +65,7 @@ impl SagaHandler {
             subscription: format!("saga.{name}"),
             topic: format!("saga.{name}"),
             starts: EventType::new(starts.event_type)?,
+            by_parents: [EventType::new(child::run_type(&name))?, EventType::new(child::undo_type(&name))?],
             name,
             run,
             shared,
@@ -120,6 +126,9 @@ impl SagaHandler {
     }
 
     async fn handle(&self, recorded: &Recorded, attempt: u32) -> Result<Effects, Failure> {
+        if self.is_by_a_parent(recorded) {
+            return self.serve_parent(recorded, attempt).await;
+        }
         if recorded.stream.topic.as_str() == self.topic {
             return self.wake(recorded, attempt).await;
         }
@@ -137,6 +146,11 @@ impl SagaHandler {
     pub(crate) async fn answered(&self, stream: &StreamName, answer: Envelope) -> Option<Effects> {
         let instance = self.instance(stream.clone()).await.ok()?;
         instance.journal.start.as_ref()?;
+        // Where several answers are awaited, they come together: one lane takes them one after the other, so that none has to be
+        // worked out again because of another.
+        if instance.journal.asked.iter().filter(|asked| asked.outcome.is_none()).count() > 1 {
+            return None;
+        }
         let entry = ensue_core::event::decode_body(&answer).ok()?;
         let (version, recorded_at) = (instance.version.next(), self.shared.press.host.clock.now());
         let (position, stream) = (Position::ZERO, stream.clone());
@@ -178,6 +192,7 @@ impl SagaHandler {
                 schema_version: recorded.envelope.schema_version,
                 position: recorded.position,
                 event: raw(&recorded.envelope.data).map_err(Failure::Rejected)?,
+                parent: None,
             }
         };
         turn.write(&entry).map_err(Failure::Rejected)?;
@@ -232,6 +247,11 @@ impl SagaHandler {
     }
 }
 
+/// The key of the instance that a parent means.
+fn child_key(recorded: &Recorded) -> &str {
+    message::extension(&recorded.envelope, message::COMMAND_KEY).unwrap_or_default()
+}
+
 /// An instance, from the beginning of its stream.
 pub(super) async fn load(store: &dyn Store, stream: StreamName) -> Result<Instance, Error> {
     let events = store.collect(Read::stream(stream.clone())).await?;
@@ -245,11 +265,16 @@ impl Handler for SagaHandler {
     fn types(&self) -> Vec<EventType> {
         let awaited = self.awaited.read().unwrap_or_else(PoisonError::into_inner);
         let waking = WAKING.iter().filter_map(|name| EventType::new(name).ok());
-        let mut types: Vec<EventType> = waking.chain(awaited.iter().cloned()).collect();
+        let mut types: Vec<EventType> =
+            waking.chain(awaited.iter().cloned()).chain(self.by_parents.iter().cloned()).collect();
         if !awaited.contains(&self.starts) {
             types.push(self.starts.clone());
         }
         types
+    }
+
+    fn key<'a>(&self, recorded: &'a Recorded) -> &'a str {
+        if self.is_by_a_parent(recorded) { child_key(recorded) } else { recorded.stream.key.as_str() }
     }
 
     fn reads_own_writes(&self) -> bool {
@@ -274,7 +299,8 @@ impl Handler for SagaHandler {
         let host = &self.shared.press.host;
         Box::pin(one_by_one(host, batch, move |recorded| {
             let is_foreign = recorded.stream.topic.as_str().starts_with("saga.")
-                && recorded.stream.topic.as_str() != self.topic;
+                && recorded.stream.topic.as_str() != self.topic
+                && !self.is_by_a_parent(recorded);
             async move { if is_foreign { Ok(Effects::default()) } else { self.handle(recorded, attempt).await } }
         }))
     }

@@ -193,7 +193,10 @@ fn standing(journal: &Journal, has_undo: bool) -> (SagaStatus, Option<String>, O
 
 fn waits_for(asked: &Asked) -> String {
     match &asked.kind {
-        Kind::Command(command) => format!("the answer to {command}"),
+        Kind::Command(command) => match super::child::started_by(command) {
+            Some(saga) => format!("the end of saga {saga}"),
+            None => format!("the answer to {command}"),
+        },
         Kind::Wait { event_type, key, .. } => format!("{event_type} of {key}"),
         Kind::Sleep => "time to pass".to_owned(),
         Kind::Local => "its own step".to_owned(),

@@ -15,6 +15,7 @@ mod decision;
 mod entry;
 pub(crate) use entry::{Behind, CommandBody, Entry, REPLY_RECEIVED, Resolved, Sent, Stored, WAKING, raw};
 
+use super::child::{self, Parent};
 use super::head::Difference;
 
 /// How a step that the code asked for stands.
@@ -49,7 +50,10 @@ pub(crate) enum Kind {
 impl std::fmt::Display for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Command(command) => write!(f, "the command {command}"),
+            Self::Command(command) => match child::started_by(command) {
+                Some(saga) => write!(f, "the saga {saga}"),
+                None => write!(f, "the command {command}"),
+            },
             Self::Local => f.write_str("a local step"),
             Self::Wait { event_type, key, .. } => write!(f, "a wait for {event_type} of {key}"),
             Self::Sleep => f.write_str("a sleep"),
@@ -157,6 +161,10 @@ pub(crate) struct Journal {
     pub(crate) cancelled: Option<(String, String)>,
     /// By when the whole instance is to be past its point of no return.
     pub(crate) deadline: Option<Timestamp>,
+    /// Who waits for its end.
+    pub(crate) parent: Option<Parent>,
+    /// Who waits until it has gone back.
+    pub(crate) undo_for: Option<Parent>,
     /// Branches that the code has taken.
     pub(crate) pins: BTreeMap<SmolStr, u32>,
     /// Steps that succeeded when the instance was over and nobody took their results.
@@ -193,7 +201,8 @@ impl Journal {
     /// The journal after one more entry.
     pub(crate) fn apply(&mut self, entry: &Entry) {
         match entry {
-            Entry::Started { event_id, event_type, schema_version, position, event } => {
+            Entry::Started { event_id, event_type, schema_version, position, event, parent } => {
+                self.parent.clone_from(parent);
                 self.start = Some(Start {
                     event_id: event_id.clone(),
                     event_type: event_type.clone(),
@@ -305,6 +314,10 @@ impl Journal {
             return;
         }
         let is_terminated = matches!(self.ending, Some(Ending::Terminated(_)));
+        if self.is_in_doubt_of(step) {
+            // The answer that a person was asked about has come after all.
+            self.ending = None;
+        }
         let Some(asked) = self.step(step) else { return };
         match &asked.outcome {
             None if is_terminated && ok => {
@@ -316,9 +329,28 @@ impl Journal {
                 self.answered.push(step.clone());
             }
             // The effect took hold after all, though nobody waited any more: it has to be undone too.
-            Some(StepOutcome::Failed(..)) if ok && asked.late.is_none() => asked.late = Some(body),
+            Some(StepOutcome::Failed(..)) if ok && asked.late.is_none() => {
+                asked.late = Some(body);
+                if asked.is_recorded {
+                    self.undo_again(step);
+                }
+            }
             Some(_) => {}
         }
+    }
+
+    /// Whether it stopped because nobody knows what became of this step.
+    fn is_in_doubt_of(&self, step: &str) -> bool {
+        let Some(Ending::NeedsAttention(trouble)) = &self.ending else { return false };
+        trouble.code == Code::SAGA_UNKNOWN.to_string() && trouble.step.as_deref() == Some(step)
+    }
+
+    /// A step that was undone without knowing whether it was done has succeeded after that.
+    fn undo_again(&mut self, step: &str) {
+        let known = self.undoable.iter().find(|undoable| undoable.step == step);
+        let Some(command) = known.map(|undoable| undoable.command.clone()) else { return };
+        let (step, state) = (format!("{step}~late").into(), UndoState::Open);
+        self.undoable.push(Undoable { step, command, state, attempt: 0, is_late: true });
     }
 
     fn done(&mut self, step: &SmolStr, result: Option<&RawValue>, undo: Option<&CommandBody>, pivot: bool) {
@@ -326,7 +358,7 @@ impl Journal {
         let mut is_late = false;
         if let Some(asked) = self.step(step) {
             asked.is_recorded = true;
-            is_late = asked.late.is_some();
+            is_late = matches!(asked.outcome, Some(StepOutcome::Failed(..)));
             // A local step whose result is nothing is stored as `null`, which reads back as no result at all.
             let result = result.map(RawValue::get).or_else(|| (asked.kind == Kind::Local).then_some("null"));
             if let Some(result) = result {

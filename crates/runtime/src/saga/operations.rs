@@ -98,6 +98,7 @@ impl Operations {
             Request::Terminate => {
                 draft.write(&request.entry(reason)?)?;
                 draft.let_go();
+                draft.tell_parents(reason)?;
                 Ok(draft.finish())
             }
             _ => {
@@ -178,6 +179,17 @@ impl<'a> Plan<'a> {
         if let Some(due) = self.journal.deadline {
             self.cancel_timer(DEADLINE_TIMER.into(), due);
         }
+    }
+
+    /// Whoever waits for it is told that it is over.
+    fn tell_parents(&mut self, reason: &str) -> Result<(), Error> {
+        let reason = format!("{} was terminated: {reason}", self.stream);
+        for told in super::child::tell_of_bad_end(&self.journal, &reason)? {
+            let (stream, mut envelope) = self.operations.press.first(told, None);
+            envelope.correlation.clone_from(&self.journal.flow);
+            self.effects.appends.push(Append { stream, expected: Expected::Any, events: vec![envelope] });
+        }
+        Ok(())
     }
 
     fn cancel_timer(&mut self, name: SmolStr, due: Timestamp) {

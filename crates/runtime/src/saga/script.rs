@@ -32,9 +32,25 @@ pub(crate) struct Terms {
     pub(crate) until_done: bool,
 }
 
+/// A command that the code asks for.
+pub(crate) struct Order {
+    pub(crate) command: CommandBody,
+    pub(crate) if_unknown: IfUnknown,
+}
+
+/// What happens when the attempts at a command have run out of time: it may be done, or not, or be done later.
+pub(crate) enum IfUnknown {
+    /// It has failed; if it succeeds all the same, it is undone then.
+    UndoLate,
+    /// A person decides.
+    Ask,
+    /// It is undone with this, at once; and once more if it succeeds after that.
+    Undo(CommandBody),
+}
+
 /// What the code asks for.
 pub(crate) enum Request {
-    Command(CommandBody),
+    Command(Order),
     Local(Effect),
     Wait { event_type: String, topic: String, key: String },
     Sleep(Duration),
@@ -43,7 +59,7 @@ pub(crate) enum Request {
 impl Request {
     fn kind(&self) -> Kind {
         match self {
-            Self::Command(command) => Kind::Command(command.command_type.clone()),
+            Self::Command(order) => Kind::Command(order.command.command_type.clone()),
             Self::Local(_) => Kind::Local,
             Self::Wait { event_type, topic, key } => {
                 Kind::Wait { event_type: event_type.clone(), topic: topic.clone(), key: key.clone() }

@@ -17,14 +17,14 @@ use serde::de::DeserializeOwned;
 use smol_str::SmolStr;
 
 use super::journal::{CommandBody, StepOutcome, raw, text};
-use super::script::{Effect, Request, Script, Terms};
+use super::script::{Effect, IfUnknown, Order, Request, Script, Terms};
 
 /// A step that has not said yet how it is undone.
 pub struct Undecided;
 /// A step that has.
 pub struct Decided;
 
-type Undo = Box<dyn FnOnce(&[u8]) -> Result<Option<CommandBody>, Error> + Send>;
+pub(super) type Undo = Box<dyn FnOnce(&[u8]) -> Result<Option<CommandBody>, Error> + Send>;
 
 /// Why a step did not succeed. Returned from the saga with `?`, it starts the compensation.
 #[derive(Clone, Debug)]
@@ -32,6 +32,7 @@ pub struct SagaError {
     error: Error,
     refusal: Option<Bytes>,
     step: Option<SmolStr>,
+    others: Vec<SagaError>,
 }
 
 impl SagaError {
@@ -55,6 +56,23 @@ impl SagaError {
         self.step.as_deref()
     }
 
+    /// What else went wrong, where steps were taken together.
+    pub fn others(&self) -> &[SagaError] {
+        &self.others
+    }
+
+    /// Several failures as one: the first, which says all of it, with the others.
+    pub(super) fn together(mut failures: Vec<Self>) -> Option<Self> {
+        if failures.len() < 2 {
+            return failures.pop();
+        }
+        let said: Vec<&str> = failures.iter().map(|failure| failure.error.message()).collect();
+        let said = said.join("; ");
+        let others = failures.split_off(1);
+        let first = failures.pop()?;
+        Some(Self { error: Error::new(first.error.code(), said), others, ..first })
+    }
+
     fn of(step: &str, outcome: StepOutcome) -> Self {
         let name = Some(SmolStr::from(step));
         match outcome {
@@ -65,11 +83,13 @@ impl SagaError {
                 ),
                 refusal: Some(body),
                 step: name,
+                others: Vec::new(),
             },
             StepOutcome::Failed(code, reason) => Self {
                 error: Error::new(code.parse().unwrap_or(Code::SAGA_STEP_FAILED), reason),
                 refusal: None,
                 step: name,
+                others: Vec::new(),
             },
             StepOutcome::Done(_) | StepOutcome::Received(..) => {
                 unreachable!("a step that is done is no error")
@@ -80,7 +100,7 @@ impl SagaError {
 
 impl From<Error> for SagaError {
     fn from(error: Error) -> Self {
-        Self { error, refusal: None, step: None }
+        Self { error, refusal: None, step: None, others: Vec::new() }
     }
 }
 
@@ -100,7 +120,28 @@ pub struct SendStep<C: Command, U> {
     pub(super) command: C,
     pub(super) terms: Terms,
     pub(super) undo: Option<Undo>,
+    pub(super) if_unknown: OnTimeOut<C>,
     pub(super) decided: PhantomData<U>,
+}
+
+/// From the command itself, the one that undoes it.
+type UndoOf<C> = Box<dyn FnOnce(&C) -> Result<CommandBody, Error> + Send>;
+
+/// What becomes of a command whose outcome is unknown.
+pub(super) enum OnTimeOut<C> {
+    UndoLate,
+    Ask,
+    Undo(UndoOf<C>),
+}
+
+impl<C> OnTimeOut<C> {
+    fn of(self, command: &C) -> Result<IfUnknown, Error> {
+        Ok(match self {
+            Self::UndoLate => IfUnknown::UndoLate,
+            Self::Ask => IfUnknown::Ask,
+            Self::Undo(undo) => IfUnknown::Undo(undo(command)?),
+        })
+    }
 }
 
 impl<C: Command, U> SendStep<C, U> {
@@ -115,6 +156,20 @@ impl<C: Command, U> SendStep<C, U> {
     /// undone.
     pub fn within(mut self, within: Duration) -> Self {
         self.terms.within = Some(within);
+        self
+    }
+
+    /// When no answer came in time, the outcome is unknown: let a person say what became of it. The instance stops with
+    /// `E0607` and goes on by itself if the answer comes after all.
+    pub fn ask_if_unknown(mut self) -> Self {
+        self.if_unknown = OnTimeOut::Ask;
+        self
+    }
+
+    /// When no answer came in time, the outcome is unknown: undo it at once as if it were done, with a command made from the
+    /// step's own. If it succeeds after that, it is undone once more, under another idempotency key.
+    pub fn undo_if_unknown<X: Command>(mut self, undo: impl FnOnce(&C) -> X + Send + 'static) -> Self {
+        self.if_unknown = OnTimeOut::Undo(Box::new(move |command| command_body(&undo(command))));
         self
     }
 
@@ -145,8 +200,8 @@ impl<C: Command, U> SendStep<C, U> {
     }
 
     fn decide(self) -> SendStep<C, Decided> {
-        let Self { script, name, command, terms, undo, .. } = self;
-        SendStep { script, name, command, terms, undo, decided: PhantomData }
+        let Self { script, name, command, terms, undo, if_unknown, .. } = self;
+        SendStep { script, name, command, terms, undo, if_unknown, decided: PhantomData }
     }
 }
 
@@ -156,7 +211,8 @@ impl<C: Command> IntoFuture for SendStep<C, Decided> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let request = Request::Command(command_body(&self.command)?);
+            let if_unknown = self.if_unknown.of(&self.command)?;
+            let request = Request::Command(Order { command: command_body(&self.command)?, if_unknown });
             finish(&self.script, &self.name, request, self.terms, self.undo, result).await
         })
     }
@@ -287,7 +343,7 @@ impl IntoFuture for Sleep {
 }
 
 /// Asks for the operation; goes on only when the journal has its outcome.
-async fn finish<T>(
+pub(super) async fn finish<T>(
     script: &Script,
     name: &str,
     request: Request,
@@ -311,7 +367,7 @@ async fn finish<T>(
 }
 
 /// The result of a step that was done; `None` for one that was not.
-fn result<T: DeserializeOwned>(outcome: &StepOutcome) -> Result<Option<T>, Error> {
+pub(super) fn result<T: DeserializeOwned>(outcome: &StepOutcome) -> Result<Option<T>, Error> {
     match outcome {
         StepOutcome::Done(body) => decode(body).map(Some),
         _ => Ok(None),

@@ -11,6 +11,7 @@ mod attention;
 mod late;
 mod operators;
 mod replay;
+mod together;
 mod versions;
 mod waiting;
 pub(crate) mod world;

@@ -19,6 +19,15 @@ impl Journal {
                 (self.paused, self.ending) = (None, None);
                 self.cancelled.get_or_insert((Code::SAGA_CANCELLED.to_string(), reason.clone()));
             }
+            Entry::UndoAsked { parent } => {
+                (self.undo_for, self.paused) = (Some(parent.clone()), None);
+                let goes_forward = self.unwinding.is_none() && !self.pivoted;
+                if goes_forward && !matches!(self.ending, Some(Ending::Terminated(_))) {
+                    self.ending = None;
+                    let reason = "the saga that started it goes back".to_owned();
+                    self.cancelled.get_or_insert((Code::SAGA_CANCELLED.to_string(), reason));
+                }
+            }
             Entry::StepResolved { step, outcome, reason } => self.resolve(step, outcome, reason),
             Entry::UndoResolved { step, .. } => {
                 self.clear_trouble();

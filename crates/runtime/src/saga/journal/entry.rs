@@ -10,6 +10,7 @@ use smol_str::SmolStr;
 
 use super::Kind;
 use crate::message;
+use crate::saga::child::Parent;
 use crate::saga::head::Difference;
 
 /// A command as data: can be sent without the code that made it.
@@ -90,6 +91,9 @@ pub(crate) enum Entry {
         schema_version: u32,
         position: Position,
         event: Box<RawValue>,
+        /// The saga that started it and waits for its end, if one did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parent: Option<Parent>,
     },
     /// Another event wanted to start the same instance; it did nothing.
     StartIgnored { event_id: EventId },
@@ -141,6 +145,8 @@ pub(crate) enum Entry {
     VersionPinned { change: SmolStr, version: u32 },
     /// By then the whole instance has passed its point of no return, or goes back.
     DeadlineSet { due: Timestamp },
+    /// Its parent goes back and sends it back, too; this is to be told when that is done.
+    UndoAsked { parent: Parent },
     /// An operator: nothing more is taken up until it is resumed.
     Paused { reason: String },
     /// An operator: it goes on after a pause.
@@ -238,6 +244,7 @@ impl Entry {
             Self::Completed => "saga.Completed",
             Self::Compensated { .. } => "saga.Compensated",
             Self::NeedsAttention { .. } => "saga.NeedsAttention",
+            Self::UndoAsked { .. } => "saga.UndoAsked",
             Self::VersionPinned { .. } => "saga.VersionPinned",
             Self::DeadlineSet { .. } => "saga.DeadlineSet",
             Self::Paused { .. } => "saga.Paused",

@@ -59,6 +59,8 @@ fn entries(old: &Journal, from: &str, at: &str, reason: &str) -> Result<(Entry, 
         schema_version: start.schema_version,
         position: start.position,
         event: super::super::journal::raw(&start.body)?,
+        // Whoever waits for the old instance waits for the new one.
+        parent: old.parent.clone(),
     };
     let restarted = Entry::Restarted {
         from: from.to_owned(),

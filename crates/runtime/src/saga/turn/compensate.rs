@@ -60,7 +60,8 @@ impl Turn<'_> {
         let reason = self.journal.unwinding.as_ref().map(|(_, reason)| reason.clone()).unwrap_or_default();
         // A late success may have been undone after the end: the end is then written once more.
         if self.journal.ending.is_none() {
-            self.write(&Entry::Compensated { reason })?;
+            self.write(&Entry::Compensated { reason: reason.clone() })?;
+            self.tell_of_the_way_back(&reason)?;
         }
         Ok(Next::Wait)
     }
