@@ -24,8 +24,12 @@ spaces! {
     DISCARDED = "discarded";
     /// subscription + key -> somebody asked for a redrive.
     REDRIVE = "redrive";
+    /// subscription + key -> how the last redrive ended.
+    REDRIVEN = "redriven";
     /// subscription + lane -> why it has stopped.
     HALTED = "halted";
+    /// process -> that it is alive, and what it mounts.
+    MEMBER = "member";
     /// source + id -> what came in under it.
     INBOX = "inbox";
     /// due + owner + name -> what to do then.

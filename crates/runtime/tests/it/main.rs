@@ -12,5 +12,6 @@ mod misuse;
 mod past;
 mod projections;
 mod saga;
+mod sharing;
 mod upcasting;
 mod words;
