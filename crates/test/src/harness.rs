@@ -47,9 +47,11 @@ use serde::de::DeserializeOwned;
 
 use crate::{MemoryStore, SeededEntropy, VirtualClock};
 
+mod assert;
 mod connection;
 mod crash;
 mod misfortune;
+mod topology;
 
 use connection::{Connection, Luck};
 pub use crash::{Crash, crash_everywhere};
@@ -254,6 +256,11 @@ impl Harness {
     pub async fn restart(&mut self) {
         self.stop_at_once().await;
         self.running().await;
+    }
+
+    /// Drops the application as it is, and leaves it stopped until something needs it again.
+    pub async fn stop(&mut self) {
+        self.stop_at_once().await;
     }
 
     async fn stop_at_once(&mut self) {

@@ -13,5 +13,6 @@ mod past;
 mod projections;
 mod saga;
 mod sharing;
+mod traps;
 mod upcasting;
 mod words;
