@@ -247,6 +247,11 @@ pub(crate) fn is_end(event_type: &str) -> bool {
     matches!(event_type, "saga.Completed" | "saga.Compensated" | "saga.Terminated")
 }
 
+/// Whether an operator has ended an instance with an entry of this type.
+pub(crate) fn is_terminated(event_type: &str) -> bool {
+    event_type == "saga.Terminated"
+}
+
 /// Whether an instance has undone everything with an entry of this type.
 pub(crate) fn is_undone(event_type: &str) -> bool {
     event_type == "saga.Compensated"

@@ -298,6 +298,12 @@ impl<'a> Case<'a> {
             let verdict = Verdict { reason: saga.reason.clone(), ..Verdict::plain(FlowStatus::Failed) };
             return Some(verdict.coded(saga.code.clone()));
         }
+        let terminated = |saga: &&SagaHead| saga.status == SagaStatus::Terminated;
+        if let Some(saga) = self.evidence.sagas.iter().find(terminated) {
+            let why = saga.reason.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+            let reason = format!("saga {} was terminated by an operator{why}", saga.saga);
+            return Some(Verdict::because(FlowStatus::Failed, reason));
+        }
         match self.stage {
             Stage::Done => Some(Verdict::plain(FlowStatus::Done)),
             Stage::Failed => Some(self.failed()),

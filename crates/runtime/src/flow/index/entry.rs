@@ -141,7 +141,9 @@ impl OpenFlow {
             self.sagas = self.sagas.saturating_sub(1);
         }
         // A flow that declares no end has failed when its saga has undone everything.
-        if saga::is_undone(entry) && self.stage == Stage::Done {
+        let has_failed = saga::is_undone(entry) && self.stage == Stage::Done;
+        // Where an operator has ended the saga, nobody waits for an end of the flow any more.
+        if has_failed || saga::is_terminated(entry) {
             self.stage = Stage::Failed;
         }
     }
