@@ -19,6 +19,7 @@ use crate::effects::Effects;
 use crate::policy::OnFailure;
 use crate::spaces::{self, CHECKPOINT};
 use crate::subscription::{Checkpoints, Handled, Mark, Subscription, fenced, lane_key, mark_of, move_lane};
+use crate::tally::Tally;
 
 mod redrive;
 
@@ -139,6 +140,7 @@ impl Lane {
             };
             let Handled { effects, count: handled, failure } = done;
             if let Some(last) = handled.checked_sub(1).and_then(|last| rest.get(last)) {
+                let effects = self.counted(effects, rest.get(..handled).unwrap_or_default());
                 match self.settle(effects, last.position, handled).await? {
                     Settlement::Done => {
                         rest = rest.get(handled..).unwrap_or_default();
@@ -249,7 +251,7 @@ impl Lane {
         let mut effects = Effects::default();
         match self.subscription.settings.on_failure {
             OnFailure::Stop => return Err(Halt::Broken(error.clone())),
-            OnFailure::Skip => {}
+            OnFailure::Skip => effects.tally.skipped += 1,
             OnFailure::Park => {
                 let letter =
                     Parked::failed(failed, self.key(failed), error, attempts, &self.subscription.shared);
@@ -257,6 +259,7 @@ impl Lane {
                 self.admit(failed)?;
             }
         }
+        let effects = self.counted(effects, std::slice::from_ref(failed));
         match self.settle(effects, failed.position, 1).await? {
             Settlement::Done => Ok(()),
             Settlement::OutOfDate => Err(Halt::Broken(fenced(&self.subscription.name, self.number))),
@@ -287,9 +290,18 @@ impl Lane {
         Ok(())
     }
 
+    /// Adds these events, which are about to be settled, to the tally.
+    fn counted(&self, mut effects: Effects, events: &[Recorded]) -> Effects {
+        if let Some(tally) = self.subscription.handler.tally(events) {
+            effects.tally = effects.tally.and(tally);
+        }
+        effects
+    }
+
     /// One commit: everything that was caused, and the checkpoint.
     async fn settle(&mut self, effects: Effects, up_to: Position, count: usize) -> Result<Settlement, Halt> {
-        let goal = Mark { position: up_to, settlements: self.mark.settlements + 1, ..self.mark };
+        let tally = self.tally_with(effects.tally);
+        let goal = Mark { position: up_to, settlements: self.mark.settlements + 1, tally, ..self.mark };
         let settlement = self.commit(effects, goal).await?;
         if matches!(settlement, Settlement::Done) {
             self.mark = goal;
@@ -298,9 +310,16 @@ impl Lane {
         Ok(settlement)
     }
 
+    /// The tally of the lane after this; a lane that has none yet counts from where it stands.
+    fn tally_with(&self, more: Tally) -> Option<Tally> {
+        self.subscription.handler.tally(&[])?;
+        let begun = Tally { since: self.mark.position, ..Tally::default() };
+        Some(self.mark.tally.unwrap_or(begun).and(more))
+    }
+
     /// Commits until the store has taken or refused it for good.
     async fn commit(&mut self, effects: Effects, goal: Mark) -> Result<Settlement, Halt> {
-        let Effects { appends, mut records, after } = effects;
+        let Effects { appends, mut records, after, tally: _ } = effects;
         records.push(move_lane(self.checkpoint.clone(), goal, self.revision));
         let commit = Commit { appends, records, ..Commit::default() };
         let mut is_outcome_open = false;

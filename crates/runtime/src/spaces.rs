@@ -38,6 +38,8 @@ spaces! {
     AWAITED = "awaited";
     /// application -> its declared topology.
     CATALOGUE = "catalogue";
+    /// projection -> which generation is live; + what -> what is being built, to be removed, or wrong.
+    VIEW = "view";
     /// topic + key -> state of an aggregate at a version.
     SNAPSHOT = "snapshot";
 }

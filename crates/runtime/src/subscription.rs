@@ -19,6 +19,7 @@ use crate::message::Press;
 use crate::policy::{Settings, StartFrom};
 use crate::progress::{Board, Standing};
 use crate::spaces;
+use crate::tally::Tally;
 
 mod checkpoint;
 pub(crate) use checkpoint::{Checkpoints, Mark, lane_key, mark_of, move_lane};
@@ -67,6 +68,11 @@ pub(crate) trait Handler: Send + Sync + 'static {
     /// Whether two deliveries of one key must not share a batch, because the second reads what the first stores.
     fn reads_own_writes(&self) -> bool {
         false
+    }
+
+    /// What these events add to the tally of their lane. `None`: it keeps none.
+    fn tally(&self, _events: &[Recorded]) -> Option<Tally> {
+        None
     }
 
     /// Reads what it needs from the store before the first delivery.

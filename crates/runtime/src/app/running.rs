@@ -18,7 +18,7 @@ use crate::command::{Dispatch, Route};
 use crate::context::{States, lookup};
 use crate::door::{Admitted, Door};
 use crate::message::appends;
-use crate::projection::Projection;
+use crate::projection::{Mount, Projection, Projections};
 use crate::subscription::{Request, Shared};
 
 /// A running application. Dropping it stops it at once, which loses nothing: what was in hand is delivered again.
@@ -28,6 +28,7 @@ pub struct Running {
     routes: Vec<Route>,
     catalogue: Catalogue,
     asks: HashMap<String, mpsc::Sender<Request>>,
+    models: Vec<Mount>,
     tasks: JoinSet<()>,
 }
 
@@ -49,7 +50,15 @@ impl Running {
         routes: Vec<Route>,
         catalogue: Catalogue,
     ) -> Self {
-        Self { shared, states, routes, catalogue, asks: HashMap::new(), tasks: JoinSet::new() }
+        Self {
+            shared,
+            states,
+            routes,
+            catalogue,
+            asks: HashMap::new(),
+            models: Vec::new(),
+            tasks: JoinSet::new(),
+        }
     }
 
     pub(super) fn spawn(
@@ -60,6 +69,10 @@ impl Running {
     ) {
         self.asks.insert(name.to_owned(), ask);
         self.tasks.spawn(subscription);
+    }
+
+    pub(super) fn add_model(&mut self, model: Mount) {
+        self.models.push(model);
     }
 
     pub(super) fn spawn_timers(&mut self, timers: impl Future<Output = ()> + Send + 'static) {
@@ -122,6 +135,11 @@ impl Running {
     /// The documents of a read model.
     pub fn view<P: Projection>(&self) -> Result<Collection<P::Document>, Error> {
         crate::projection::collection::<P>(Arc::clone(&self.shared.store))
+    }
+
+    /// The read models: how they stand, rebuilding and checking them.
+    pub fn projections(&self) -> Projections<'_> {
+        Projections { mounts: &self.models }
     }
 
     /// Resolves when every read model shows everything up to this position: read your writes. An error if one of them has

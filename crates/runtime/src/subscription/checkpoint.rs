@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 use crate::spaces::{self, CHECKPOINT};
+use crate::tally::Tally;
 
 /// The floor: everything up to here is settled in every lane.
 #[derive(Serialize, Deserialize)]
@@ -26,6 +27,9 @@ pub(crate) struct Mark {
     /// another process that did the same work.
     #[serde(default)]
     pub(crate) owner: u64,
+    /// What the lane of a read model has taken and keeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tally: Option<Tally>,
 }
 
 /// The stored progress of one subscription.
@@ -104,12 +108,17 @@ impl Checkpoints {
     /// Begins anew with this many lanes, all at one position. Every lane gets a record, so that a process that still works
     /// with other lanes finds a revision it does not expect, in whatever lane.
     pub(crate) async fn restart(self, store: &dyn Store, lanes: u16, at: Position) -> Result<Self, Error> {
-        let mark = Mark { position: at, ..Mark::default() };
+        let documents = self.lanes.iter().filter_map(|(mark, _)| mark.tally).reduce(Tally::and);
+        let mark = |lane| {
+            // What there is of documents is counted with the first lane.
+            let tally = documents.filter(|_| lane == 0).map(|documents| documents.documents_from(at));
+            Mark { position: at, tally, ..Mark::default() }
+        };
         let mut records: Vec<RecordWrite> = (lanes..self.lane_count().max(lanes))
             .map(|lane| RecordWrite::delete(CHECKPOINT.clone(), lane_key(&self.name, lane)))
             .collect();
         let begin = |lane| {
-            let value = spaces::encode(&mark);
+            let value = spaces::encode(&mark(lane));
             RecordWrite::put(CHECKPOINT.clone(), lane_key(&self.name, lane), value)
         };
         records.extend((0..lanes).map(begin));
@@ -119,6 +128,25 @@ impl Checkpoints {
             Ok(_) | Err(CommitError::RecordConflict { .. }) => Self::load(store, &self.name).await,
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The writes that put every lane at one position, with these tallies, unless one of them has moved meanwhile.
+    pub(crate) fn moved(&self, at: Position, tallies: &[Tally]) -> Vec<RecordWrite> {
+        let lanes = u16::try_from(tallies.len()).unwrap_or(u16::MAX);
+        let move_one = |lane| {
+            let ((mark, revision), key) = (self.lane(lane), lane_key(&self.name, lane));
+            match tallies.get(usize::from(lane)) {
+                Some(tally) => {
+                    let settlements = mark.settlements + 1;
+                    let moved = Mark { position: at, settlements, tally: Some(*tally), ..mark };
+                    move_lane(key, moved, revision)
+                }
+                None => RecordWrite::delete(CHECKPOINT.clone(), key).expect(revision),
+            }
+        };
+        let mut writes: Vec<RecordWrite> = (0..self.lane_count().max(lanes)).map(move_one).collect();
+        writes.push(self.floor_write(&Floor { position: at, lanes }));
+        writes
     }
 
     fn floor_write(&self, floor: &Floor) -> RecordWrite {
