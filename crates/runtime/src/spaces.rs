@@ -40,6 +40,12 @@ spaces! {
     CATALOGUE = "catalogue";
     /// projection -> which generation is live; + what -> what is being built, to be removed, or wrong.
     VIEW = "view";
+    /// The flow index: up to which position, and what is missing.
+    FLOW_INDEX = "flow.index";
+    /// kind of flow -> its figures.
+    FLOW_KIND = "flow.kind";
+    /// flow -> what is known of one that is not over.
+    FLOW_OPEN = "flow.open";
     /// topic + key -> state of an aggregate at a version.
     SNAPSHOT = "snapshot";
 }

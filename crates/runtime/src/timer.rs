@@ -96,8 +96,9 @@ async fn fire_due(shared: &Shared) -> Result<Duration, Error> {
         for record in shared.store.scan(scan).await?.records {
             let timer: Timer = spaces::decode("timer", &record.value)?;
             if timer.due > now {
-                pause =
-                    Duration::try_from(timer.due.duration_since(now)).unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN);
+                // Time went on while the store was read.
+                let left = timer.due.duration_since(shared.press.host.clock.now());
+                pause = Duration::try_from(left).unwrap_or_default().min(LOOK_AGAIN);
                 break;
             }
             due.push((record, timer));

@@ -17,6 +17,7 @@ use crate::collection::Collection;
 use crate::command::{Dispatch, Route};
 use crate::context::{States, lookup};
 use crate::door::{Admitted, Door};
+use crate::flow::Flows;
 use crate::message::appends;
 use crate::projection::{Mount, Projection, Projections};
 use crate::subscription::{Request, Shared};
@@ -79,6 +80,10 @@ impl Running {
         self.tasks.spawn(timers);
     }
 
+    pub(super) fn spawn_flow_index(&mut self, index: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(index);
+    }
+
     /// The store it runs on.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.shared.store
@@ -130,6 +135,11 @@ impl Running {
     /// Where events of others come in, each once.
     pub fn door(&self) -> Door {
         Door::new(Arc::clone(&self.shared.store), self.shared.press.host.clone())
+    }
+
+    /// The flows of the store as they stand now.
+    pub async fn flows(&self) -> Result<Flows, Error> {
+        Flows::open(Arc::clone(&self.shared.store), self.shared.press.host.clock.now()).await
     }
 
     /// The documents of a read model.

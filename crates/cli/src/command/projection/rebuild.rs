@@ -63,7 +63,7 @@ fn in_words(name: &str, rebuilt: &Rebuilt) -> String {
     let mut lines = Vec::new();
     match difference {
         Some(difference) if difference.is_none() => {
-            lines.push(format!("{name}: the old one had no difference"))
+            lines.push(format!("{name}: the old one had no difference"));
         }
         Some(difference) => lines.push(super::verify::in_words(name, difference)),
         None => lines.push(format!("{name}: the old one was of another version")),
