@@ -72,10 +72,10 @@ pub(crate) async fn next_due(store: &dyn Store) -> Result<Option<Timestamp>, Err
 pub(crate) async fn run(shared: Arc<Shared>) {
     loop {
         let woken = shared.timers.notified();
-        let fired = fire_due(&shared).await;
+        let fired = if is_ours(&shared) { fire_due(&shared).await } else { Ok(LOOK_AGAIN) };
         // The store is away for a moment or for good; the subscriptions report it, timers only wait.
         shared.timers_wait.store(fired.is_err(), Ordering::Release);
-        let pause = fired.unwrap_or(LOOK_AGAIN);
+        let pause = fired.unwrap_or(LOOK_AGAIN).min(look_again(&shared));
         tokio::select! {
             biased;
             () = shared.closed() => return,
@@ -84,6 +84,16 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         }
         shared.timers_wait.store(false, Ordering::Release);
     }
+}
+
+/// Whether this process is the one that fires. When two believe it, for a moment, the timers' records decide.
+pub(crate) fn is_ours(shared: &Shared) -> bool {
+    shared.view.borrow().is_ours("timers")
+}
+
+/// How long to wait at most: others set timers too, and may leave firing to us.
+fn look_again(shared: &Shared) -> Duration {
+    if shared.view.borrow().has_others() { shared.sharing.look } else { LOOK_AGAIN }
 }
 
 /// Fires everything that is due, and says how long the next one takes.

@@ -14,5 +14,6 @@ mod past;
 mod projections;
 mod rebuild;
 mod saga;
+mod sharing;
 mod upcasting;
 mod words;
