@@ -1,5 +1,5 @@
-//! What a peer costs: processor time, memory and writes of its servers with their children, and of this process, which is
-//! the service and the load.
+//! What a peer costs: processor time and memory of its servers with their children, and of this process, which is the service
+//! and the load. Not the bytes written: the kernel counts a page of a large folio as all of it, many times what is written.
 
 use std::fs;
 use std::process;
@@ -21,29 +21,21 @@ pub(crate) struct Usage {
     cpu_s: f64,
     /// The most seen, pages that processes share counted once.
     rss_mb: f64,
-    /// What went to the device, or will; absent where the kernel does not tell.
-    written_mb: Option<f64>,
 }
 
 /// A measurement under way.
 pub(crate) struct Watch {
     roots: Vec<u32>,
-    before: Sum,
+    before_ticks: u64,
     peak_kib: Arc<AtomicU64>,
     sampling: JoinHandle<()>,
-}
-
-#[derive(Default)]
-struct Sum {
-    ticks: u64,
-    written: Option<u64>,
 }
 
 impl Watch {
     /// From now on.
     pub(crate) fn start(mut roots: Vec<u32>) -> Result<Self, Failure> {
         roots.push(process::id());
-        let before = Sum::of(&roots)?;
+        let before_ticks = ticks_of(&roots)?;
         let peak_kib = Arc::new(AtomicU64::new(memory_kib(&roots)));
         let (peak, sampled) = (Arc::clone(&peak_kib), roots.clone());
         let sampling = tokio::spawn(async move {
@@ -59,36 +51,27 @@ impl Watch {
                 }
             }
         });
-        Ok(Self { roots, before, peak_kib, sampling })
+        Ok(Self { roots, before_ticks, peak_kib, sampling })
     }
 
     /// Until now.
     pub(crate) fn finish(self) -> Result<Usage, Failure> {
         self.sampling.abort();
-        let after = Sum::of(&self.roots)?;
+        let after_ticks = ticks_of(&self.roots)?;
         let peak_kib = self.peak_kib.load(Ordering::Relaxed).max(memory_kib(&self.roots));
-        let written = after.written.zip(self.before.written);
         Ok(Usage {
-            cpu_s: float(after.ticks - self.before.ticks) / 100.0,
+            cpu_s: float(after_ticks - self.before_ticks) / 100.0,
             rss_mb: (float(peak_kib) / 1024.0).round(),
-            written_mb: written
-                .map(|(after, before)| (float(after.saturating_sub(before)) / 1e5).round() / 10.0),
         })
     }
 }
 
-impl Sum {
-    fn of(roots: &[u32]) -> Result<Self, Failure> {
-        for root in roots {
-            fs::read(format!("/proc/{root}/stat")).map_err(|error| format!("process {root}: {error}"))?;
-        }
-        let members: Vec<u32> = roots.iter().flat_map(|root| tree(*root)).collect();
-        let written: Option<Vec<u64>> = members.iter().map(|pid| written_bytes(*pid)).collect();
-        Ok(Self {
-            ticks: members.iter().map(|pid| ticks(*pid)).sum(),
-            written: written.map(|written| written.iter().sum()),
-        })
+/// A server that has gone is an error, not a cheap one.
+fn ticks_of(roots: &[u32]) -> Result<u64, Failure> {
+    for root in roots {
+        fs::read(format!("/proc/{root}/stat")).map_err(|error| format!("process {root}: {error}"))?;
     }
+    Ok(roots.iter().flat_map(|root| tree(*root)).map(ticks).sum())
 }
 
 /// A process and its descendants.
@@ -108,11 +91,6 @@ fn ticks(pid: u32) -> u64 {
     // After the closing parenthesis of the name: utime, stime, cutime and cstime are the 12th to 15th fields.
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
     fields.skip(11).take(4).filter_map(|field| field.parse::<u64>().ok()).sum()
-}
-
-fn written_bytes(pid: u32) -> Option<u64> {
-    let io = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
-    io.lines().find_map(|line| line.strip_prefix("write_bytes: "))?.parse().ok()
 }
 
 fn memory_kib(roots: &[u32]) -> u64 {

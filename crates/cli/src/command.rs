@@ -1,12 +1,12 @@
 //! The commands, one file each.
 
 use clap::Subcommand;
-use ensue::core::Host;
+use ensue::core::{Code, Error, Host};
 
 use crate::arguments::Arguments;
 use crate::failure::Failure;
 use crate::folder::Folder;
-use crate::output::Output;
+use crate::output::{Format, Output};
 
 mod bench;
 mod dead;
@@ -19,6 +19,7 @@ mod projection;
 mod saga;
 mod stat;
 mod stream;
+mod subscription;
 mod tail;
 mod verify;
 
@@ -43,6 +44,9 @@ pub(crate) enum Command {
     /// Look at sagas
     #[command(subcommand)]
     Saga(saga::Saga),
+    /// Look at subscriptions: how far each lane is, and who has it
+    #[command(subcommand)]
+    Subscription(subscription::Subscription),
     /// Look at what handlers could not process, try it again, or give it up
     #[command(subcommand)]
     Dead(dead::Dead),
@@ -60,6 +64,18 @@ pub(crate) enum Command {
     Explain(explain::Explain),
 }
 
+impl Command {
+    /// Refuses a drawing where there is nothing to draw: `E0701`.
+    fn can_print(&self, format: Format) -> Result<(), Error> {
+        let drawings = if let Self::Flow(flow) = self { flow.drawings() } else { &[] };
+        if !format.is_drawing() || drawings.contains(&format) {
+            return Ok(());
+        }
+        Err(Error::new(Code::USAGE, "this command cannot draw what `-o` asks for")
+            .with_fix("`-o` takes table, json or jsonl here; `flow show` draws tree, sequence and mermaid, `flow map` mermaid"))
+    }
+}
+
 /// What a command works with.
 pub(crate) struct Session {
     pub(crate) folder: Folder,
@@ -70,6 +86,7 @@ pub(crate) struct Session {
 /// Runs the command that was asked for.
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { everywhere, command } = arguments;
+    command.can_print(everywhere.format)?;
     let host = ensue::runtime::host::system();
     let mut session = Session {
         folder: Folder::new(everywhere.data, host.clone()),
@@ -84,6 +101,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Event(event) => event.run(&mut session).await,
         Command::Flow(flow) => flow.run(&mut session).await,
         Command::Saga(saga) => saga.run(&mut session).await,
+        Command::Subscription(subscription) => subscription.run(&mut session).await,
         Command::Dead(dead) => dead.run(&mut session).await,
         Command::Projection(projection) => projection.run(&mut session).await,
         Command::Verify => verify::run(&mut session),

@@ -112,7 +112,8 @@ impl App {
     }
 
     /// Shares the work with other processes, or other applications of this process, that run on the same store: lanes,
-    /// timers and sagas are spread over all that mount them, and move when one of them goes. All of them have to share.
+    /// timers and sagas are spread over all that mount them, and move when one of them goes. All of them have to share, with the
+    /// same settings.
     /// Without this an application shares where its store can be shared
     /// ([`can_share`](ensue_core::StoreCapabilities::can_share)), with the defaults of [`Sharing`].
     #[must_use]

@@ -15,7 +15,7 @@ pub(super) enum Durability {
 }
 
 /// How long a peer runs under the same load before it is measured.
-pub(super) const WARM_UP_SECONDS: &str = "3";
+pub(super) const WARM_UP_SECONDS: &str = "10";
 
 /// One system, one way of carrying out an order.
 pub(super) struct Contender {
@@ -198,8 +198,8 @@ mod tests {
             [
                 "--data target/bench-orders --output json bench orders --style choreography --seconds 5",
                 "--data target/bench-orders --output json bench orders --style saga --seconds 5",
-                "--seconds 5 --warm-up-seconds 3 --server 7 outbox --flush every-batch --postgres p --kafka k",
-                "--seconds 5 --warm-up-seconds 3 --server 7 outbox --flush never --postgres p --kafka k",
+                "--seconds 5 --warm-up-seconds 10 --server 7 outbox --flush every-batch --postgres p --kafka k",
+                "--seconds 5 --warm-up-seconds 10 --server 7 outbox --flush never --postgres p --kafka k",
             ]
         );
     }

@@ -14,7 +14,6 @@ pub(super) struct Figures {
     pub(super) max: f64,
     pub(super) cpu_s: f64,
     pub(super) rss_mb: f64,
-    pub(super) written_mb: Option<f64>,
     /// The device: microseconds for one synced write, and how it was made. Only we measure it.
     pub(super) floor: Option<(f64, String)>,
 }
@@ -40,7 +39,6 @@ impl Figures {
             max: number(latency, "max")?,
             cpu_s: number(&value, "cpu_s")?,
             rss_mb: number(&value, "rss_mb")?,
-            written_mb: value.get("written_mb").and_then(Value::as_f64),
             floor: floor.zip(mode),
         })
     }
@@ -60,16 +58,16 @@ mod tests {
     fn run(orders_per_s: f64) -> Figures {
         let line = format!(
             "{{\"orders\":3,\"orders_per_s\":{orders_per_s},\"latency_us\":{{\"p50\":1,\"p95\":2,\"p99\":3,\"max\":4}},\
-             \"cpu_s\":0.5,\"rss_mb\":6.0,\"written_mb\":null,\"floor\":{{\"sync_write_4k_us_p50\":9}},\"mode\":\"m\"}}"
+             \"cpu_s\":0.5,\"rss_mb\":6.0,\"floor\":{{\"sync_write_4k_us_p50\":9}},\"mode\":\"m\"}}"
         );
         Figures::parse(&format!("talk\n{line}\n")).expect("figures")
     }
 
     #[test]
-    fn a_report_is_read_and_what_the_kernel_does_not_tell_is_absent() {
+    fn a_report_is_read_whole_or_refused() {
         let figures = run(2.0);
         assert_eq!(figures.floor, Some((9.0, "m".to_owned())));
-        assert_eq!((figures.p50, figures.max, figures.written_mb), (1.0, 4.0, None));
+        assert_eq!((figures.p50, figures.max), (1.0, 4.0));
         let refusal = Figures::parse("{\"orders\":1}").expect_err("most is missing");
         assert!(refusal.contains("orders_per_s"), "{refusal}");
     }

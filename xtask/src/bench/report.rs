@@ -61,16 +61,15 @@ pub(super) fn written(root: &Path, measured: &[Measured], options: &Options) -> 
 
 fn table(measured: &[Measured], durability: Durability, options: &Options) -> Result<String, String> {
     let mut table = format!(
-        "| | orders/s | CPU ms per order | KB written per order | memory MB | p50 ms at {0}/s | p95 | p99 | max | CPU s for {1} s at {0}/s |\n\
-         |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
+        "| | orders/s | CPU ms per order | memory MB | p50 ms at {0}/s | p95 | p99 | max | CPU s for {1} s at {0}/s |\n\
+         |---|---:|---:|---:|---:|---:|---:|---:|---:|\n",
         options.rate, options.seconds
     );
     for it in measured.iter().filter(|it| it.contender.durability == durability) {
         let (free, paced) = (it.throughput()?, it.latency()?);
-        let written = free.written_mb.map_or("–".to_owned(), |mb| format!("{:.1}", mb * 1e3 / free.orders));
         writeln!(
             table,
-            "| {} | {:.0} | {:.2} | {written} | {:.0} | {} | {} | {} | {} | {:.2} |",
+            "| {} | {:.0} | {:.2} | {:.0} | {} | {} | {} | {} | {:.2} |",
             it.contender.name,
             free.orders_per_s,
             free.cpu_s * 1e3 / free.orders,

@@ -1,12 +1,13 @@
 //! The topics, one for each kind of event, new in each run; producers and consumers of them.
 
 use std::process;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{Consumer, StreamConsumer};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::FutureProducer;
 
 use super::{EVENTS, Flush};
@@ -14,6 +15,7 @@ use crate::Failure;
 
 /// On two cores one partition is the most: each partition of a batch is a write and a flush of its own.
 const PARTITIONS: i32 = 1;
+const LEADERS_WITHIN: Duration = Duration::from_secs(30);
 
 /// Makes the topics; returns their names, in the order of [`EVENTS`].
 pub(super) async fn make(kafka: &str, flush: Flush) -> Result<Vec<String>, Failure> {
@@ -24,7 +26,26 @@ pub(super) async fn make(kafka: &str, flush: Flush) -> Result<Vec<String>, Failu
     for made in admin.create_topics(&topics, &options).await? {
         made.map_err(|(name, error)| format!("cannot make the topic {name}: {error}"))?;
     }
+    await_leaders(&admin, &names)?;
     Ok(names)
+}
+
+/// The broker tells that a topic is made before it tells who leads it.
+fn await_leaders(admin: &AdminClient<DefaultClientContext>, names: &[String]) -> Result<(), Failure> {
+    let deadline = Instant::now() + LEADERS_WITHIN;
+    for name in names {
+        loop {
+            let metadata = admin.inner().fetch_metadata(Some(name), LEADERS_WITHIN)?;
+            let mut partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions).peekable();
+            if partitions.peek().is_some() && partitions.all(|partition| partition.leader() >= 0) {
+                break;
+            }
+            if Instant::now() > deadline {
+                return Err(format!("the topic {name} has no leader").into());
+            }
+        }
+    }
+    Ok(())
 }
 
 fn topic(name: &str, flush: Flush) -> NewTopic<'_> {

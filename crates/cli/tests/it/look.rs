@@ -198,7 +198,7 @@ fn orders_are_measured_in_both_styles() {
         let measured = ensue.run(&load).ok().object();
         assert_eq!(
             members(&measured),
-            ["cpu_s", "floor", "latency_us", "mode", "orders", "orders_per_s", "rss_mb", "written_mb"]
+            ["cpu_s", "floor", "latency_us", "mode", "orders", "orders_per_s", "rss_mb"]
         );
         assert_eq!(members(&measured["latency_us"]), ["max", "p50", "p95", "p99"]);
         for member in ["orders", "orders_per_s", "cpu_s", "rss_mb"] {

@@ -208,7 +208,7 @@ mod tests {
             last_failed_at: failed_at,
             code_version: None,
         };
-        DeadLetter { handler: "take-payment".into(), parked }
+        DeadLetter { handler: "take-payment".into(), parked, revision: ensue_core::Revision::ZERO }
     }
 
     #[test]

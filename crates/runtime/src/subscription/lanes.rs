@@ -250,9 +250,17 @@ impl Lanes {
         }
         match self.tasks.join_next().await {
             Some(Ok(lane)) => self.forget(lane),
-            // Lanes let no panic out, and are cancelled only together.
-            Some(Err(_)) => {}
+            // What was meant to be impossible ends one lane, which is taken anew.
+            Some(Err(broken)) => self.forget_task(broken.id()),
             None => std::future::pending().await,
+        }
+    }
+
+    fn forget_task(&mut self, task: tokio::task::Id) {
+        let is_it = |held: &Option<Held>| held.as_ref().is_some_and(|held| held.task.id() == task);
+        let lane = (0..).zip(&self.held).find(|(_, held)| is_it(held));
+        if let Some((lane, _)) = lane {
+            self.forget(lane);
         }
     }
 

@@ -41,7 +41,6 @@ pub(crate) struct Figures {
     pub(crate) latency_us: Latency,
     pub(crate) cpu_s: f64,
     pub(crate) rss_mb: f64,
-    pub(crate) written_mb: Option<f64>,
 }
 
 /// From the moment an order was due to the record of its last event, in microseconds.
@@ -116,7 +115,7 @@ pub(crate) async fn run(
     };
     let running = Arc::new(app.start().await?);
     let course = Arc::new(Course::new(store.head().await?));
-    let (cpu_before, written_before) = (process::cpu_seconds()?, process::written_mb());
+    let cpu_before = process::cpu_seconds()?;
     let started = Instant::now();
     let finish = tokio::spawn(Arc::clone(&course).watch(Arc::clone(&store)));
     let end = started + Duration::from_secs(u64::from(seconds));
@@ -131,7 +130,6 @@ pub(crate) async fn run(
     let elapsed = started.elapsed().as_secs_f64();
     // The kernel counts in hundredths.
     let cpu_s = ((process::cpu_seconds()? - cpu_before) * 100.0).round() / 100.0;
-    let written = process::written_mb().zip(written_before);
     let figures = Figures {
         orders: latency.len(),
         orders_per_s: (float(latency.len()) / elapsed).round(),
@@ -143,7 +141,6 @@ pub(crate) async fn run(
         },
         cpu_s,
         rss_mb: process::rss_mb()?,
-        written_mb: written.map(|(after, before)| ((after - before) * 10.0).round() / 10.0),
     };
     let running = Arc::into_inner(running).expect("every publisher is done");
     running.stop(Duration::from_secs(10)).await?;

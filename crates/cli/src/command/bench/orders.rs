@@ -55,10 +55,9 @@ impl Orders {
 
 fn in_words(figures: &Figures, floor: Floor) -> String {
     let latency = &figures.latency_us;
-    let written = figures.written_mb.map_or_else(String::new, |mb| format!(", {mb:.1} MB written"));
     format!(
         "{:.0} orders/s, {} orders\np50 {} µs, p95 {} µs, p99 {} µs, max {} µs from when an order was due to its last event\n\
-         {:.1} s of processor, {:.0} MiB of memory{written}\nfloor {} µs: one synced write of 4 KiB here, by {}",
+         {:.1} s of processor, {:.0} MiB of memory\nfloor {} µs: one synced write of 4 KiB here, by {}",
         figures.orders_per_s,
         figures.orders,
         latency.p50,

@@ -19,13 +19,6 @@ pub(super) fn rss_mb() -> Result<f64, Error> {
     Ok((kib / 1024.0).round())
 }
 
-/// What it made the device write, in millions of bytes; nothing where the kernel does not count it.
-pub(super) fn written_mb() -> Option<f64> {
-    let io = std::fs::read_to_string("/proc/self/io").ok()?;
-    let bytes: f64 = io.lines().find_map(|line| line.strip_prefix("write_bytes: "))?.parse().ok()?;
-    Some(bytes / 1e6)
-}
-
 fn read(path: &str) -> Result<String, Error> {
     std::fs::read_to_string(path)
         .map_err(|cause| Error::new(Code::IO, format!("cannot read {path}")).with_source(cause))
