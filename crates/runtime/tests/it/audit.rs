@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use ensue_core::{Commit, RecordWrite, Space, Store, StoreExt};
+use ensue_runtime::dead::Which;
 use ensue_runtime::projection::{Audit, Load};
 use ensue_runtime::{App, OnFailure, ProjectionExt};
 use ensue_test::{Harness, crash_everywhere};
@@ -177,7 +178,7 @@ async fn a_parked_key_waits_as_dead_letters_and_a_redrive_brings_it_up_to_date()
     assert!(verified.is_none(), "what is parked is not missed: {verified:?}");
     is_mended.store(1, Ordering::Relaxed);
     harness.restart().await;
-    harness.running().await.redrive("view.newest", "a").await.expect("they are there");
+    harness.running().await.dead().redrive(&Which::key("view.newest", "a")).await.expect("they are there");
     harness.settle().await;
     let row = harness.view::<Newest>().get("a").await.expect("readable").expect("there");
     assert_eq!((row.number, row.seen), (3, 3));
