@@ -19,6 +19,7 @@ use crate::lane::{STORE_PAUSE, Work};
 use crate::message::Press;
 use crate::policy::{Settings, StartFrom};
 use crate::progress::{Board, Standing};
+use crate::saga::Sagas;
 use crate::sharing::{Sharing, View};
 
 mod checkpoint;
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) timers: tokio::sync::Notify,
     /// The timers wait for the store to come back.
     pub(crate) timers_wait: AtomicBool,
+    /// The sagas that run here.
+    pub(crate) sagas: Sagas,
     /// Turns true when the application shuts down.
     pub(crate) closing: watch::Sender<bool>,
     /// Who else is there, and what follows for us.

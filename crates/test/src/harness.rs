@@ -256,6 +256,11 @@ impl Harness {
         self.running().await;
     }
 
+    /// Drops the application as it is, and leaves it stopped until something needs it again.
+    pub async fn stop(&mut self) {
+        self.stop_at_once().await;
+    }
+
     async fn stop_at_once(&mut self) {
         if let Some(Process { running, connection }) = self.process.take() {
             // Whatever of it still runs for a moment reaches the store no more.
