@@ -195,7 +195,10 @@ impl Subscription {
         let mut lanes = Lanes::new(Arc::clone(self), count);
         let end = self.hand_out_all(&mut lanes).await;
         if end.is_ok() {
+            // It is the lanes that work now; when all they do is wait for time to pass, so does the reader.
+            self.standing.reader_waits(true);
             lanes.close().await;
+            self.standing.reader_waits(false);
         } else {
             lanes.abort().await;
             self.standing.begin(0);

@@ -15,5 +15,6 @@ mod projections;
 mod repetitions;
 mod saga;
 mod sharing;
+mod traps;
 mod upcasting;
 mod words;
