@@ -139,7 +139,7 @@ impl Lane {
                 return Err(Halt::Closing);
             }
             let done = if self.parked.contains_key(self.key(first)) {
-                self.queue_behind_parked(first)?
+                self.queue_behind_parked(first).await?
             } else {
                 let run = self.run_length(rest, alone || attempt > 1);
                 match self.work(rest.get(..run).unwrap_or(rest), attempt).await {
@@ -273,7 +273,10 @@ impl Lane {
         };
         loop {
             let mut effects = Effects::default();
-            letter.iter().for_each(|letter| effects.put(letter.write(&self.subscription.name)));
+            if let Some(letter) = &letter {
+                effects.put(letter.write(&self.subscription.name));
+                self.hold(letter, &mut effects).await?;
+            }
             effects.tally.skipped += u64::from(letter.is_none());
             let effects = self.counted(effects, std::slice::from_ref(failed));
             match self.settle(effects, failed.position, 1).await? {
@@ -286,11 +289,12 @@ impl Lane {
     }
 
     /// An event of a parked key waits behind those that are parked already.
-    fn queue_behind_parked(&mut self, recorded: &Recorded) -> Result<Handled, Halt> {
+    async fn queue_behind_parked(&mut self, recorded: &Recorded) -> Result<Handled, Halt> {
         let letter = Parked::waiting(recorded, self.key(recorded), &self.subscription.shared);
         self.admit(recorded)?;
         let mut effects = Effects::default();
         effects.put(letter.write(&self.subscription.name));
+        self.hold(&letter, &mut effects).await?;
         Ok(Handled { effects, count: 1, failure: None })
     }
 
