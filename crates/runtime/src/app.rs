@@ -17,6 +17,7 @@ use crate::catalogue::{Catalogue, FlowEntry, HandlerEntry, HandlerKind};
 use crate::collection::Place;
 use crate::command::{CommandHandler, Route, RouteHandler, aggregate_routes};
 use crate::context::States;
+use crate::door::Registry;
 use crate::flow;
 use crate::fork::FlowRecord;
 use crate::message::Press;
@@ -42,6 +43,7 @@ pub struct App {
     caches: Vec<Arc<dyn Invalidate>>,
     mounts: Vec<Mount>,
     routes: Vec<Route>,
+    registry: Registry,
     catalogue: Catalogue,
     sharing: Option<Sharing>,
     /// Events between two saves of the flow index; `None` where it is not kept.
@@ -83,6 +85,7 @@ impl App {
             caches: Vec::new(),
             mounts: Vec::new(),
             routes: Vec::new(),
+            registry: Registry::default(),
             catalogue: Catalogue { application: name.to_owned(), ..Catalogue::default() },
             sharing: None,
             flow_index_every: Some(flow::follow::SAVE_EVERY),
@@ -102,6 +105,14 @@ impl App {
     #[must_use]
     pub fn version(mut self, version: &str) -> Self {
         self.catalogue.version = Some(version.to_owned());
+        self
+    }
+
+    /// How long the ids of events and commands that come in are remembered, in whole seconds; seven days unless told
+    /// otherwise. What is repeated later is taken for new. The id of an event that is parked does not lapse.
+    #[must_use]
+    pub fn window(mut self, window: Duration) -> Self {
+        self.catalogue.window_seconds = Some(window.as_secs().max(1));
         self
     }
 
@@ -162,6 +173,7 @@ impl App {
     pub fn external<E: Event>(mut self) -> Self {
         self.catalogue.external.insert(E::INFO.event_type.to_owned());
         self.know([E::INFO]);
+        self.registry = std::mem::take(&mut self.registry).event::<E>();
         self
     }
 
@@ -195,6 +207,7 @@ impl App {
         reaction.adjust(&mut mounting);
         let settings = mounting.0;
         self.know([R::consumes()]);
+        self.registry = R::register(std::mem::take(&mut self.registry));
         self.know(R::causes());
         let event_type = EventType::new(R::consumes().event_type);
         let handler = name.to_owned();
@@ -396,6 +409,9 @@ impl App {
             store: Arc::clone(&store),
             press: Press { host: self.host, source: Source::new(&self.name)? },
             version: self.catalogue.version.as_deref().map(SmolStr::from),
+            registry: self.registry,
+            window: self.catalogue.window(),
+            turns: crate::door::Turns::default(),
             board: Board::default(),
             timers: tokio::sync::Notify::new(),
             timers_wait: AtomicBool::new(false),

@@ -138,7 +138,7 @@ impl Lane {
                 return Err(Halt::Closing);
             }
             let done = if self.parked.contains_key(self.key(first)) {
-                self.queue_behind_parked(first)?
+                self.queue_behind_parked(first).await?
             } else {
                 let run = self.run_length(rest, alone || attempt > 1);
                 match self.work(rest.get(..run).unwrap_or(rest), attempt).await {
@@ -271,7 +271,10 @@ impl Lane {
         };
         loop {
             let mut effects = Effects::default();
-            letter.iter().for_each(|letter| effects.put(letter.write(&self.subscription.name)));
+            if let Some(letter) = &letter {
+                effects.put(letter.write(&self.subscription.name));
+                self.hold(letter, &mut effects).await?;
+            }
             match self.settle(effects, failed.position, 1).await? {
                 Settlement::Done => return Ok(()),
                 // Not the checkpoint, which would have ended the lane.
@@ -282,11 +285,12 @@ impl Lane {
     }
 
     /// An event of a parked key waits behind those that are parked already.
-    fn queue_behind_parked(&mut self, recorded: &Recorded) -> Result<Handled, Halt> {
+    async fn queue_behind_parked(&mut self, recorded: &Recorded) -> Result<Handled, Halt> {
         let letter = Parked::waiting(recorded, self.key(recorded), &self.subscription.shared);
         self.admit(recorded)?;
         let mut effects = Effects::default();
         effects.put(letter.write(&self.subscription.name));
+        self.hold(&letter, &mut effects).await?;
         Ok(Handled { effects, count: 1, failure: None })
     }
 

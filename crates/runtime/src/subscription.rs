@@ -13,6 +13,7 @@ use futures_util::TryStreamExt;
 use smol_str::SmolStr;
 use tokio::sync::{mpsc, watch};
 
+use crate::door::Door;
 use crate::effects::Effects;
 use crate::fork::FlowRecord;
 use crate::lane::{STORE_PAUSE, Work};
@@ -38,6 +39,12 @@ pub(crate) struct Shared {
     pub(crate) press: Press,
     /// The code version of the application, if it names one.
     pub(crate) version: Option<SmolStr>,
+    /// The event types it knows by their Rust types.
+    pub(crate) registry: crate::door::Registry,
+    /// How long ids are remembered at the door.
+    pub(crate) window: Duration,
+    /// The ids of commands that are being worked on.
+    pub(crate) turns: crate::door::Turns,
     pub(crate) board: Board,
     /// Wakes the timers when one was set.
     pub(crate) timers: tokio::sync::Notify,
@@ -58,6 +65,11 @@ impl Shared {
     /// Whether other processes may work on the same subscriptions.
     pub(crate) fn is_shared(&self) -> bool {
         !self.view.borrow().is_alone
+    }
+
+    /// The door of this application.
+    pub(crate) fn door(&self) -> Door {
+        Door::new(Arc::clone(&self.store), self.press.host.clone()).window(self.window)
     }
 
     /// Resolves when the application shuts down.

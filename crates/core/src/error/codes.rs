@@ -55,7 +55,7 @@ codes! {
         "Events are facts, not files: the limit protects every other reader and writer of the log."
         "Store the large object elsewhere and put its address into the event; `ensue stat` shows the limit."
     RESERVED 108 Denied "the name is reserved"
-        "Topics that begin with `command.` or `saga.` are written by Ensue itself; a foreign event in them would break a running saga."
+        "Topics that begin with `command.`, `saga.` or `dead.` are written by Ensue itself; a foreign event in them would break a running saga."
         "Use another topic."
     INVALID_COMMIT 109 Invalid "the commit breaks a rule"
         "A commit has the wrong shape whatever the store holds: an append without events, a record key that is empty or too long, or one record written twice."

@@ -138,7 +138,7 @@ impl Running {
 
     /// Where events of others come in, each once.
     pub fn door(&self) -> Door {
-        Door::new(Arc::clone(&self.shared.store), self.shared.press.host.clone())
+        self.shared.door()
     }
 
     /// The flows of the store as they stand now.
@@ -177,6 +177,7 @@ impl Running {
     /// The dead letters: what handlers could not process, and what to do about it.
     pub fn dead(&self) -> DeadLetters<'_> {
         DeadLetters::of(self, self.shared.press.host.clone(), self.shared.press.source.as_str())
+            .registry(self.shared.registry.clone())
     }
 
     /// Tells a handler that the store holds a request for this key. One that has stopped, or does not run here, finds it
