@@ -14,7 +14,6 @@ use tokio::sync::{mpsc, watch};
 
 use crate::cache::{Cache, Invalidate};
 use crate::catalogue::{Catalogue, FlowEntry, HandlerEntry, HandlerKind};
-use crate::collection::Place;
 use crate::command::{CommandHandler, Route, RouteHandler, aggregate_routes};
 use crate::context::States;
 use crate::door::Registry;
@@ -23,7 +22,7 @@ use crate::fork::FlowRecord;
 use crate::message::Press;
 use crate::policy::{Settings, StartFrom};
 use crate::progress::Board;
-use crate::projection::{Projection, ProjectionHandler, subscription_name};
+use crate::projection::{self, Model, ModelOf, Projection, ProjectionHandler, subscription_name};
 use crate::reaction::{Mounting, Reaction, ReactionHandler};
 use crate::saga::{SagaFn, SagaHandler, Sagas};
 use crate::sharing::{MemberId, Sharing, View};
@@ -56,6 +55,7 @@ pub struct App {
     replay: Option<Arc<FlowRecord>>,
 }
 
+type BuildModel = Box<dyn FnOnce(&Parts) -> Arc<dyn Model> + Send>;
 type Build = Box<dyn FnOnce(&Parts) -> Result<Arc<dyn Handler>, Error> + Send>;
 
 /// A subscription before the application starts.
@@ -64,6 +64,8 @@ struct Mount {
     settings: Settings,
     kind: HandlerKind,
     build: Build,
+    /// Of a read model: what else can be done with it.
+    model: Option<BuildModel>,
 }
 
 /// What a handler is built from.
@@ -267,25 +269,25 @@ impl App {
     #[must_use]
     pub fn project<P: Projection>(mut self, projection: P) -> Self {
         self.know(P::Event::types());
+        let settings = projection::setup_of(&projection).settings;
         let projection = Arc::new(projection);
-        let place = Place::new(P::NAME, P::VERSION);
+        let mounted = Arc::clone(&projection);
         let build: Build = Box::new(move |parts| {
             Ok(Arc::new(ProjectionHandler {
                 projection,
                 store: Arc::clone(&parts.shared.store),
-                place: place?,
                 caches: parts.caches.clone(),
             }))
         });
         let name = subscription_name(P::NAME);
-        self.mount(
-            &name,
-            HandlerKind::Projection,
-            Settings::PROJECTION,
-            &ProjectionHandler::<P>::types(),
-            &[],
-            build,
-        );
+        self.mount(&name, HandlerKind::Projection, settings, &ProjectionHandler::<P>::types(), &[], build);
+        let model: BuildModel = Box::new(move |parts| {
+            let Shared { store, press, .. } = &*parts.shared;
+            Arc::new(ModelOf::new(mounted, Arc::clone(store), press.host.clone()))
+        });
+        if let Some(mount) = self.mounts.last_mut() {
+            mount.model = Some(model);
+        }
         self
     }
 
@@ -366,7 +368,7 @@ impl App {
             causes: causes.iter().map(|info| info.event_type.to_owned()).collect(),
             lanes: settings.lanes,
         });
-        self.mounts.push(Mount { name, settings, kind, build });
+        self.mounts.push(Mount { name, settings, kind, build, model: None });
     }
 
     /// The declared topology.
@@ -450,7 +452,8 @@ impl App {
                 standing,
                 requests: tokio::sync::Mutex::new(requests),
             });
-            running.spawn(subscription, ask);
+            let model = mount.model.filter(|_| self.replay.is_none()).map(|build| build(&parts));
+            running.spawn(subscription, ask, model);
         }
         if self.replay.is_none() {
             if let Some(every) = self.flow_index_every {

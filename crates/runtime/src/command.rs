@@ -225,7 +225,8 @@ impl RouteHandler {
     async fn handle(&self, recorded: &Recorded, attempt: u32) -> Result<Effects, Failure> {
         let answered =
             self.route.answer(&self.shared, &self.states, recorded, attempt, &self.settings).await?;
-        let mut effects = Effects { appends: answered.appends, records: answered.records, after: Vec::new() };
+        let mut effects =
+            Effects { appends: answered.appends, records: answered.records, ..Effects::default() };
         if let Some((stream, reply)) = self.reply(recorded, &answered.answer).map_err(Failure::Rejected)? {
             effects.absorb(self.shared.sagas.deliver(stream, reply).await);
         }

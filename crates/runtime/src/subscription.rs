@@ -22,6 +22,7 @@ use crate::policy::{Settings, StartFrom};
 use crate::progress::{Board, Standing};
 use crate::saga::Sagas;
 use crate::sharing::{Sharing, View};
+use crate::tally::Tally;
 
 mod checkpoint;
 mod elsewhere;
@@ -93,6 +94,11 @@ pub(crate) trait Handler: Send + Sync + 'static {
     /// Whether two deliveries of one key must not share a batch, because the second reads what the first stores.
     fn reads_own_writes(&self) -> bool {
         false
+    }
+
+    /// What these events add to the tally of their lane. `None`: it keeps none.
+    fn tally(&self, _events: &[Recorded]) -> Option<Tally> {
+        None
     }
 
     /// Reads what it needs from the store before the first delivery.

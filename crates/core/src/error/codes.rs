@@ -100,6 +100,9 @@ codes! {
     COMMAND_FAILED 307 Failed "the command was refused"
         "The command's handler answered with its typed failure."
         "The message holds the failure; it is an answer, not a fault."
+    VIEW_NOT_BUILT 320 Unavailable "the read model is not built by this code yet"
+        "The live read model was built by another `VERSION` of the projection; that of this code is being built beside it, or has never run."
+        "Wait until the build is done: `ensue projection ls` shows how far it is."
 
     // 04xx: the store
     IN_USE 401 Unavailable "the data directory is in use"

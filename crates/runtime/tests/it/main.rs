@@ -1,6 +1,7 @@
 //! The runtime as an application sees it: on a store in memory, under virtual time, with misfortune.
 
 mod aggregates;
+mod audit;
 mod choreography;
 mod commands;
 mod dead;
@@ -12,6 +13,7 @@ mod fork;
 mod misuse;
 mod past;
 mod projections;
+mod rebuild;
 mod repetitions;
 mod saga;
 mod sharing;

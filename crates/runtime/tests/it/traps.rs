@@ -23,8 +23,9 @@ use ensue_core::{
     Append, Commit, ContentType, Envelope, EventId, EventType, Expected, RecordWrite, Source, Space, Store,
     StreamName, Trace,
 };
+use ensue_runtime::projection::Load;
 use ensue_runtime::saga::SagaStatus;
-use ensue_runtime::{App, Cause, Projection, Reaction, Saga, SagaError, State, context, dead, projection};
+use ensue_runtime::{App, Cause, Projection, Reaction, Saga, SagaError, State, context, dead};
 use ensue_test::{Harness, explore};
 
 use crate::words::{Broken, Diary, OrderPlaced, PaymentCompleted, StockReserved, placed};
@@ -133,8 +134,10 @@ async fn a_rebuilt_read_model_sends_no_mail_again() {
     let spoilt = RecordWrite::put(Space::new("view.cents.1").expect("valid"), "ORD-1", "7");
     let commit = Commit { records: vec![spoilt], ..Commit::default() };
     shop.store().commit(commit).await.expect("a store takes every record");
-    let rebuilt = projection::rebuild(Cents, shop.store().clone()).await.expect("it can be rebuilt");
-    assert_eq!(rebuilt.different, ["ORD-1"], "it was built from the log");
+    let rebuilt =
+        shop.running().await.projections().rebuild("cents", Load::Full).await.expect("it can be rebuilt");
+    let repaired = rebuilt.difference.expect("the same version");
+    assert_eq!(repaired.different, ["ORD-1"], "it was built from the log");
     shop.restart().await;
     shop.settle().await;
     let cents = shop.view::<Cents>().get("ORD-1").await.expect("documents can be read");
