@@ -11,7 +11,6 @@ use ensue::{App, Event, Running, State};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::load::Latency;
 use super::waiting::rate;
 
 /// One probe each tick, while the storm goes on.
@@ -56,7 +55,15 @@ pub(super) struct Storm {
     pub(super) fired: u64,
     pub(super) fired_per_s: f64,
     /// From the call that publishes an event to the moment its reaction runs, while the storm goes on.
-    pub(super) probe_us: Latency,
+    pub(super) probe_us: Taken,
+}
+
+/// How long the probes took, in microseconds.
+#[derive(Debug, Serialize)]
+pub(super) struct Taken {
+    pub(super) p50: u64,
+    pub(super) p99: u64,
+    pub(super) max: u64,
 }
 
 /// Other work.
@@ -118,5 +125,5 @@ pub(super) async fn run(
     let fired_per_s = rate(waiting, began);
     let taken = probes.taken.lock().unwrap_or_else(PoisonError::into_inner);
     let (p50, p99, max) = (taken.value_at_quantile(0.5), taken.value_at_quantile(0.99), taken.max());
-    Ok(Storm { fired: waiting, fired_per_s, probe_us: Latency { p50, p99, max } })
+    Ok(Storm { fired: waiting, fired_per_s, probe_us: Taken { p50, p99, max } })
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use super::process::rss_mb;
+use super::storm::{self, Probes, SetAhead, Storm};
 use crate::command::Session;
 use crate::failure::Failure;
 use crate::scratch::Scratch;
@@ -88,7 +89,7 @@ impl Waiting {
             return Err(Error::new(Code::CHECK_FAILED, message).into());
         }
         let storm = storm::run(&running, &clock, &probes, self.instances - woken, TWO_WEEKS).await?;
-        let rss_mb_max = super::load::rss_mb()?;
+        let rss_mb_max = super::process::rss_mb()?;
         Arc::into_inner(running).expect("every publisher is done").stop(Duration::from_secs(30)).await?;
         log.close()?;
         let instances = self.instances;
