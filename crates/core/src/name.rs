@@ -18,7 +18,7 @@ const KEY_BYTES_MAX: usize = 512;
 const TEXT_BYTES_MAX: usize = 1024;
 
 /// Topics that only Ensue itself writes to start with one of these.
-pub const RESERVED_TOPIC_PREFIXES: [&str; 2] = ["command.", "saga."];
+pub const RESERVED_TOPIC_PREFIXES: [&str; 3] = ["command.", "saga.", "dead."];
 
 fn shown(input: &str) -> String {
     let mut quoted: String = input.chars().take(60).flat_map(char::escape_debug).collect();
@@ -162,7 +162,7 @@ name!(
 );
 
 impl Topic {
-    /// Whether only Ensue itself writes to this topic (commands in flight, journals of sagas).
+    /// Whether only Ensue itself writes to this topic (commands in flight, journals of sagas, edited dead letters).
     pub fn is_reserved(&self) -> bool {
         RESERVED_TOPIC_PREFIXES.iter().any(|prefix| self.as_str().starts_with(prefix))
     }

@@ -14,15 +14,15 @@ use tokio::sync::{mpsc, watch};
 
 use crate::cache::{Cache, Invalidate};
 use crate::catalogue::{Catalogue, FlowEntry, HandlerEntry, HandlerKind};
-use crate::collection::Place;
 use crate::command::{CommandHandler, Route, RouteHandler, aggregate_routes};
 use crate::context::States;
+use crate::door::Registry;
 use crate::flow;
 use crate::fork::FlowRecord;
 use crate::message::Press;
 use crate::policy::{Settings, StartFrom};
 use crate::progress::Board;
-use crate::projection::{Projection, ProjectionHandler, subscription_name};
+use crate::projection::{self, Model, ModelOf, Projection, ProjectionHandler, subscription_name};
 use crate::reaction::{Mounting, Reaction, ReactionHandler};
 use crate::saga::{SagaFn, SagaHandler, Sagas};
 use crate::sharing::{MemberId, Sharing, View};
@@ -42,6 +42,7 @@ pub struct App {
     caches: Vec<Arc<dyn Invalidate>>,
     mounts: Vec<Mount>,
     routes: Vec<Route>,
+    registry: Registry,
     catalogue: Catalogue,
     sharing: Option<Sharing>,
     /// Events between two saves of the flow index; `None` where it is not kept.
@@ -54,6 +55,7 @@ pub struct App {
     replay: Option<Arc<FlowRecord>>,
 }
 
+type BuildModel = Box<dyn FnOnce(&Parts) -> Arc<dyn Model> + Send>;
 type Build = Box<dyn FnOnce(&Parts) -> Result<Arc<dyn Handler>, Error> + Send>;
 
 /// A subscription before the application starts.
@@ -62,6 +64,8 @@ struct Mount {
     settings: Settings,
     kind: HandlerKind,
     build: Build,
+    /// Of a read model: what else can be done with it.
+    model: Option<BuildModel>,
 }
 
 /// What a handler is built from.
@@ -83,6 +87,7 @@ impl App {
             caches: Vec::new(),
             mounts: Vec::new(),
             routes: Vec::new(),
+            registry: Registry::default(),
             catalogue: Catalogue { application: name.to_owned(), ..Catalogue::default() },
             sharing: None,
             flow_index_every: Some(flow::follow::SAVE_EVERY),
@@ -102,6 +107,14 @@ impl App {
     #[must_use]
     pub fn version(mut self, version: &str) -> Self {
         self.catalogue.version = Some(version.to_owned());
+        self
+    }
+
+    /// How long the ids of events and commands that come in are remembered, in whole seconds; seven days unless told
+    /// otherwise. What is repeated later is taken for new. The id of an event that is parked does not lapse.
+    #[must_use]
+    pub fn window(mut self, window: Duration) -> Self {
+        self.catalogue.window_seconds = Some(window.as_secs().max(1));
         self
     }
 
@@ -162,6 +175,7 @@ impl App {
     pub fn external<E: Event>(mut self) -> Self {
         self.catalogue.external.insert(E::INFO.event_type.to_owned());
         self.know([E::INFO]);
+        self.registry = std::mem::take(&mut self.registry).event::<E>();
         self
     }
 
@@ -195,6 +209,7 @@ impl App {
         reaction.adjust(&mut mounting);
         let settings = mounting.0;
         self.know([R::consumes()]);
+        self.registry = R::register(std::mem::take(&mut self.registry));
         self.know(R::causes());
         let event_type = EventType::new(R::consumes().event_type);
         let handler = name.to_owned();
@@ -254,25 +269,25 @@ impl App {
     #[must_use]
     pub fn project<P: Projection>(mut self, projection: P) -> Self {
         self.know(P::Event::types());
+        let settings = projection::setup_of(&projection).settings;
         let projection = Arc::new(projection);
-        let place = Place::new(P::NAME, P::VERSION);
+        let mounted = Arc::clone(&projection);
         let build: Build = Box::new(move |parts| {
             Ok(Arc::new(ProjectionHandler {
                 projection,
                 store: Arc::clone(&parts.shared.store),
-                place: place?,
                 caches: parts.caches.clone(),
             }))
         });
         let name = subscription_name(P::NAME);
-        self.mount(
-            &name,
-            HandlerKind::Projection,
-            Settings::PROJECTION,
-            &ProjectionHandler::<P>::types(),
-            &[],
-            build,
-        );
+        self.mount(&name, HandlerKind::Projection, settings, &ProjectionHandler::<P>::types(), &[], build);
+        let model: BuildModel = Box::new(move |parts| {
+            let Shared { store, press, .. } = &*parts.shared;
+            Arc::new(ModelOf::new(mounted, Arc::clone(store), press.host.clone()))
+        });
+        if let Some(mount) = self.mounts.last_mut() {
+            mount.model = Some(model);
+        }
         self
     }
 
@@ -353,7 +368,7 @@ impl App {
             causes: causes.iter().map(|info| info.event_type.to_owned()).collect(),
             lanes: settings.lanes,
         });
-        self.mounts.push(Mount { name, settings, kind, build });
+        self.mounts.push(Mount { name, settings, kind, build, model: None });
     }
 
     /// The declared topology.
@@ -396,6 +411,9 @@ impl App {
             store: Arc::clone(&store),
             press: Press { host: self.host, source: Source::new(&self.name)? },
             version: self.catalogue.version.as_deref().map(SmolStr::from),
+            registry: self.registry,
+            window: self.catalogue.window(),
+            turns: crate::door::Turns::default(),
             board: Board::default(),
             timers: tokio::sync::Notify::new(),
             timers_wait: AtomicBool::new(false),
@@ -433,7 +451,8 @@ impl App {
                 standing,
                 requests: tokio::sync::Mutex::new(requests),
             });
-            running.spawn(subscription, ask);
+            let model = mount.model.filter(|_| self.replay.is_none()).map(|build| build(&parts));
+            running.spawn(subscription, ask, model);
         }
         if self.replay.is_none() {
             if let Some(every) = self.flow_index_every {

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::spaces::{self, CATALOGUE};
 
+mod mermaid;
+
 /// The declared topology of one application.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Catalogue {
@@ -17,6 +19,9 @@ pub struct Catalogue {
     /// The version of its code, if it names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// How long ids are remembered at its door, in seconds; seven days where it says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_seconds: Option<u64>,
     /// Every handler, in the order in which they were mounted.
     pub handlers: Vec<HandlerEntry>,
     /// Every event type.
@@ -124,6 +129,11 @@ impl Catalogue {
                 Ok(())
             }
         }
+    }
+
+    /// How long ids are remembered at its door.
+    pub fn window(&self) -> Duration {
+        self.window_seconds.map_or(crate::door::WINDOW, Duration::from_secs)
     }
 
     /// The handlers that take this type.

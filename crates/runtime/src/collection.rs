@@ -2,19 +2,26 @@
 
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use ensue_core::{Error, RecordScan, RecordWrite, Space, Store, StoreExt};
+use ensue_core::{BoxFuture, Code, Error, RecordScan, RecordWrite, Space, Store, StoreExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::progress::lock;
+use crate::projection::{self, Live};
 use crate::spaces;
 
 /// Documents by key. Read-only: only the projection that owns it writes.
+///
+/// A read sees one generation of the read model: where another took its place meanwhile, it is read again.
 pub struct Collection<T> {
     store: Arc<dyn Store>,
-    place: Place,
+    name: &'static str,
+    version: u32,
+    /// The generation that was live at the last read.
+    known: Mutex<Option<Live>>,
     of: PhantomData<fn() -> T>,
 }
 
@@ -26,12 +33,8 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Of a read model with this name and version.
-    pub(crate) fn new(name: &str, version: u32) -> Result<Self, Error> {
-        Self::at(&format!("view.{name}.{version}"))
-    }
-
-    fn at(space: &str) -> Result<Self, Error> {
+    /// Named after its generation.
+    pub(crate) fn at(space: &str) -> Result<Self, Error> {
         Ok(Self { documents: Space::new(space)?, index: Space::new(format!("{space}.index"))? })
     }
 
@@ -72,45 +75,100 @@ impl Place {
     }
 }
 
-impl<T: Serialize + DeserializeOwned> Collection<T> {
-    pub(crate) fn at(store: Arc<dyn Store>, place: Place) -> Self {
-        Self { store, place, of: PhantomData }
+impl<T: Serialize + DeserializeOwned + Send + Sync> Collection<T> {
+    pub(crate) fn new(store: Arc<dyn Store>, name: &'static str, version: u32) -> Self {
+        Self { store, name, version, known: Mutex::default(), of: PhantomData }
     }
 
     /// One document.
     pub async fn get(&self, key: &str) -> Result<Option<T>, Error> {
-        let record = self.store.record(self.place.documents.clone(), key.to_owned()).await?;
-        record.map(|record| spaces::decode("document", &record.value)).transpose()
+        self.read(|live, place| Box::pin(self.get_at(live, place, key.to_owned()))).await
+    }
+
+    async fn get_at(&self, live: Live, place: Place, key: String) -> Result<Option<T>, Error> {
+        let record = self.store.record(place.documents, key).await?;
+        record.map(|record| self.decode(live, &record.value)).transpose()
     }
 
     /// Documents in order of their keys: at most `limit` after the key `after`; an empty `after` begins at the front.
     pub async fn page(&self, after: &str, limit: usize) -> Result<Vec<(String, T)>, Error> {
-        let mut scan = RecordScan::all(self.place.documents.clone()).limit(limit);
+        let after = Bytes::copy_from_slice(after.as_bytes());
+        self.read(|live, place| Box::pin(self.page_at(live, place, after.clone(), limit))).await
+    }
+
+    async fn page_at(
+        &self,
+        live: Live,
+        place: Place,
+        after: Bytes,
+        limit: usize,
+    ) -> Result<Vec<(String, T)>, Error> {
+        let mut scan = RecordScan::all(place.documents).limit(limit);
         if !after.is_empty() {
-            scan = scan.after(&Bytes::copy_from_slice(after.as_bytes()));
+            scan = scan.after(&after);
         }
         let records = self.store.scan(scan).await?.records;
-        records
-            .into_iter()
-            .map(|record| Ok((text(&record.key), spaces::decode("document", &record.value)?)))
-            .collect()
+        records.into_iter().map(|record| Ok((text(&record.key), self.decode(live, &record.value)?))).collect()
     }
 
     /// Documents whose index `name` has this value, in order of their keys, at most `limit`.
     pub async fn find(&self, name: &str, value: &str, limit: usize) -> Result<Vec<(String, T)>, Error> {
         let prefix = spaces::within(&[name, value]);
-        let entries = self
-            .store
-            .scan(RecordScan::prefix(self.place.index.clone(), prefix.clone()).limit(limit))
-            .await?;
+        self.read(|live, place| Box::pin(self.find_at(live, place, prefix.clone(), limit))).await
+    }
+
+    async fn find_at(
+        &self,
+        live: Live,
+        place: Place,
+        prefix: Bytes,
+        limit: usize,
+    ) -> Result<Vec<(String, T)>, Error> {
+        let scan = RecordScan::prefix(place.index.clone(), prefix.clone()).limit(limit);
+        let entries = self.store.scan(scan).await?;
         let mut found = Vec::with_capacity(entries.records.len());
         for entry in entries.records {
             let key = text(entry.key.get(prefix.len()..).unwrap_or_default());
-            if let Some(document) = self.get(&key).await? {
+            if let Some(document) = self.get_at(live, place.clone(), key.clone()).await? {
                 found.push((key, document));
             }
         }
         Ok(found)
+    }
+
+    /// Reads from the live generation; again if another was put in its place meanwhile.
+    async fn read<'a, R>(
+        &'a self,
+        read: impl Fn(Live, Place) -> BoxFuture<'a, Result<R, Error>>,
+    ) -> Result<R, Error> {
+        let known = *lock(&self.known);
+        let mut live = match known {
+            Some(known) => known,
+            None => projection::live(&*self.store, self.name, self.version).await?,
+        };
+        loop {
+            let result = read(live, live.generation.place(self.name)?).await;
+            let now = projection::live(&*self.store, self.name, self.version).await?;
+            if now == live {
+                *lock(&self.known) = Some(live);
+                return result;
+            }
+            live = now;
+        }
+    }
+
+    fn decode(&self, live: Live, value: &[u8]) -> Result<T, Error> {
+        spaces::decode("document", value).map_err(|error| {
+            let version = live.generation.version;
+            if version == self.version {
+                return error;
+            }
+            let (name, ours) = (self.name, self.version);
+            Error::new(
+                Code::VIEW_NOT_BUILT,
+                format!("read model {name} is at version {version}; version {ours} is being built"),
+            )
+        })
     }
 }
 

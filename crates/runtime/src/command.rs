@@ -11,14 +11,15 @@ use ensue_core::event::to_json;
 use ensue_core::outcome::handler_error;
 use ensue_core::{
     Aggregate, Append, BoxFuture, Code, Command, CommandInfo, CommandSet, Commit, CommitError, Envelope,
-    Error, EventId, EventType, Failure, Position, RecordWrite, Recorded, StreamName, Timestamp, Version,
+    Error, EventId, EventType, Failure, Position, Read, RecordWrite, Recorded, StoreExt, StreamName,
+    Timestamp, Version,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::aggregate::Aggregates;
 use crate::context::{Context, FromContext, States};
-use crate::door::{Door, Earlier};
+use crate::door::{Earlier, inbox_key};
 use crate::effects::Effects;
 use crate::message::{self, Origin, appends};
 use crate::policy::Settings;
@@ -224,7 +225,8 @@ impl RouteHandler {
     async fn handle(&self, recorded: &Recorded, attempt: u32) -> Result<Effects, Failure> {
         let answered =
             self.route.answer(&self.shared, &self.states, recorded, attempt, &self.settings).await?;
-        let mut effects = Effects { appends: answered.appends, records: answered.records, after: Vec::new() };
+        let mut effects =
+            Effects { appends: answered.appends, records: answered.records, ..Effects::default() };
         if let Some((stream, reply)) = self.reply(recorded, &answered.answer).map_err(Failure::Rejected)? {
             effects.absorb(self.shared.sagas.deliver(stream, reply).await);
         }
@@ -278,7 +280,7 @@ pub struct Dispatch<C: Command> {
 /// What became of a command that was done.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Receipt<R> {
-    /// Of the last event it caused; zero if it caused none, and for an answer that is repeated. Pass it to [`Running::wait`](crate::Running::wait) to read your writes.
+    /// Of the last event it caused; zero if it caused none. Pass it to [`Running::wait`](crate::Running::wait) to read your writes.
     pub position: Position,
     /// The flow it began.
     pub flow: EventId,
@@ -313,7 +315,7 @@ impl<F> From<Error> for DispatchError<F> {
 }
 
 impl<C: Command> Dispatch<C> {
-    /// Gives the command an id. Dispatched again with the same id and body within seven days, it is not done twice:
+    /// Gives the command an id. Dispatched again with the same id and body within the window of [`App::window`](crate::App::window), also at the same moment, it is not done twice:
     /// the first answer is returned.
     pub fn id(mut self, id: EventId) -> Self {
         self.id = Some(id);
@@ -347,7 +349,10 @@ impl<C: Command> Dispatch<C> {
         let draft = message::command_draft(C::TYPE, &self.command.key(), data.clone())?;
         let (stream, envelope) = self.shared.press.first(draft, self.id.clone());
         let recorded = in_hand(stream, envelope, self.shared.press.host.clock.now());
-        let door = Door::new(self.shared.store.clone(), self.shared.press.host.clone());
+        let door = self.shared.door();
+        // Of two at the same moment the second waits for the first, and then finds its answer.
+        let place = inbox_key(&recorded.envelope.source, &recorded.envelope.id);
+        let _turn = if self.id.is_some() { Some(self.shared.turns.take(place).await) } else { None };
         let settings =
             Settings { timeout: self.within.unwrap_or(Settings::HANDLER.timeout), ..Settings::HANDLER };
         let mut conflicts = 0;
@@ -355,7 +360,8 @@ impl<C: Command> Dispatch<C> {
             if self.id.is_some()
                 && let Some(earlier) = door.earlier(&recorded.envelope, &data).await?
             {
-                return receipt::<C>(&recorded, &answer_of(&earlier)?, earlier.position);
+                let position = last_caused(&*self.shared.store, &recorded, &route).await?;
+                return receipt::<C>(&recorded, &answer_of(&earlier)?, position);
             }
             let answered =
                 route.answer(&self.shared, &self.states, &recorded, conflicts + 1, &settings).await;
@@ -389,8 +395,23 @@ impl<C: Command> IntoFuture for Dispatch<C> {
     }
 }
 
+/// The last event that a command caused when it was done; zero if it caused none.
+async fn last_caused(
+    store: &dyn ensue_core::Store,
+    command: &Recorded,
+    route: &Route,
+) -> Result<Position, Error> {
+    let (handler, id) = (route.subscription(), Some(&command.envelope.id));
+    let flow = store.collect(Read::flow(command.envelope.flow().clone())).await?;
+    let is_ours = |event: &&Recorded| {
+        event.envelope.causation.as_ref() == id
+            && message::extension(&event.envelope, message::HANDLER) == Some(handler.as_str())
+    };
+    Ok(flow.iter().filter(is_ours).map(|event| event.position).max().unwrap_or_default())
+}
+
 /// A command that goes to its handler without passing through the log.
-fn in_hand(stream: StreamName, envelope: ensue_core::Envelope, now: Timestamp) -> Recorded {
+fn in_hand(stream: StreamName, envelope: Envelope, now: Timestamp) -> Recorded {
     Recorded { position: Position::ZERO, stream, version: Version::ZERO, recorded_at: now, envelope }
 }
 

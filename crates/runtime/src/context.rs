@@ -79,6 +79,13 @@ impl From<&Recorded> for Meta {
     }
 }
 
+impl From<Recorded> for Meta {
+    fn from(recorded: Recorded) -> Self {
+        let Recorded { position, stream, version, recorded_at, envelope } = recorded;
+        Self { position, stream, version, recorded_at, envelope }
+    }
+}
+
 impl FromContext for Meta {
     fn from_context(context: &Context) -> Result<Self, Error> {
         Ok(Self::from(&context.recorded))

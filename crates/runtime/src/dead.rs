@@ -12,12 +12,15 @@ use crate::spaces::{self, DEAD, HALTED, REDRIVE};
 use crate::subscription::Subscription;
 
 mod discard;
+mod edit;
 mod group;
 mod letter;
 mod letters;
 mod redrive;
 mod which;
 pub use discard::{Discarded, discarded};
+pub(crate) use edit::delivered;
+pub use edit::{Edit, edits};
 pub use group::{Group, GroupId, groups};
 pub use letter::{DeadLetter, Parked};
 pub use letters::{DeadLetters, Requested};

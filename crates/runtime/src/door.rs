@@ -1,7 +1,7 @@
 //! The door: where events and commands come in from outside, each once.
 //!
-//! What came in is remembered by (source, id) for [`WINDOW`]: the same again is a success that adds nothing, the same
-//! id with another body is a conflict.
+//! What came in is remembered by (source, id) for a window, [`WINDOW`] unless the application says otherwise, and for as
+//! long as it is parked: the same again is a success that adds nothing, the same id with another body is a conflict.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,22 +9,29 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ensue_core::{
-    Append, Code, Commit, CommitError, Draft, Envelope, Error, Event, EventInfo, Expected, Host, Position,
-    Read, RecordWrite, Recorded, Revision, Store, StoreExt, StreamName, event,
+    Append, Code, Commit, CommitError, Draft, Envelope, Error, Event, EventId, EventInfo, Expected, Host,
+    Position, Read, RecordWrite, Recorded, Revision, Source, Store, StoreExt, StreamName, Timestamp, event,
 };
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use crate::command::Answer;
 use crate::spaces::{self, INBOX};
 
-/// How long an id is remembered.
+mod held;
+mod turns;
+pub(crate) use held::{hold, let_go};
+pub(crate) use turns::Turns;
+
+/// How long an id is remembered where nothing else is said.
 pub const WINDOW: Duration = Duration::from_hours(168);
 
 /// Takes in events and commands.
 pub struct Door {
     store: Arc<dyn Store>,
     host: Host,
+    window: Duration,
 }
 
 /// What became of an event at the door.
@@ -43,12 +50,21 @@ pub(crate) struct Earlier {
     fingerprint: String,
     pub(crate) position: Position,
     pub(crate) answer: Option<Answer>,
+    /// Handlers that have the event parked; until they let go of it, the id does not lapse.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    held_by: Vec<SmolStr>,
 }
 
 impl Door {
     /// The door of this store.
     pub fn new(store: Arc<dyn Store>, host: Host) -> Self {
-        Self { store, host }
+        Self { store, host, window: WINDOW }
+    }
+
+    /// Remembers ids for so long.
+    #[must_use]
+    pub fn window(self, window: Duration) -> Self {
+        Self { window, ..self }
     }
 
     /// Appends an event unless it was appended before.
@@ -117,7 +133,9 @@ impl Door {
 
     /// What came in before under the same source and id; a conflict if it was something else.
     pub(crate) async fn earlier(&self, envelope: &Envelope, body: &[u8]) -> Result<Option<Earlier>, Error> {
-        let Some(record) = self.store.record(INBOX.clone(), inbox_key(envelope)).await? else {
+        let Some(record) =
+            self.store.record(INBOX.clone(), inbox_key(&envelope.source, &envelope.id)).await?
+        else {
             return Ok(None);
         };
         let earlier: Earlier = spaces::decode("inbox", &record.value)?;
@@ -136,10 +154,11 @@ impl Door {
             fingerprint: fingerprint(envelope, body),
             position: Position::ZERO,
             answer: answer.cloned(),
+            held_by: Vec::new(),
         };
-        RecordWrite::put(INBOX.clone(), inbox_key(envelope), spaces::encode(&earlier))
+        RecordWrite::put(INBOX.clone(), inbox_key(&envelope.source, &envelope.id), spaces::encode(&earlier))
             .expect(Revision::ZERO)
-            .expires_at(self.host.clock.now() + WINDOW)
+            .expires_at(lapse(self.host.clock.now(), self.window))
     }
 }
 
@@ -169,8 +188,13 @@ fn subject(stream: &StreamName, envelope: &Envelope) -> Vec<u8> {
     subject
 }
 
-fn inbox_key(envelope: &Envelope) -> Bytes {
-    spaces::join(&[envelope.source.as_str(), envelope.id.as_str()])
+/// When an id lapses that is remembered from now on.
+pub(crate) fn lapse(now: Timestamp, window: Duration) -> Timestamp {
+    now.checked_add(window).unwrap_or(Timestamp::MAX)
+}
+
+pub(crate) fn inbox_key(source: &Source, id: &EventId) -> Bytes {
+    spaces::join(&[source.as_str(), id.as_str()])
 }
 
 fn fingerprint(envelope: &Envelope, body: &[u8]) -> String {

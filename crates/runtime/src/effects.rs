@@ -2,6 +2,8 @@
 
 use ensue_core::{Append, RecordWrite};
 
+use crate::tally::Tally;
+
 /// Everything that one delivery changes; committed together with the checkpoint.
 #[derive(Default)]
 pub(crate) struct Effects {
@@ -9,6 +11,8 @@ pub(crate) struct Effects {
     pub(crate) records: Vec<RecordWrite>,
     /// Run once the commit is durable; must not fail. For cache invalidation and wake-ups.
     pub(crate) after: Vec<Box<dyn FnOnce() + Send>>,
+    /// What is added to the tally of the lane, where it keeps one.
+    pub(crate) tally: Tally,
 }
 
 /// A batch that changes more than this is settled before more is added.
@@ -24,6 +28,7 @@ impl Effects {
             later.records.into_iter().for_each(|write| self.put(write));
         }
         self.after.extend(later.after);
+        self.tally = self.tally.and(later.tally);
     }
 
     /// Adds a record write. One key is written once in a commit: a later write replaces an earlier one, but keeps what

@@ -19,6 +19,7 @@ use crate::effects::Effects;
 use crate::policy::OnFailure;
 use crate::spaces::{self, CHECKPOINT};
 use crate::subscription::{Handled, Mark, Subscription, lane_key, mark_of, move_lane};
+use crate::tally::Tally;
 
 mod hand_over;
 mod redrive;
@@ -138,7 +139,7 @@ impl Lane {
                 return Err(Halt::Closing);
             }
             let done = if self.parked.contains_key(self.key(first)) {
-                self.queue_behind_parked(first)?
+                self.queue_behind_parked(first).await?
             } else {
                 let run = self.run_length(rest, alone || attempt > 1);
                 match self.work(rest.get(..run).unwrap_or(rest), attempt).await {
@@ -153,6 +154,7 @@ impl Lane {
             };
             let Handled { effects, count: handled, failure } = done;
             if let Some(last) = handled.checked_sub(1).and_then(|last| rest.get(last)) {
+                let effects = self.counted(effects, rest.get(..handled).unwrap_or_default());
                 match self.settle(effects, last.position, handled).await? {
                     Settlement::Done => {
                         rest = rest.get(handled..).unwrap_or_default();
@@ -271,7 +273,12 @@ impl Lane {
         };
         loop {
             let mut effects = Effects::default();
-            letter.iter().for_each(|letter| effects.put(letter.write(&self.subscription.name)));
+            if let Some(letter) = &letter {
+                effects.put(letter.write(&self.subscription.name));
+                self.hold(letter, &mut effects).await?;
+            }
+            effects.tally.skipped += u64::from(letter.is_none());
+            let effects = self.counted(effects, std::slice::from_ref(failed));
             match self.settle(effects, failed.position, 1).await? {
                 Settlement::Done => return Ok(()),
                 // Not the checkpoint, which would have ended the lane.
@@ -282,11 +289,12 @@ impl Lane {
     }
 
     /// An event of a parked key waits behind those that are parked already.
-    fn queue_behind_parked(&mut self, recorded: &Recorded) -> Result<Handled, Halt> {
+    async fn queue_behind_parked(&mut self, recorded: &Recorded) -> Result<Handled, Halt> {
         let letter = Parked::waiting(recorded, self.key(recorded), &self.subscription.shared);
         self.admit(recorded)?;
         let mut effects = Effects::default();
         effects.put(letter.write(&self.subscription.name));
+        self.hold(&letter, &mut effects).await?;
         Ok(Handled { effects, count: 1, failure: None })
     }
 
@@ -308,13 +316,22 @@ impl Lane {
         Ok(())
     }
 
+    /// Adds these events, which are about to be settled, to the tally.
+    fn counted(&self, mut effects: Effects, events: &[Recorded]) -> Effects {
+        if let Some(tally) = self.subscription.handler.tally(events) {
+            effects.tally = effects.tally.and(tally);
+        }
+        effects
+    }
+
     fn now(&self) -> ensue_core::Timestamp {
         self.subscription.shared.press.host.clock.now()
     }
 
     /// One commit: everything that was caused, and the checkpoint.
     async fn settle(&mut self, effects: Effects, up_to: Position, count: usize) -> Result<Settlement, Halt> {
-        let goal = Mark { position: up_to, settlements: self.mark.settlements + 1, ..self.mark };
+        let tally = self.tally_with(effects.tally);
+        let goal = Mark { position: up_to, settlements: self.mark.settlements + 1, tally, ..self.mark };
         let settlement = self.commit(effects, goal).await?;
         if matches!(settlement, Settlement::Done) {
             self.mark = goal;
@@ -323,9 +340,16 @@ impl Lane {
         Ok(settlement)
     }
 
+    /// The tally of the lane after this; a lane that has none yet counts from where it stands.
+    fn tally_with(&self, more: Tally) -> Option<Tally> {
+        self.subscription.handler.tally(&[])?;
+        let begun = Tally { since: self.mark.position, ..Tally::default() };
+        Some(self.mark.tally.unwrap_or(begun).and(more))
+    }
+
     /// Commits until the store has taken or refused it for good.
     async fn commit(&mut self, effects: Effects, goal: Mark) -> Result<Settlement, Halt> {
-        let Effects { appends, mut records, after } = effects;
+        let Effects { appends, mut records, after, tally: _ } = effects;
         records.push(move_lane(self.checkpoint.clone(), goal, self.revision));
         let commit = Commit { appends, records, ..Commit::default() };
         let mut is_outcome_open = false;

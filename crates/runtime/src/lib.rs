@@ -30,6 +30,7 @@ mod message;
 mod progress;
 mod spaces;
 mod subscription;
+mod tally;
 
 pub use aggregate::Aggregates;
 pub use app::{App, Receipt, Running};
@@ -42,7 +43,7 @@ pub use ensue_core::{IntoOutcome, Outcome};
 pub use fork::{Fork, ForkReport};
 pub use moment::Moment;
 pub use policy::{OnFailure, Retry, StartFrom};
-pub use projection::Projection;
+pub use projection::{Projection, ProjectionExt};
 pub use reaction::Reaction;
 pub use saga::{Saga, SagaError, SagaFn};
 pub use sharing::Sharing;

@@ -18,6 +18,8 @@ pub(crate) const DUE: &str = "due";
 pub(crate) const COMMAND_KEY: &str = "commandkey";
 /// Extension attribute: the idempotency key that a command's effects use, stable over repeated sends.
 pub(crate) const IDEMPOTENCY_KEY: &str = "idempotencykey";
+/// Extension attribute: of which event this one is an edited copy.
+pub(crate) const EDITED_FROM: &str = "editedfrom";
 /// Extension attribute: which handler caused the event.
 pub(crate) const HANDLER: &str = "handler";
 

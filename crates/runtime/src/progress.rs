@@ -238,6 +238,13 @@ impl Standing {
         self.changed.notify_waiters();
     }
 
+    /// It goes on after it has stopped.
+    pub(crate) fn revive(&self) {
+        *lock(&self.halted) = None;
+        self.is_over.store(false, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+
     /// The subscription has stopped as a whole.
     pub(crate) fn halt(&self, error: Error) {
         lock(&self.halted).get_or_insert(error);

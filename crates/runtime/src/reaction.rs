@@ -13,6 +13,7 @@ use ensue_core::{
 use futures_util::FutureExt;
 
 use crate::context::{Context, FromContext, States};
+use crate::door::Registry;
 use crate::effects::Effects;
 use crate::message::{Origin, Press, appends};
 use crate::policy::{OnFailure, Retry, Settings, StartFrom};
@@ -30,6 +31,9 @@ pub trait Reaction<Args>: Send + Sync + Sized + 'static {
 
     /// The events that can come out.
     fn causes() -> Vec<EventInfo>;
+
+    #[doc(hidden)]
+    fn register(registry: Registry) -> Registry;
 
     #[doc(hidden)]
     fn call(&self, context: Context) -> BoxFuture<'static, Result<Vec<Draft>, Failure>>;
@@ -102,6 +106,10 @@ impl<R: Reaction<Args>, Args: 'static> Reaction<(WithSettings, Args)> for Mounte
         R::causes()
     }
 
+    fn register(registry: Registry) -> Registry {
+        R::register(registry)
+    }
+
     fn call(&self, context: Context) -> BoxFuture<'static, Result<Vec<Draft>, Failure>> {
         self.inner.call(context)
     }
@@ -128,6 +136,10 @@ macro_rules! reaction {
 
             fn causes() -> Vec<EventInfo> {
                 R::types()
+            }
+
+            fn register(registry: Registry) -> Registry {
+                registry.event::<E>()
             }
 
             fn call(&self, context: Context) -> BoxFuture<'static, Result<Vec<Draft>, Failure>> {

@@ -42,6 +42,8 @@ spaces! {
     AWAITED = "awaited";
     /// application -> its declared topology.
     CATALOGUE = "catalogue";
+    /// projection -> which generation is live; + what -> what is being built, to be removed, or wrong.
+    VIEW = "view";
     /// The flow index: up to which position, and what is missing.
     FLOW_INDEX = "flow.index";
     /// kind of flow -> its figures.

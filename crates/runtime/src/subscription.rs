@@ -13,6 +13,7 @@ use futures_util::TryStreamExt;
 use smol_str::SmolStr;
 use tokio::sync::{mpsc, watch};
 
+use crate::door::Door;
 use crate::effects::Effects;
 use crate::lane::{STORE_PAUSE, Work};
 use crate::message::Press;
@@ -20,6 +21,7 @@ use crate::policy::{Settings, StartFrom};
 use crate::progress::{Board, Standing};
 use crate::saga::Sagas;
 use crate::sharing::{Sharing, View};
+use crate::tally::Tally;
 
 mod checkpoint;
 mod elsewhere;
@@ -37,6 +39,12 @@ pub(crate) struct Shared {
     pub(crate) press: Press,
     /// The code version of the application, if it names one.
     pub(crate) version: Option<SmolStr>,
+    /// The event types it knows by their Rust types.
+    pub(crate) registry: crate::door::Registry,
+    /// How long ids are remembered at the door.
+    pub(crate) window: Duration,
+    /// The ids of commands that are being worked on.
+    pub(crate) turns: crate::door::Turns,
     pub(crate) board: Board,
     /// Wakes the timers when one was set.
     pub(crate) timers: tokio::sync::Notify,
@@ -55,6 +63,11 @@ impl Shared {
     /// Whether other processes may work on the same subscriptions.
     pub(crate) fn is_shared(&self) -> bool {
         !self.view.borrow().is_alone
+    }
+
+    /// The door of this application.
+    pub(crate) fn door(&self) -> Door {
+        Door::new(Arc::clone(&self.store), self.press.host.clone()).window(self.window)
     }
 
     /// Resolves when the application shuts down.
@@ -78,6 +91,11 @@ pub(crate) trait Handler: Send + Sync + 'static {
     /// Whether two deliveries of one key must not share a batch, because the second reads what the first stores.
     fn reads_own_writes(&self) -> bool {
         false
+    }
+
+    /// What these events add to the tally of their lane. `None`: it keeps none.
+    fn tally(&self, _events: &[Recorded]) -> Option<Tally> {
+        None
     }
 
     /// Reads what it needs from the store before the first delivery.
@@ -183,7 +201,10 @@ impl Subscription {
         let mut lanes = Lanes::new(Arc::clone(self), count);
         let end = self.hand_out_all(&mut lanes).await;
         if end.is_ok() {
+            // It is the lanes that work now; when all they do is wait for time to pass, so does the reader.
+            self.standing.reader_waits(true);
             lanes.close().await;
+            self.standing.reader_waits(false);
         } else {
             lanes.abort().await;
             self.standing.begin(0);

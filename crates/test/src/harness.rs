@@ -47,9 +47,11 @@ use serde::de::DeserializeOwned;
 
 use crate::{MemoryStore, SeededEntropy, VirtualClock};
 
+mod assert;
 mod connection;
 mod crash;
 mod misfortune;
+mod topology;
 
 use connection::{Connection, Luck};
 pub use crash::{Crash, crash_everywhere};

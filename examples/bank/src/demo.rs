@@ -9,7 +9,8 @@ use std::time::Duration;
 use ensue::core::EventId;
 use ensue::runtime::app::DispatchError;
 use ensue::runtime::door::Registry;
-use ensue::runtime::projection::rebuild;
+use ensue::runtime::host::system;
+use ensue::runtime::projection::{Difference, Load, rebuild};
 use ensue::{Aggregates, App, Code, Command, Error, Running, Store, StoreExt, Version};
 use serde::Serialize;
 
@@ -103,8 +104,8 @@ async fn look_back(store: Arc<dyn Store>, refusal: AccountError) -> Result<Repor
     let second = second.ok_or_else(|| wrong("the history has no second event"))?;
     let at_second = accounts.at_time(ACCOUNT_ID, second.recorded_at).await?.state.balance();
     let replayed = accounts.load(ACCOUNT_ID).await?.replayed;
-    let difference = rebuild(Accounts, Arc::clone(&store)).await?;
-    if !difference.is_none() {
+    let difference = rebuild(Accounts, Arc::clone(&store), system(), Load::Full).await?.difference;
+    if !difference.as_ref().is_some_and(Difference::is_none) {
         return Err(wrong(&format!("the read model differs from the log: {difference:?}")));
     }
     let rows = ensue::runtime::projection::collection::<Accounts>(store)?;

@@ -1,4 +1,4 @@
-//! `ensue dead ls|groups|redrive|redrives|discard`: what handlers could not process.
+//! `ensue dead ls|show|groups|redrive|redrives|edit|discard`: what handlers could not process.
 
 use clap::Subcommand;
 
@@ -6,24 +6,30 @@ use crate::command::Session;
 use crate::failure::Failure;
 
 mod discard;
+mod edit;
 mod groups;
 mod ls;
 mod meant;
 mod redrive;
 mod redrives;
 mod row;
+mod show;
 
 /// Look at what handlers could not process, try it again, or give it up
 #[derive(Subcommand)]
 pub(crate) enum Dead {
     /// List dead letters, by handler and key
     Ls(ls::Ls),
+    /// One dead letter with its event, and the edited copies of it
+    Show(show::Show),
     /// List dead letters by cause: one mistake is one row
     Groups,
     /// Ask that dead letters be tried again, each key in order
     Redrive(redrive::Redrive),
     /// List how redrives go on and how they ended
     Redrives,
+    /// Give a dead letter another body; only its handler sees the copy, at the original's place
+    Edit(edit::Edit),
     /// Give dead letters up; they are kept aside with the reason, and what remains is tried again
     Discard(discard::Discard),
 }
@@ -32,9 +38,11 @@ impl Dead {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         match self {
             Self::Ls(ls) => ls.run(session).await,
+            Self::Show(show) => show.run(session).await,
             Self::Groups => groups::run(session).await,
             Self::Redrive(redrive) => redrive.run(session).await,
             Self::Redrives => redrives::run(session).await,
+            Self::Edit(edit) => edit.run(session).await,
             Self::Discard(discard) => discard.run(session).await,
         }
     }

@@ -175,11 +175,17 @@ fn read_models_are_compared_with_the_log_and_built_anew() {
     let verified = ensue.run(&["projection", "verify", "orders_view", "-o", "json"]).ok().object();
     assert_eq!(
         members(&verified),
-        ["added", "different", "documents", "events", "missing", "projection", "rebuilt"]
+        ["added", "different", "documents", "events", "missing", "projection", "unlisted"]
     );
-    assert_eq!((&verified["documents"], &verified["rebuilt"]), (&json!(20), &json!(false)));
+    assert_eq!(verified["documents"], json!(20));
+    let audited = ensue.run(&["projection", "audit", "orders_view", "-o", "json"]).ok().object();
+    assert_eq!((&audited["clean"], &audited["documents_found"]), (&json!(true), &json!(20)));
     let rebuilt = ensue.run(&["projection", "rebuild", "sales", "-o", "json"]).ok().object();
-    assert_eq!(rebuilt["rebuilt"], true);
+    assert_eq!(members(&rebuilt), ["difference", "events", "generation", "projection", "seconds"]);
+    assert_eq!(rebuilt["generation"], json!({"version": 1, "number": 1}));
+    ensue.run(&["projection", "audit", "sales"]).ok();
+    let listed = ensue.run(&["projection", "ls"]).ok().out;
+    assert!(listed.contains("orders_view") && listed.contains("accounts"), "{listed}");
     ensue.run(&["projection", "verify", "sales"]).ok();
     ensue.run(&["projection", "verify", "unheard_of"]).refused(3, "E0414").says("orders_view");
 }

@@ -55,7 +55,7 @@ codes! {
         "Events are facts, not files: the limit protects every other reader and writer of the log."
         "Store the large object elsewhere and put its address into the event; `ensue stat` shows the limit."
     RESERVED 108 Denied "the name is reserved"
-        "Topics that begin with `command.` or `saga.` are written by Ensue itself; a foreign event in them would break a running saga."
+        "Topics that begin with `command.`, `saga.` or `dead.` are written by Ensue itself; a foreign event in them would break a running saga."
         "Use another topic."
     INVALID_COMMIT 109 Invalid "the commit breaks a rule"
         "A commit has the wrong shape whatever the store holds: an append without events, a record key that is empty or too long, or one record written twice."
@@ -100,6 +100,9 @@ codes! {
     COMMAND_FAILED 307 Failed "the command was refused"
         "The command's handler answered with its typed failure."
         "The message holds the failure; it is an answer, not a fault."
+    VIEW_NOT_BUILT 320 Unavailable "the read model is not built by this code yet"
+        "The live read model was built by another `VERSION` of the projection; that of this code is being built beside it, or has never run."
+        "Wait until the build is done: `ensue projection ls` shows how far it is."
 
     // 04xx: the store
     IN_USE 401 Unavailable "the data directory is in use"

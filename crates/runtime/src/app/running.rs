@@ -20,7 +20,7 @@ use crate::dead::DeadLetters;
 use crate::door::{Admitted, Door};
 use crate::flow::Flows;
 use crate::message::appends;
-use crate::projection::Projection;
+use crate::projection::{self, Model, Mount, Projection, Projections};
 use crate::sharing::{Member, MemberId, Membership, Seat};
 use crate::subscription::{Request, Shared, Subscription};
 
@@ -32,6 +32,7 @@ pub struct Running {
     catalogue: Catalogue,
     subscriptions: Vec<Arc<Subscription>>,
     asks: HashMap<String, mpsc::Sender<Request>>,
+    models: Vec<Mount>,
     tasks: JoinSet<()>,
     seat: Option<Seat>,
 }
@@ -54,8 +55,17 @@ impl Running {
         routes: Vec<Route>,
         catalogue: Catalogue,
     ) -> Self {
-        let (subscriptions, asks) = (Vec::new(), HashMap::new());
-        Self { shared, states, routes, catalogue, subscriptions, asks, tasks: JoinSet::new(), seat: None }
+        Self {
+            shared,
+            states,
+            routes,
+            catalogue,
+            subscriptions: Vec::new(),
+            asks: HashMap::new(),
+            models: Vec::new(),
+            tasks: JoinSet::new(),
+            seat: None,
+        }
     }
 
     /// Takes a place among those who share the store.
@@ -74,9 +84,21 @@ impl Running {
         Ok(())
     }
 
-    pub(super) fn spawn(&mut self, subscription: Arc<Subscription>, ask: mpsc::Sender<Request>) {
+    pub(super) fn spawn(
+        &mut self,
+        subscription: Arc<Subscription>,
+        ask: mpsc::Sender<Request>,
+        model: Option<Arc<dyn Model>>,
+    ) {
         self.asks.insert(subscription.name.to_string(), ask);
-        self.tasks.spawn(Arc::clone(&subscription).run());
+        match model {
+            Some(model) => {
+                let (mount, lanes) = projection::drive(model, Arc::clone(&subscription));
+                self.models.push(mount);
+                self.tasks.spawn(lanes);
+            }
+            None => drop(self.tasks.spawn(Arc::clone(&subscription).run())),
+        }
         self.subscriptions.push(subscription);
     }
 
@@ -138,7 +160,7 @@ impl Running {
 
     /// Where events of others come in, each once.
     pub fn door(&self) -> Door {
-        Door::new(Arc::clone(&self.shared.store), self.shared.press.host.clone())
+        self.shared.door()
     }
 
     /// The flows of the store as they stand now.
@@ -149,6 +171,11 @@ impl Running {
     /// The documents of a read model.
     pub fn view<P: Projection>(&self) -> Result<Collection<P::Document>, Error> {
         crate::projection::collection::<P>(Arc::clone(&self.shared.store))
+    }
+
+    /// The read models: how they stand, rebuilding and checking them.
+    pub fn projections(&self) -> Projections<'_> {
+        Projections { mounts: &self.models }
     }
 
     /// Resolves when every read model shows everything up to this position: read your writes. An error if one of them has
@@ -177,6 +204,7 @@ impl Running {
     /// The dead letters: what handlers could not process, and what to do about it.
     pub fn dead(&self) -> DeadLetters<'_> {
         DeadLetters::of(self, self.shared.press.host.clone(), self.shared.press.source.as_str())
+            .registry(self.shared.registry.clone())
     }
 
     /// Tells a handler that the store holds a request for this key. One that has stopped, or does not run here, finds it

@@ -199,6 +199,7 @@ mod tests {
             position: Position(position),
             event_type: EventType::new("OrderPlaced").expect("valid"),
             event_id: id.clone(),
+            source: None,
             flow: id,
             code: if attempts > 0 { "E0301" } else { "E0304" }.to_owned(),
             reason: reason.to_owned(),
@@ -207,6 +208,7 @@ mod tests {
             first_failed_at: failed_at,
             last_failed_at: failed_at,
             code_version: None,
+            edit: None,
         };
         DeadLetter { handler: "take-payment".into(), parked, revision: ensue_core::Revision::ZERO }
     }

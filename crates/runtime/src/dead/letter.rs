@@ -1,10 +1,13 @@
 //! A dead letter: which event, why, since when.
 
 use bytes::Bytes;
-use ensue_core::{Code, Error, EventId, EventType, Position, RecordWrite, Recorded, Revision, Timestamp};
+use ensue_core::{
+    Code, Error, EventId, EventType, Position, RecordWrite, Recorded, Revision, Source, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
+use super::Edit;
 use crate::spaces::{self, DEAD};
 use crate::subscription::Shared;
 
@@ -19,6 +22,9 @@ pub struct Parked {
     pub event_type: EventType,
     /// Its id.
     pub event_id: EventId,
+    /// Its source; with the id, what the door knows it by.
+    #[serde(default)]
+    pub source: Option<Source>,
     /// Its flow.
     pub flow: EventId,
     /// Why: the code, such as `E0301`; `E0304` for one that waits behind another.
@@ -38,6 +44,9 @@ pub struct Parked {
     /// The code version it failed with, or that put it behind another; none where the application named none.
     #[serde(default)]
     pub code_version: Option<SmolStr>,
+    /// That its body was edited: the handler is given the copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edit: Option<Edit>,
 }
 
 impl Parked {
@@ -66,6 +75,7 @@ impl Parked {
             position: recorded.position,
             event_type: recorded.envelope.event_type.clone(),
             event_id: recorded.envelope.id.clone(),
+            source: Some(recorded.envelope.source.clone()),
             flow: recorded.envelope.flow().clone(),
             code: error.code().to_string(),
             reason: error.message().to_owned(),
@@ -74,6 +84,7 @@ impl Parked {
             first_failed_at: None,
             last_failed_at: None,
             code_version: shared.version.clone(),
+            edit: None,
         }
     }
 

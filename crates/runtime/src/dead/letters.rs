@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ensue_core::{Code, Commit, CommitError, Error, EventId, Host, Position, RecordWrite, Store};
+use ensue_core::{Code, Commit, CommitError, Error, EventId, Host, Position, RecordWrite, Store, Timestamp};
 use serde::Serialize;
 use smol_str::SmolStr;
 
@@ -10,6 +10,8 @@ use super::redrive::Asker;
 use super::which::chosen;
 use super::{DeadLetter, Discarded, Group, Planned, Redrive, Which};
 use crate::app::Running;
+use crate::catalogue::Catalogue;
+use crate::door::{self, Registry};
 use crate::spaces::DEAD;
 
 /// Keys that one commit asks for, so that a commit stays small however much is parked.
@@ -22,6 +24,8 @@ pub struct DeadLetters<'a> {
     by: SmolStr,
     /// What is told of requests. Without it they wait in the store until their handlers run.
     running: Option<&'a Running>,
+    /// The types by which edited bodies are checked.
+    registry: Registry,
 }
 
 /// A redrive that was asked for.
@@ -38,19 +42,26 @@ pub struct Requested {
 impl DeadLetters<'static> {
     /// The dead letters of a store that no application runs on here. `by` is who asks, for the record.
     pub fn new(store: Arc<dyn Store>, host: Host, by: &str) -> Self {
-        Self { store, host, by: by.into(), running: None }
+        Self { store, host, by: by.into(), running: None, registry: Registry::default() }
     }
 }
 
 impl<'a> DeadLetters<'a> {
     pub(crate) fn of(running: &'a Running, host: Host, by: &str) -> Self {
-        Self { store: Arc::clone(running.store()), host, by: by.into(), running: Some(running) }
+        let store = Arc::clone(running.store());
+        Self { store, host, by: by.into(), running: Some(running), registry: Registry::default() }
     }
 
     /// Who asks, for the record; the application where nobody else is named.
     #[must_use]
     pub fn by(self, name: &str) -> Self {
         Self { by: name.into(), ..self }
+    }
+
+    /// The types by which edited bodies are checked; a running application knows those of its reactions.
+    #[must_use]
+    pub fn registry(self, registry: Registry) -> Self {
+        Self { registry, ..self }
     }
 
     /// Every dead letter, by handler, key and position.
@@ -87,7 +98,7 @@ impl<'a> DeadLetters<'a> {
         let asker = Asker::new(&self.host, self.by.clone());
         for keys in planned.chunks(KEYS_PER_COMMIT) {
             let ask = |key: &Planned| asker.ask(&key.handler, &key.key, key.letters.len());
-            self.commit(keys.iter().map(ask).collect()).await?;
+            self.write(keys.iter().map(ask).collect()).await?;
         }
         for key in &planned {
             self.tell(&key.handler, &key.key).await;
@@ -115,21 +126,52 @@ impl<'a> DeadLetters<'a> {
         position: Position,
         reason: &str,
     ) -> Result<usize, Error> {
-        let mut keys = chosen(&*self.store, &Which::key(handler, key)).await?;
-        keys.iter_mut().for_each(|letters| letters.retain(|letter| letter.parked.position == position));
-        if keys.iter().all(Vec::is_empty) {
+        let letter = self.letter(handler, key, position).await?;
+        self.give_up(vec![vec![letter]], reason).await
+    }
+
+    /// Gives a letter another body. The copy is an event of its own that names the original (`editedfrom`) and who edited
+    /// it why; it keeps the original's place in the order of its key and its idempotency key, and only this handler sees
+    /// it. It is tried when the key is redriven.
+    ///
+    /// Errors: `E0414` if there is no such letter, `E0102`, `E0105` and `E0106` for a body that cannot stand in its place,
+    /// `E0203` if somebody else was at the letter at the same moment.
+    pub async fn edit(
+        &self,
+        handler: &str,
+        key: &str,
+        position: Position,
+        data: &[u8],
+        reason: &str,
+    ) -> Result<EventId, Error> {
+        let letter = self.letter(handler, key, position).await?;
+        let original = super::edit::original(&*self.store, handler, &letter.parked).await?;
+        let asker = Asker::new(&self.host, self.by.clone());
+        let (append, parked) = super::edit::edited(&letter, &original, data, &asker, reason, &self.registry)?;
+        let record = parked.write(handler).expect(letter.revision);
+        self.commit(Commit { appends: vec![append], records: vec![record], ..Commit::default() }).await?;
+        Ok(asker.request().clone())
+    }
+
+    /// One letter; `E0414` if it is not there.
+    pub async fn letter(&self, handler: &str, key: &str, position: Position) -> Result<DeadLetter, Error> {
+        let letters = chosen(&*self.store, &Which::key(handler, key)).await?;
+        let found = letters.into_iter().flatten().find(|letter| letter.parked.position == position);
+        found.ok_or_else(|| {
             let message = format!("{handler} has nothing parked under {key} at position {position}");
-            return Err(Error::new(Code::NOT_FOUND, message).with_fix("`ensue dead ls` lists the positions"));
-        }
-        self.give_up(keys, reason).await
+            Error::new(Code::NOT_FOUND, message).with_fix("`ensue dead ls` lists the positions")
+        })
     }
 
     async fn give_up(&self, keys: Vec<Vec<DeadLetter>>, reason: &str) -> Result<usize, Error> {
         let asker = Asker::new(&self.host, self.by.clone());
+        let catalogues = Catalogue::load(&*self.store).await?;
         let mut given_up = 0;
         for letters in keys {
             let Some(first) = letters.first() else { continue };
             let (handler, key) = (first.handler.clone(), first.parked.key.clone());
+            let owner = catalogues.iter().find(|catalogue| catalogue.handler(&handler).is_some());
+            let lapses_at = door::lapse(asker.at(), owner.map_or(door::WINDOW, Catalogue::window));
             // A crash between two of these leaves what remains parked, as if it had not been asked for yet.
             for some in letters.chunks(KEYS_PER_COMMIT) {
                 let mut records = vec![asker.ask(&handler, &key, 0)];
@@ -140,8 +182,9 @@ impl<'a> DeadLetters<'a> {
                     );
                     let aside = Discarded::new(letter.clone(), asker.by().clone(), asker.at(), reason);
                     records.push(aside.write());
+                    records.extend(self.let_go(letter, lapses_at).await?);
                 }
-                self.commit(records).await?;
+                self.write(records).await?;
                 given_up += some.len();
             }
             self.tell(&handler, &key).await;
@@ -149,8 +192,18 @@ impl<'a> DeadLetters<'a> {
         Ok(given_up)
     }
 
-    async fn commit(&self, records: Vec<RecordWrite>) -> Result<(), Error> {
-        match self.store.commit(Commit { records, ..Commit::default() }).await {
+    /// The write that lets the door forget the id of a letter when the window is over.
+    async fn let_go(&self, letter: &DeadLetter, lapses_at: Timestamp) -> Result<Option<RecordWrite>, Error> {
+        let Some(source) = &letter.parked.source else { return Ok(None) };
+        door::let_go(&*self.store, source, &letter.parked.event_id, &letter.handler, lapses_at).await
+    }
+
+    async fn write(&self, records: Vec<RecordWrite>) -> Result<(), Error> {
+        self.commit(Commit { records, ..Commit::default() }).await
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<(), Error> {
+        match self.store.commit(commit).await {
             Ok(_) => Ok(()),
             Err(CommitError::RecordConflict { .. }) => Err(Error::new(
                 Code::STALE_RECORD,

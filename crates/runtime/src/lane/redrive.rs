@@ -1,9 +1,11 @@
 //! Dead letters of one key, tried again in order, in the lane that owns the key.
 
-use ensue_core::{Code, Error, Failure, Position, Read, RecordWrite, Revision, StoreExt};
+use ensue_core::{Failure, Position, RecordWrite, Revision};
 
-use super::{Effects, Halt, Handled, Lane, Settlement, dead, spaces};
+use super::{Effects, Halt, Handled, Lane, STORE_PAUSE, Settlement, dead, spaces};
 use crate::dead::{Parked, Redrive, RedriveState};
+use crate::door;
+use crate::subscription::Shared;
 
 /// Whether there is more to try.
 #[derive(PartialEq, Eq)]
@@ -42,7 +44,7 @@ impl Lane {
             let end = redrive.end(asked, RedriveState::Done { ended_at: self.now() }, self.now());
             return self.settle_aside(effects_of(end), Turn::Over).await;
         };
-        let recorded = self.parked_event(&letter).await.map_err(Halt::Broken)?;
+        let recorded = dead::delivered(&*store, &name, &letter).await.map_err(Halt::Broken)?;
         let Handled { effects, failure, .. } = match self.work(std::slice::from_ref(&recorded), 1).await {
             Ok(handled) => handled,
             Err(panic) => Handled { failure: Some(Failure::Failed(panic)), ..Handled::default() },
@@ -74,6 +76,7 @@ impl Lane {
     ) -> Result<Turn, Halt> {
         let place = letter.place(&self.subscription.name);
         effects.put(RecordWrite::delete(spaces::DEAD.clone(), place).expect(revision));
+        self.let_go(letter, &mut effects).await?;
         let redrive = redrive.one_done();
         if has_more {
             effects.put(redrive.go_on(asked));
@@ -91,17 +94,28 @@ impl Lane {
         after(settlement, if has_more { Turn::Next } else { Turn::Over })
     }
 
-    /// The event that a letter names.
-    async fn parked_event(&self, letter: &Parked) -> Result<ensue_core::Recorded, Error> {
-        let at = letter.position;
-        let read = Read::all().after(at.previous()).until(at);
-        self.subscription.shared.store.collect(read).await?.pop().ok_or_else(|| {
-            let name = &self.subscription.name;
-            Error::new(
-                Code::CORRUPT,
-                format!("the dead letter at position {at} of {name} names an event that is not in the log"),
-            )
-        })
+    /// The door remembers the id of an event for as long as it is parked.
+    pub(super) async fn hold(&self, letter: &Parked, effects: &mut Effects) -> Result<(), Halt> {
+        let Some(source) = &letter.source else { return Ok(()) };
+        let store = &*self.subscription.shared.store;
+        let held = loop {
+            match door::hold(store, source, &letter.event_id, &self.subscription.name).await {
+                Err(error) if error.is_retryable() => self.pause(STORE_PAUSE).await?,
+                held => break held.map_err(Halt::Broken)?,
+            }
+        };
+        held.into_iter().for_each(|write| effects.put(write));
+        Ok(())
+    }
+
+    /// The event is parked here no longer: its id lapses when the window is over.
+    async fn let_go(&self, letter: &Parked, effects: &mut Effects) -> Result<(), Halt> {
+        let Some(source) = &letter.source else { return Ok(()) };
+        let Shared { store, window, .. } = &*self.subscription.shared;
+        let (name, lapses_at) = (&self.subscription.name, door::lapse(self.now(), *window));
+        let let_go = door::let_go(&**store, source, &letter.event_id, name, lapses_at).await;
+        let_go.map_err(Halt::Broken)?.into_iter().for_each(|write| effects.put(write));
+        Ok(())
     }
 
     /// Commits without moving on, but fenced all the same.

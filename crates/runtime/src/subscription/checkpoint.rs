@@ -10,6 +10,7 @@ use smol_str::SmolStr;
 
 use crate::sharing::MemberId;
 use crate::spaces::{self, CHECKPOINT, HALTED};
+use crate::tally::Tally;
 
 /// How many lanes there are, and where all of them began.
 #[derive(Serialize, Deserialize)]
@@ -34,6 +35,9 @@ pub(crate) struct Mark {
     /// Since when the owner has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) since: Option<Timestamp>,
+    /// What the lane of a read model has taken and keeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tally: Option<Tally>,
 }
 
 impl Mark {
@@ -165,12 +169,17 @@ impl Checkpoints {
     /// revision it does not expect, in whatever lane.
     pub(crate) async fn restart(self, store: &dyn Store, lanes: u16, at: Position) -> Result<Self, Error> {
         let epoch = self.lanes.iter().map(|(mark, _)| mark.epoch).max().unwrap_or_default();
-        let mark = Mark { position: at, epoch, ..Mark::default() };
+        let documents = self.lanes.iter().filter_map(|(mark, _)| mark.tally).reduce(Tally::and);
+        let mark = |lane| {
+            // What there is of documents is counted with the first lane.
+            let tally = documents.filter(|_| lane == 0).map(|documents| documents.documents_from(at));
+            Mark { position: at, epoch, tally, ..Mark::default() }
+        };
         let records = (0..self.lane_count().max(lanes)).map(|lane| {
             let key = lane_key(&self.name, lane);
             let (_, revision) = self.lane(lane);
             if lane < lanes {
-                move_lane(key, mark, revision)
+                move_lane(key, mark(lane), revision)
             } else {
                 RecordWrite::delete(CHECKPOINT.clone(), key).expect(revision)
             }
@@ -182,6 +191,25 @@ impl Checkpoints {
             Ok(_) | Err(CommitError::RecordConflict { .. }) => Self::load(store, &self.name).await,
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The writes that put every lane at one position, with these tallies, unless one of them has moved meanwhile.
+    pub(crate) fn moved(&self, at: Position, tallies: &[Tally]) -> Vec<RecordWrite> {
+        let lanes = u16::try_from(tallies.len()).unwrap_or(u16::MAX);
+        let move_one = |lane| {
+            let ((mark, revision), key) = (self.lane(lane), lane_key(&self.name, lane));
+            match tallies.get(usize::from(lane)) {
+                Some(tally) => {
+                    let settlements = mark.settlements + 1;
+                    let moved = Mark { position: at, settlements, tally: Some(*tally), ..mark };
+                    move_lane(key, moved, revision)
+                }
+                None => RecordWrite::delete(CHECKPOINT.clone(), key).expect(revision),
+            }
+        };
+        let mut writes: Vec<RecordWrite> = (0..self.lane_count().max(lanes)).map(move_one).collect();
+        writes.push(self.floor_write(&Floor { position: at, lanes }));
+        writes
     }
 
     fn floor_write(&self, floor: &Floor) -> RecordWrite {

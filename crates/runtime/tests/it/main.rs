@@ -1,17 +1,22 @@
 //! The runtime as an application sees it: on a store in memory, under virtual time, with misfortune.
 
 mod aggregates;
+mod audit;
 mod choreography;
 mod commands;
 mod dead;
 mod delivery;
 mod door;
+mod edits;
 mod flows;
 mod fork;
 mod misuse;
 mod past;
 mod projections;
+mod rebuild;
+mod repetitions;
 mod saga;
 mod sharing;
+mod traps;
 mod upcasting;
 mod words;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ensue_core::{Commit, RecordScan, RecordWrite, Space, Store, StoreExt};
 use ensue_runtime::context::Meta;
+use ensue_runtime::projection::Load;
 use ensue_runtime::{App, Cache, Projection, projection};
 use ensue_test::{Harness, crash_everywhere};
 use serde::{Deserialize, Serialize};
@@ -11,13 +12,13 @@ use serde::{Deserialize, Serialize};
 use crate::words::{Tick, tick};
 
 /// The newest number of each key; a zero removes it.
-struct Newest;
+pub(crate) struct Newest;
 
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
-struct Entry {
-    key: String,
-    number: u32,
-    seen: u32,
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) number: u32,
+    pub(crate) seen: u32,
 }
 
 impl Projection for Newest {
@@ -171,9 +172,17 @@ async fn a_corrupted_row_is_found_by_verify_and_mended_by_rebuild() {
         (vec!["a".into()], vec!["b".into()], vec!["z".into()])
     );
 
-    projection::rebuild(Newest, store.clone()).await.expect("it can be rebuilt");
+    let rebuilt =
+        harness.running().await.projections().rebuild("newest", Load::Full).await.expect("it is built");
+    let repaired = rebuilt.difference.expect("the same version");
+    assert_eq!((repaired.different.len(), repaired.missing.len(), repaired.added.len()), (1, 1, 1));
+    assert_eq!((rebuilt.events, rebuilt.generation.number), (3, 1));
     assert!(projection::verify(Newest, store.clone()).await.expect("it can be read").is_none());
-    let index = store.records(RecordScan::all(Space::new("view.newest.1.index").expect("valid"))).await;
+    let index = store.records(RecordScan::all(Space::new("view.newest.1-1.index").expect("valid"))).await;
     assert_eq!(index.expect("it can be read").len(), 3);
     assert_eq!(even(&harness).await, ["a"]);
+    for old in ["view.newest.1", "view.newest.1.index"] {
+        let left = store.records(RecordScan::all(Space::new(old).expect("valid"))).await;
+        assert_eq!(left.expect("it can be read"), [], "{old} is removed");
+    }
 }

@@ -11,6 +11,7 @@ use ensue_core::{
 use ensue_macros::{Command, Event};
 use ensue_runtime::context::Meta;
 use ensue_runtime::door::Registry;
+use ensue_runtime::projection::Load;
 use ensue_runtime::{Aggregates, App, Projection, Saga, SagaError, State, projection};
 use ensue_test::Harness;
 use serde::{Deserialize, Serialize};
@@ -165,9 +166,9 @@ async fn a_read_model_its_comparison_and_its_rebuild_get_the_newest_version() {
     harness.settle().await;
     assert_eq!(harness.view::<Totals>().get("ORD-1").await.expect("it can be read").expect("there"), SEEN);
     let store: Arc<dyn Store> = harness.store().clone();
-    let found = projection::verify(Totals, store.clone()).await.expect("it can be read");
+    let found = projection::verify(Totals, store).await.expect("it can be read");
     assert!(found.is_none() && found.documents == 1, "{found:?}");
-    projection::rebuild(Totals, store).await.expect("it can be rebuilt");
+    harness.running().await.projections().rebuild("totals", Load::Full).await.expect("it is built");
     assert_eq!(harness.view::<Totals>().get("ORD-1").await.expect("it can be read").expect("there"), SEEN);
 }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ensue::runtime::app::DispatchError;
-use ensue::runtime::projection::{rebuild, verify};
+use ensue::runtime::host::system;
+use ensue::runtime::projection::{Load, rebuild, verify};
 use ensue::{Aggregates, Running, Store, StoreExt, Version};
 use ensue_bank::account::{AccountError, Deposit, OpenAccount, Withdraw};
 use ensue_bank::accounts::{Accounts, BY_OWNER};
@@ -125,7 +126,7 @@ async fn the_read_model_equals_a_replay_and_is_rebuilt_where_it_was_damaged() {
 
     damage(&*store).await;
     assert_eq!(verify(Accounts, Arc::clone(&store)).await.expect("readable").missing, [ID]);
-    rebuild(Accounts, Arc::clone(&store)).await.expect("writable");
+    rebuild(Accounts, Arc::clone(&store), system(), Load::Full).await.expect("writable");
     assert!(verify(Accounts, store).await.expect("readable").is_none());
 }
 

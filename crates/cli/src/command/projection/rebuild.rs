@@ -1,0 +1,76 @@
+//! `ensue projection rebuild NAME`: the read model built anew beside the old one, compared with it, and put in its place.
+
+use std::time::Duration;
+
+use clap::Args;
+use ensue::core::Error;
+use ensue::runtime::projection::{Building, Load, ReadModel, Rebuilt};
+use serde::Serialize;
+
+use crate::command::Session;
+use crate::failure::Failure;
+
+/// How often progress is shown.
+const SHOWN_EVERY: Duration = Duration::from_secs(1);
+
+/// Build the read model anew from the log, compare, and put it in the place of the old one
+#[derive(Args)]
+pub(crate) struct Rebuild {
+    /// Its name, such as `orders_view`
+    name: String,
+    /// At most so many events a second
+    #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u64).range(1..))]
+    rate: Option<u64>,
+}
+
+/// The shape that `docs/cli.md` promises.
+#[derive(Serialize)]
+struct Report<'a> {
+    projection: &'a str,
+    #[serde(flatten)]
+    rebuilt: &'a Rebuilt,
+}
+
+impl Rebuild {
+    pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
+        let model = super::named(session, &self.name)?;
+        let load = self.rate.map_or(Load::Full, Load::EventsPerSecond);
+        let rebuilt = watched(session, &model, load).await?;
+        let words = in_words(&self.name, &rebuilt);
+        session.output.one(&Report { projection: &self.name, rebuilt: &rebuilt }, &words)?;
+        Ok(())
+    }
+}
+
+/// Rebuilds, and says now and then how far it is.
+async fn watched(session: &Session, model: &ReadModel, load: Load) -> Result<Rebuilt, Error> {
+    let mut rebuild = std::pin::pin!(model.rebuild(load));
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut rebuild => return done,
+            () = session.host.clock.sleep(SHOWN_EVERY) => {
+                if let Some(Building { events, events_per_s, seconds_left, .. }) = model.status().await?.building {
+                    session.output.say(&format!("{events} events at {events_per_s:.0}/s, {seconds_left:.0} s left"));
+                }
+            }
+        }
+    }
+}
+
+fn in_words(name: &str, rebuilt: &Rebuilt) -> String {
+    let Rebuilt { generation, events, seconds, difference } = rebuilt;
+    let mut lines = Vec::new();
+    match difference {
+        Some(difference) if difference.is_none() => {
+            lines.push(format!("{name}: the old one had no difference"));
+        }
+        Some(difference) => lines.push(super::verify::in_words(name, difference)),
+        None => lines.push(format!("{name}: the old one was of another version")),
+    }
+    lines.push(format!(
+        "built anew from {events} events in {seconds:.1} s: version {}, generation {}",
+        generation.version, generation.number
+    ));
+    lines.join("\n")
+}

@@ -1,0 +1,186 @@
+//! Generations of a read model: which one readers see, which one is being built, and which ones are to be removed.
+//!
+//! Invariant: the record of the live generation changes in the commit that also moves the checkpoints to where the new
+//! generation stands, so that no event falls between the two.
+
+use ensue_core::{
+    Commit, CommitError, Durability, Error, RecordScan, RecordWrite, Revision, Space, Store, StoreExt,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::collection::Place;
+use crate::spaces::{self, VIEW};
+
+/// Records that are removed in one commit.
+const REMOVED_TOGETHER: usize = 1_000;
+
+const BUILDING: &str = "building";
+const RETIRED: &str = "retired";
+
+/// One building of a read model.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Generation {
+    /// The `VERSION` of the code that built it.
+    pub version: u32,
+    /// Which building of that version, from 0.
+    pub number: u64,
+}
+
+impl Generation {
+    /// The first building of a version.
+    pub(crate) fn first(version: u32) -> Self {
+        Self { version, number: 0 }
+    }
+
+    /// Where its documents stand.
+    pub(crate) fn place(self, name: &str) -> Result<Place, Error> {
+        match self {
+            Self { version, number: 0 } => Place::at(&format!("view.{name}.{version}")),
+            Self { version, number } => Place::at(&format!("view.{name}.{version}-{number}")),
+        }
+    }
+
+    fn retired_key(self, name: &str) -> bytes::Bytes {
+        spaces::join(&[name, RETIRED, &format!("{}-{}", self.version, self.number)])
+    }
+}
+
+/// The generation that readers see.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Live {
+    pub(crate) generation: Generation,
+    /// Changes with every switch; zero before the read model has run for the first time.
+    pub(crate) revision: Revision,
+}
+
+/// The live generation; that of `version` where nothing is on record.
+pub(crate) async fn live(store: &dyn Store, name: &str, version: u32) -> Result<Live, Error> {
+    let record = store.record(VIEW.clone(), spaces::join(&[name])).await?;
+    let Some(record) = record else {
+        return Ok(Live { generation: Generation::first(version), revision: Revision::ZERO });
+    };
+    Ok(Live { generation: spaces::decode("read model", &record.value)?, revision: record.revision })
+}
+
+/// Puts the first generation on record, so that a later version is recognised as one. Does nothing if there is one.
+pub(crate) async fn settle(store: &dyn Store, name: &str, version: u32) -> Result<Live, Error> {
+    let found = live(store, name, version).await?;
+    if found.revision > Revision::ZERO {
+        return Ok(found);
+    }
+    let records = vec![live_write(name, found.generation).expect(Revision::ZERO)];
+    match store.commit(Commit { records, ..Commit::default() }).await {
+        Ok(_) | Err(CommitError::RecordConflict { .. }) => live(store, name, version).await,
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn live_write(name: &str, generation: Generation) -> RecordWrite {
+    RecordWrite::put(VIEW.clone(), spaces::join(&[name]), spaces::encode(&generation))
+}
+
+/// A generation under construction; on record, so that what an interrupted build leaves behind is found again.
+pub(crate) struct Site {
+    pub(crate) generation: Generation,
+    name: String,
+    /// Fences the build: who begins another one takes it over.
+    revision: Revision,
+}
+
+impl Site {
+    /// Begins a generation that is neither live nor left over. An earlier build that was under way is given up.
+    pub(crate) async fn open(store: &dyn Store, name: &str, version: u32) -> Result<Self, Error> {
+        let key = spaces::join(&[name, BUILDING]);
+        let left = store.record(VIEW.clone(), key.clone()).await?;
+        let mut taken = retired(store, name).await?;
+        taken.push(live(store, name, version).await?.generation);
+        let mut records = Vec::new();
+        if let Some(left) = &left {
+            let abandoned: Generation = spaces::decode("read model", &left.value)?;
+            records.push(RecordWrite::put(
+                VIEW.clone(),
+                abandoned.retired_key(name),
+                spaces::encode(&abandoned),
+            ));
+            taken.push(abandoned);
+        }
+        let numbers = taken.iter().filter(|taken| taken.version == version).map(|taken| taken.number + 1);
+        let generation = Generation { version, number: numbers.max().unwrap_or_default() };
+        let revision = left.map(|left| left.revision).unwrap_or_default();
+        records.push(RecordWrite::put(VIEW.clone(), key, spaces::encode(&generation)).expect(revision));
+        let committed = store.commit(Commit { records, ..Commit::default() }).await?;
+        Ok(Self { generation, name: name.to_owned(), revision: committed.revision })
+    }
+
+    /// Writes documents of the new generation, unless another build has taken over (`E0203`). Buffered: nobody reads them
+    /// before the switch, which is durable and comes later in the log.
+    pub(crate) async fn write(
+        &mut self,
+        store: &dyn Store,
+        mut records: Vec<RecordWrite>,
+    ) -> Result<(), Error> {
+        records.push(self.hold());
+        let commit = Commit { records, durability: Durability::Buffered, ..Commit::default() };
+        self.revision = store.commit(commit).await?.revision;
+        Ok(())
+    }
+
+    fn hold(&self) -> RecordWrite {
+        let key = spaces::join(&[&self.name, BUILDING]);
+        RecordWrite::put(VIEW.clone(), key, spaces::encode(&self.generation)).expect(self.revision)
+    }
+
+    /// The writes that put the new generation in the place of the live one.
+    pub(crate) fn switch(&self, from: &Live) -> Vec<RecordWrite> {
+        let retired = from.generation.retired_key(&self.name);
+        vec![
+            live_write(&self.name, self.generation).expect(from.revision),
+            RecordWrite::delete(VIEW.clone(), spaces::join(&[&self.name, BUILDING])).expect(self.revision),
+            RecordWrite::put(VIEW.clone(), retired, spaces::encode(&from.generation)),
+        ]
+    }
+
+    /// Gives the build up; what it wrote is removed by the next [`clear`].
+    pub(crate) async fn abandon(self, store: &dyn Store) -> Result<(), Error> {
+        let records = vec![
+            RecordWrite::delete(VIEW.clone(), spaces::join(&[&self.name, BUILDING])).expect(self.revision),
+            RecordWrite::put(
+                VIEW.clone(),
+                self.generation.retired_key(&self.name),
+                spaces::encode(&self.generation),
+            ),
+        ];
+        store.commit(Commit { records, ..Commit::default() }).await?;
+        Ok(())
+    }
+}
+
+/// Generations that nobody reads any more and that are not removed yet.
+pub(crate) async fn retired(store: &dyn Store, name: &str) -> Result<Vec<Generation>, Error> {
+    let prefix = spaces::within(&[name, RETIRED]);
+    let records = store.records(RecordScan::prefix(VIEW.clone(), prefix)).await?;
+    records.iter().map(|record| spaces::decode("read model", &record.value)).collect()
+}
+
+/// Removes the documents of retired generations, in bounded steps. Interrupted, it goes on at the next call.
+pub(crate) async fn clear(store: &dyn Store, name: &str) -> Result<(), Error> {
+    for generation in retired(store, name).await? {
+        for space in generation.place(name)?.spaces() {
+            empty(store, space).await?;
+        }
+        let done = RecordWrite::delete(VIEW.clone(), generation.retired_key(name));
+        store.commit(Commit { records: vec![done], ..Commit::default() }).await?;
+    }
+    Ok(())
+}
+
+async fn empty(store: &dyn Store, space: &Space) -> Result<(), Error> {
+    loop {
+        let page = store.scan(RecordScan::all(space.clone()).limit(REMOVED_TOGETHER)).await?.records;
+        if page.is_empty() {
+            return Ok(());
+        }
+        let records = page.into_iter().map(|record| RecordWrite::delete(space.clone(), record.key)).collect();
+        store.commit(Commit { records, durability: Durability::Buffered, ..Commit::default() }).await?;
+    }
+}

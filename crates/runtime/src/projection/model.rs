@@ -1,0 +1,316 @@
+//! A mounted read model with its type erased: what operators and the application do with it by name.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ensue_core::{BoxFuture, Code, Error, Host, Position, Store};
+use serde::Serialize;
+
+use super::audit::{self, Alarm, Audit};
+use super::build::{Load, Progress};
+use super::compare::{Difference, verify};
+use super::generation::{self, Generation};
+use super::hold::{self, Holder, Requests};
+use super::rebuild::{Materials, Rebuilt, run};
+use super::{Projection, Shared as SharedProjection, setup_of, subscription_name};
+use crate::lane::STORE_PAUSE;
+use crate::subscription::{Checkpoints, Subscription};
+
+/// How a read model stands.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct ModelStatus {
+    /// Its name.
+    pub projection: String,
+    /// What readers see.
+    pub live: Generation,
+    /// Everything up to here is in it.
+    pub position: Position,
+    /// Positions of the log that it has not looked at yet.
+    pub behind: u64,
+    /// Events that were given up for good.
+    pub skipped: u64,
+    /// Events that are parked.
+    pub parked: u64,
+    /// A build that is under way, in this process.
+    pub building: Option<Building>,
+    /// What the last check found.
+    pub alarm: Option<Alarm>,
+}
+
+/// How far a build is.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct Building {
+    /// Events folded.
+    pub events: u64,
+    /// How far in the log.
+    pub position: Position,
+    /// How far it goes for now.
+    pub until: Position,
+    /// So far, pauses included.
+    pub events_per_s: f64,
+    /// How long the rest takes at this rate, in seconds.
+    pub seconds_left: f64,
+}
+
+/// What can be done with a read model whose type is not known.
+pub(crate) trait Model: Send + Sync {
+    fn name(&self) -> &'static str;
+    fn rebuild<'a>(&'a self, load: Load, lanes: Option<&'a Holder>) -> BoxFuture<'a, Result<Rebuilt, Error>>;
+    fn verify(&self) -> BoxFuture<'_, Result<Difference, Error>>;
+    fn audit<'a>(&'a self, lanes: Option<&'a Holder>) -> BoxFuture<'a, Result<Audit, Error>>;
+    fn status(&self) -> BoxFuture<'_, Result<ModelStatus, Error>>;
+    /// What has to be done before the lanes may run: the build of a new version.
+    fn prepare(&self) -> BoxFuture<'_, Result<(), Error>>;
+    /// Removes what earlier builds have left.
+    fn clear(&self) -> BoxFuture<'_, Result<(), Error>>;
+}
+
+pub(crate) struct ModelOf<P> {
+    pub(crate) projection: Arc<P>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) host: Host,
+    progress: Arc<Progress>,
+    is_building: AtomicBool,
+}
+
+impl<P: Projection> ModelOf<P> {
+    pub(crate) fn new(projection: Arc<P>, store: Arc<dyn Store>, host: Host) -> Self {
+        Self { projection, store, host, progress: Arc::default(), is_building: AtomicBool::new(false) }
+    }
+
+    async fn build(&self, load: Load, lanes: Option<&Holder>) -> Result<Rebuilt, Error> {
+        if self.is_building.swap(true, Ordering::AcqRel) {
+            return Err(Error::new(Code::BUSY, format!("a build of {} is under way", P::NAME))
+                .with_fix("wait until it is done"));
+        }
+        let _over = Over(&self.is_building);
+        let materials = Materials {
+            projection: Arc::clone(&self.projection),
+            store: Arc::clone(&self.store),
+            host: self.host.clone(),
+            load,
+            progress: Arc::clone(&self.progress),
+        };
+        run(materials, lanes).await
+    }
+
+    fn building(&self) -> Option<Building> {
+        let is_building = self.is_building.load(Ordering::Acquire);
+        is_building.then(|| self.progress.snapshot())
+    }
+}
+
+/// Says that a build is over, however it ends.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl Progress {
+    #[expect(clippy::cast_precision_loss, reason = "rates are rounded anyway")]
+    fn snapshot(&self) -> Building {
+        let events = self.events.load(Ordering::Relaxed);
+        let (position, until) = (self.position.load(Ordering::Relaxed), self.head.load(Ordering::Relaxed));
+        let seconds = self.micros.load(Ordering::Relaxed) as f64 / 1_000_000.0;
+        let positions_per_s = if seconds > 0.0 { position as f64 / seconds } else { 0.0 };
+        let left = until.saturating_sub(position) as f64;
+        Building {
+            events,
+            position: Position(position),
+            until: Position(until),
+            events_per_s: if seconds > 0.0 { events as f64 / seconds } else { 0.0 },
+            seconds_left: if positions_per_s > 0.0 { left / positions_per_s } else { 0.0 },
+        }
+    }
+}
+
+impl<P: Projection> Model for ModelOf<P> {
+    fn name(&self) -> &'static str {
+        P::NAME
+    }
+
+    fn rebuild<'a>(&'a self, load: Load, lanes: Option<&'a Holder>) -> BoxFuture<'a, Result<Rebuilt, Error>> {
+        Box::pin(self.build(load, lanes))
+    }
+
+    fn verify(&self) -> BoxFuture<'_, Result<Difference, Error>> {
+        Box::pin(async {
+            let found =
+                verify(SharedProjection(Arc::clone(&self.projection)), Arc::clone(&self.store)).await?;
+            if !found.is_none() {
+                let findings = vec![found.in_words()];
+                audit::report(&*self.store, P::NAME, findings, self.host.clock.now()).await?;
+            }
+            Ok(found)
+        })
+    }
+
+    fn audit<'a>(&'a self, lanes: Option<&'a Holder>) -> BoxFuture<'a, Result<Audit, Error>> {
+        Box::pin(audit::run::<P>(&*self.store, self.host.clock.now(), lanes))
+    }
+
+    fn status(&self) -> BoxFuture<'_, Result<ModelStatus, Error>> {
+        Box::pin(async {
+            let status = status(&*self.store, P::NAME, P::VERSION).await?;
+            Ok(ModelStatus { building: self.building(), ..status })
+        })
+    }
+
+    fn prepare(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async {
+            let live = generation::settle(&*self.store, P::NAME, P::VERSION).await?;
+            if live.generation.version != P::VERSION {
+                self.build(setup_of(&*self.projection).load, None).await?;
+            }
+            Ok(())
+        })
+    }
+
+    fn clear(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(generation::clear(&*self.store, P::NAME))
+    }
+}
+
+/// How a read model stands, as far as the store says.
+async fn status(store: &dyn Store, name: &str, version: u32) -> Result<ModelStatus, Error> {
+    let live = generation::live(store, name, version).await?.generation;
+    let checkpoints = Checkpoints::load(store, &subscription_name(name).into()).await?;
+    let position = checkpoints.settled().into_iter().min().unwrap_or_default();
+    let tallies = (0..checkpoints.lane_count()).filter_map(|lane| checkpoints.lane(lane).0.tally);
+    let head = ensue_core::StoreExt::head(store).await?;
+    Ok(ModelStatus {
+        projection: name.to_owned(),
+        live,
+        position,
+        behind: head.0.saturating_sub(position.0),
+        skipped: tallies.map(|tally| tally.skipped).sum(),
+        parked: super::compare::positions(store, name, &crate::spaces::DEAD).await?.len() as u64,
+        building: None,
+        alarm: audit::alarm(store, name).await?,
+    })
+}
+
+/// A read model on a store that no application runs on, its type erased.
+pub struct ReadModel(Box<dyn Model>);
+
+impl ReadModel {
+    /// Of this projection.
+    pub fn new<P: Projection>(projection: P, store: Arc<dyn Store>, host: Host) -> Self {
+        Self(Box::new(ModelOf::new(Arc::new(projection), store, host)))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    /// How it stands.
+    pub async fn status(&self) -> Result<ModelStatus, Error> {
+        self.0.status().await
+    }
+
+    /// As [`Projections::rebuild`].
+    pub async fn rebuild(&self, load: Load) -> Result<Rebuilt, Error> {
+        self.0.rebuild(load, None).await
+    }
+
+    /// As [`Projections::verify`].
+    pub async fn verify(&self) -> Result<Difference, Error> {
+        self.0.verify().await
+    }
+
+    /// As [`Projections::audit`].
+    pub async fn audit(&self) -> Result<Audit, Error> {
+        self.0.audit(None).await
+    }
+}
+
+/// A read model of a running application.
+pub(crate) struct Mount {
+    pub(crate) model: Arc<dyn Model>,
+    holder: Holder,
+}
+
+/// Runs the lanes of a read model: first the build of a new version, then the lanes, stopped while a rebuild switches.
+pub(crate) fn drive(
+    model: Arc<dyn Model>,
+    subscription: Arc<Subscription>,
+) -> (Mount, BoxFuture<'static, ()>) {
+    let (holder, requests) = Holder::new();
+    let mount = Mount { model: Arc::clone(&model), holder };
+    (mount, Box::pin(follow(model, subscription, requests)))
+}
+
+async fn follow(model: Arc<dyn Model>, subscription: Arc<Subscription>, requests: Requests) {
+    let shared = Arc::clone(&subscription.shared);
+    tokio::select! {
+        biased;
+        () = shared.closed() => return,
+        () = prepared(&*model, &subscription) => {}
+    }
+    let clear = async {
+        // What cannot be removed now is removed at the next start or rebuild.
+        let _cleared = model.clear().await.is_ok();
+    };
+    futures_util::future::join(clear, hold::run(subscription, requests)).await;
+}
+
+/// Builds a new version, again and again while the store is away; a build that fails for good halts the read model.
+async fn prepared(model: &dyn Model, subscription: &Subscription) {
+    while let Err(error) = model.prepare().await {
+        if !error.is_retryable() {
+            return subscription.standing.halt(error);
+        }
+        subscription.standing.reader_waits(true);
+        subscription.shared.press.host.clock.sleep(STORE_PAUSE).await;
+        subscription.standing.reader_waits(false);
+    }
+}
+
+/// The read models of a running application.
+pub struct Projections<'a> {
+    pub(crate) mounts: &'a [Mount],
+}
+
+impl Projections<'_> {
+    fn find(&self, name: &str) -> Result<&Mount, Error> {
+        self.mounts.iter().find(|mount| mount.model.name() == name).ok_or_else(|| {
+            Error::new(Code::NOT_FOUND, format!("this application mounts no read model {name}"))
+        })
+    }
+
+    /// How every read model stands.
+    pub async fn list(&self) -> Result<Vec<ModelStatus>, Error> {
+        let mut all = Vec::with_capacity(self.mounts.len());
+        for mount in self.mounts {
+            all.push(mount.model.status().await?);
+        }
+        Ok(all)
+    }
+
+    /// Builds the read model anew beside the live one, compares the two, and puts the new one in its place in one commit.
+    /// Readers and writers go on; the read model stands still for the moment of the switch. What was parked or had stopped
+    /// is in the new one. No reaction runs.
+    ///
+    /// Errors: `E0413` while another build is under way; an event that the projection cannot take, unless it skips those.
+    /// Cancellation leaves the live read model as it is.
+    pub async fn rebuild(&self, name: &str, load: Load) -> Result<Rebuilt, Error> {
+        let mount = self.find(name)?;
+        mount.model.rebuild(load, Some(&mount.holder)).await
+    }
+
+    /// Compares the read model with a fresh replay of the log, while it goes on changing.
+    pub async fn verify(&self, name: &str) -> Result<Difference, Error> {
+        self.find(name)?.model.verify().await
+    }
+
+    /// Compares what the lanes have counted with the log, and the documents with what was written; a difference stays on
+    /// record as an alarm.
+    pub async fn audit(&self, name: &str) -> Result<Audit, Error> {
+        let mount = self.find(name)?;
+        mount.model.audit(Some(&mount.holder)).await
+    }
+}

@@ -1,0 +1,82 @@
+//! Reading the events of a read model again, decoded and in order, faster than one after the other: ranges of the log are
+//! read and decoded side by side, and handed out in the order of the log.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use ensue_core::{Error, EventSet, EventType, Position, Query, Read, Store};
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
+
+use super::Projection;
+use crate::context::Meta;
+
+/// Positions of the log that are read and decoded together.
+const RANGE: u64 = 4_096;
+/// Ranges that are read ahead. With their size it bounds the memory that reading takes.
+const AHEAD: usize = 4;
+
+/// An event that was read again: what it is, or why it does not decode.
+pub(super) struct Replayed<E> {
+    pub(super) meta: Meta,
+    pub(super) event: Result<E, Error>,
+}
+
+/// A range of the log: its last position, and the events in it.
+pub(super) type Range<P> = (Position, Vec<Replayed<<P as Projection>::Event>>);
+
+/// The event types that feed a projection.
+pub(super) fn types<P: Projection>() -> Result<Vec<EventType>, Error> {
+    P::Event::types().iter().map(|info| EventType::new(info.event_type)).collect()
+}
+
+/// The events in `(after, until]` that feed the projection, a range of positions at a time.
+pub(super) fn replay<P: Projection>(
+    store: &Arc<dyn Store>,
+    after: Position,
+    until: Position,
+) -> impl Stream<Item = Result<Range<P>, Error>> + Send + use<P> {
+    let store = Arc::clone(store);
+    let ranges = (after.0..until.0).step_by(usize::try_from(RANGE).unwrap_or(usize::MAX));
+    stream::iter(ranges)
+        .map(move |start| {
+            let end = Position(start.saturating_add(RANGE).min(until.0));
+            let read = decoded::<P>(Arc::clone(&store), Position(start), end);
+            // On a task of its own, so that ranges are decoded on as many threads as the executor has.
+            let task = tokio::spawn(read);
+            async move {
+                let events = task.await.unwrap_or_else(|cause| match cause.try_into_panic() {
+                    Ok(panic) => Err(crate::reaction::panicked(&*panic)),
+                    Err(_) => Err(Error::new(ensue_core::Code::CLOSED, "the process shuts down")),
+                })?;
+                Ok((end, events))
+            }
+        })
+        .buffered(AHEAD)
+}
+
+async fn decoded<P: Projection>(
+    store: Arc<dyn Store>,
+    after: Position,
+    until: Position,
+) -> Result<Vec<Replayed<P::Event>>, Error> {
+    let read = Read::query(Query::types(types::<P>()?)).after(after).until(until);
+    let mut pages = store.read(read).try_ready_chunks(READY);
+    let mut events = Vec::new();
+    while let Some(page) = pages.try_next().await.map_err(|error| error.1)? {
+        events.extend(page.into_iter().map(|recorded| {
+            let event = recorded.decode();
+            Replayed { event, meta: Meta::from(recorded) }
+        }));
+        tokio::task::yield_now().await;
+    }
+    Ok(events)
+}
+
+/// Events decoded before others get a turn.
+const READY: usize = 256;
+
+/// Calls the projection's own code; a panic in it is an error.
+pub(super) fn guarded<T>(code: impl FnOnce() -> T) -> Result<T, Error> {
+    // What the code left half-done is thrown away with the error.
+    std::panic::catch_unwind(AssertUnwindSafe(code)).map_err(|panic| crate::reaction::panicked(&*panic))
+}
