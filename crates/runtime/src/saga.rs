@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ensue_core::{
-    BoxFuture, Command, Draft, Emits, Envelope, Error, Event, EventInfo, StreamName, Timestamp, event,
+    BoxFuture, Command, Draft, Emits, Envelope, Error, Event, EventInfo, Recorded, StreamName, Timestamp,
+    event,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -235,6 +236,11 @@ pub(crate) fn reply_draft(stream: StreamName, step: &str, answer: &Answer) -> Re
 /// A timer that is over, as it goes into the stream of its owner.
 pub(crate) fn timer_draft(timer: &Timer) -> Result<Draft, Error> {
     Entry::TimerFired { name: timer.name.clone() }.draft(timer.owner.clone())
+}
+
+/// Whether this is a command that an instance has sent.
+pub(crate) fn is_command(recorded: &Recorded) -> bool {
+    recorded.stream.topic.is_reserved() && !recorded.envelope.event_type.as_str().starts_with("saga.")
 }
 
 /// Whether an instance begins with an entry of this type.
