@@ -421,6 +421,7 @@ impl App {
             closing: watch::Sender::new(false),
             view: Arc::new(watch::Sender::new(View::alone(me))),
             sharing: self.sharing.unwrap_or_default(),
+            replay: self.replay.clone(),
         });
         self.catalogue.save(&*store).await?;
         let parts = Parts { shared: Arc::clone(&shared), states: Arc::new(self.states), caches: self.caches };

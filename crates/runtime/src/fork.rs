@@ -3,7 +3,8 @@
 //! Effects are suppressed by construction. A reaction or command handler does not run in a fork unless it is named with
 //! [`Fork::run`]: it answers from the record, with the events it caused in the original flow. Where the record has no
 //! answer, because the event is another one now, the fork says what would have been called and goes no further there.
-//! The code of sagas runs, because it decides and has no effects; their local steps answer from the record too.
+//! The code of sagas runs, because it decides and has no effects; their local steps answer from the record too, unless the
+//! saga is named.
 //!
 //! What came from outside (the event that began the flow, timers, replies over a link) is fed in order, each when the
 //! flow is at rest after the one before. Ids are derived from causes, so whatever happens as before has the same id as

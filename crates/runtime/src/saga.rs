@@ -8,12 +8,14 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use ensue_core::{
     BoxFuture, Command, Draft, Emits, Envelope, Error, Event, EventInfo, Recorded, StreamName, Timestamp,
     event,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use smol_str::SmolStr;
 
 use crate::command::Answer;
 use crate::context::{Context, FromContext};
@@ -221,6 +223,13 @@ saga_fn!(A a B b C c);
 
 pub(crate) fn erase<Args: 'static, S: SagaFn<Args>>(saga: S) -> Run {
     Arc::new(move |script, start, key, context| saga.begin(Begin { script, start, key, context }))
+}
+
+/// The step and the result, if this event of a journal is the end of a local step.
+pub(crate) fn local_result(recorded: &Recorded) -> Option<(SmolStr, Bytes)> {
+    let entry: Entry = event::decode_body(&recorded.envelope).ok()?;
+    let Entry::StepDone { step, result: Some(result), .. } = entry else { return None };
+    Some((step, Bytes::copy_from_slice(result.get().as_bytes())))
 }
 
 /// The stream of an instance.

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::door::Door;
 use crate::effects::Effects;
+use crate::fork::FlowRecord;
 use crate::lane::{STORE_PAUSE, Work};
 use crate::message::Press;
 use crate::policy::{Settings, StartFrom};
@@ -57,6 +58,8 @@ pub(crate) struct Shared {
     /// Who else is there, and what follows for us.
     pub(crate) view: Arc<watch::Sender<View>>,
     pub(crate) sharing: Sharing,
+    /// In a fork: what handlers and local steps answer from.
+    pub(crate) replay: Option<Arc<FlowRecord>>,
 }
 
 impl Shared {

@@ -1,4 +1,4 @@
-//! `ensue saga ls|show|pause|resume|cancel|retry|resolve|terminate|restart|check`.
+//! `ensue saga ls|show|diff|pause|resume|cancel|retry|resolve|terminate|restart|check`.
 
 use clap::Subcommand;
 use ensue::runtime::saga::Request;
@@ -20,6 +20,8 @@ pub(crate) enum Saga {
     Ls(ls::Ls),
     /// One instance with its journal
     Show(show::Show),
+    /// What changed in where an instance stands, between two moments
+    Diff(show::Diff),
     /// Take nothing more up until it is resumed; what arrives is kept
     Pause(request::Asked),
     /// Go on after a pause
@@ -43,6 +45,7 @@ impl Saga {
         match self {
             Self::Ls(ls) => ls.run(session).await,
             Self::Show(show) => show.run(session).await,
+            Self::Diff(diff) => diff.run(session).await,
             Self::Pause(asked) => asked.run(session, Request::Pause).await,
             Self::Resume(asked) => asked.run(session, Request::Resume).await,
             Self::Cancel(asked) => asked.run(session, Request::Cancel).await,

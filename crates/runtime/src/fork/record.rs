@@ -7,6 +7,8 @@ use bytes::Bytes;
 use ensue_core::{Append, Envelope, EventId, EventType, Expected, Position, Recorded, StreamName};
 
 use super::{Runs, Suppressed};
+use smol_str::SmolStr;
+
 use crate::catalogue::Catalogue;
 use crate::message;
 use crate::progress::lock;
@@ -26,6 +28,8 @@ pub(crate) struct FlowRecord {
     answers: HashMap<(EventId, String), Vec<Message>>,
     /// Answers that the record does not count any more.
     later: Vec<(EventId, String)>,
+    /// By journal and step: what a local step of a saga gave.
+    local_results: HashMap<(StreamName, SmolStr), Bytes>,
     inputs: Vec<Message>,
     suppressed: Mutex<Vec<Suppressed>>,
 }
@@ -54,10 +58,16 @@ impl FlowRecord {
             known: known.collect(),
             answers: HashMap::new(),
             later: Vec::new(),
+            local_results: HashMap::new(),
             inputs: Vec::new(),
             suppressed: Mutex::default(),
         };
         for event in events {
+            if event.position <= until
+                && let Some((step, result)) = crate::saga::local_result(event)
+            {
+                record.local_results.insert((event.stream.clone(), step), result);
+            }
             let mut envelope = event.envelope.clone();
             if let Some(body) = changes.get(&event.position) {
                 envelope.data = body.clone();
@@ -111,6 +121,11 @@ impl FlowRecord {
             events: vec![message.envelope.clone()],
         };
         Some(messages.iter().map(append).collect())
+    }
+
+    /// What a local step of a saga gave; `None` if that is not on record.
+    pub(crate) fn local_result(&self, journal: &StreamName, step: &SmolStr) -> Option<Bytes> {
+        self.local_results.get(&(journal.clone(), step.clone())).cloned()
     }
 
     /// Takes note of a call that was not made.

@@ -1,10 +1,11 @@
 //! The head of an instance: where it stands, kept as a record beside its journal so that listing reads no journals.
 
-use ensue_core::{Error, EventId, RecordScan, RecordWrite, Store, StoreExt, StreamName, Timestamp};
+use ensue_core::{Error, EventId, Read, RecordScan, RecordWrite, Store, StoreExt, StreamName, Timestamp};
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 use super::journal::{Asked, Ending, Journal, Kind, Trouble, UNDO_PREFIX};
+use crate::moment::Moment;
 use crate::spaces::{self, SAGA};
 
 /// How an instance stands.
@@ -207,6 +208,16 @@ fn waits_for(asked: &Asked) -> String {
 pub async fn get(store: &dyn Store, saga: &str, key: &str) -> Result<Option<SagaHead>, Error> {
     let record = store.record(SAGA.clone(), spaces::join(&[saga, key])).await?;
     record.map(|record| spaces::decode("saga", &record.value)).transpose()
+}
+
+/// The head of one instance as it was at a moment, folded anew from its journal; `None` if it had not begun.
+pub async fn at(store: &dyn Store, saga: &str, key: &str, moment: Moment) -> Result<Option<SagaHead>, Error> {
+    let until = moment.position(store).await?;
+    let events = store.collect(Read::stream(super::stream_of(saga, key)?).until(until)).await?;
+    let Some(last) = events.last() else { return Ok(None) };
+    let mut journal = Journal::default();
+    journal.extend(&events)?;
+    Ok(Some(SagaHead::of(&journal, saga, key, last.envelope.flow().clone(), last.recorded_at)))
 }
 
 /// The heads of every instance, by saga and key.

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use ensue_core::{Code, Position};
-use ensue_macros::Emits;
+use ensue_macros::{Command, Emits};
+use ensue_runtime::flow::FlowStatus;
 use ensue_runtime::fork::ForkReport;
-use ensue_runtime::{App, Fork, State};
+use ensue_runtime::saga::{SagaStatus, head};
+use ensue_runtime::{App, Fork, Moment, Saga, SagaError, State};
 use ensue_test::{Harness, MemoryStore};
+use serde::{Deserialize, Serialize};
 
 use crate::words::{Diary, OrderPlaced, PaymentCompleted, PaymentFailed, StockReserved, placed};
 
@@ -166,4 +169,98 @@ async fn what_cannot_be_forked_is_refused() {
     assert_eq!(refused(|fork| fork.run("nobody"), empty()).await, Code::NOT_FOUND);
     let unknown = Fork::of(Arc::new(Arc::clone(&store)), "ORD-9").await.err().expect("no such flow");
     assert_eq!(unknown.code(), Code::NOT_FOUND);
+}
+
+async fn charge(State(diary): State<Diary>, charge: Charge) -> Result<(), String> {
+    diary.note("charge");
+    if charge.cents > 10_000 { Err("too dear".to_owned()) } else { Ok(()) }
+}
+
+#[derive(Command, Serialize, Deserialize)]
+#[command(crate = ensue_core, key = order, failure = String)]
+struct Charge {
+    order: String,
+    cents: u64,
+}
+
+/// A command, and a local step: both touch the world.
+async fn fulfil(saga: Saga<OrderPlaced>, State(diary): State<Diary>) -> Result<StockReserved, SagaError> {
+    let order = saga.input();
+    let charge = Charge { order: order.order.clone(), cents: order.cents };
+    saga.send("charge", charge).nothing_to_undo().await?;
+    let told = saga.step("tell", move |_| async move {
+        diary.note("tell");
+        Ok::<_, std::io::Error>("told".to_owned())
+    });
+    told.nothing_to_undo().await?;
+    Ok(StockReserved { order: order.order.clone() })
+}
+
+fn conducted(app: App, diary: &Diary) -> App {
+    app.state(diary.clone()).external::<OrderPlaced>().handle(charge).saga("fulfil", fulfil)
+}
+
+async fn fulfilled(diary: &Diary) -> Harness {
+    let world = diary.clone();
+    let mut shop = Harness::new(move |app| conducted(app, &world));
+    shop.publish(placed("ORD-1")).await;
+    shop.settle().await;
+    shop
+}
+
+#[tokio::test]
+async fn the_code_of_a_saga_runs_in_a_fork_and_its_effects_come_from_the_record() {
+    let diary = Diary::default();
+    let shop = fulfilled(&diary).await;
+    assert_eq!(diary.lines(), ["charge", "tell"]);
+    let report = forked(&shop, |fork| fork, |app| conducted(app, &diary)).await;
+    assert_eq!((report.same, report.is_same()), (2, true), "{report:?}");
+    assert_eq!(diary.lines(), ["charge", "tell"], "neither again");
+}
+
+#[tokio::test]
+async fn a_saga_that_decides_otherwise_asks_for_what_the_record_has_not() {
+    let diary = Diary::default();
+    let shop = fulfilled(&diary).await;
+    let position = root(&shop).await;
+    let suppressed = forked(&shop, |fork| fork.change(position, DEAR), |app| conducted(app, &diary)).await;
+    let calls: Vec<&str> = suppressed.suppressed.iter().map(|call| call.handler.as_str()).collect();
+    assert_eq!((calls, types(&suppressed.missing)), (vec!["handle.Charge"], vec!["StockReserved"]));
+
+    let stand_in = Diary::default();
+    let change = |fork: Fork| fork.change(position, DEAR).run("handle.Charge");
+    let refused = forked(&shop, change, |app| conducted(app, &stand_in)).await;
+    assert_eq!(stand_in.lines(), ["charge"]);
+    assert_eq!(refused.after.map(|flow| flow.status), Some(FlowStatus::Failed));
+    assert_eq!(diary.lines(), ["charge", "tell"]);
+}
+
+#[tokio::test]
+async fn a_local_step_without_a_record_is_not_made() {
+    let diary = Diary::default();
+    let shop = fulfilled(&diary).await;
+    let recorded = shop.recorded().await;
+    let intended = recorded.iter().find(|event| event.envelope.event_type.as_str() == "saga.StepIntended");
+    let until = intended.expect("a local step was made").position;
+    let report = forked(&shop, |fork| fork.until(until), |app| conducted(app, &diary)).await;
+    let calls: Vec<&str> = report.suppressed.iter().map(|call| call.handler.as_str()).collect();
+    assert_eq!(calls, ["saga.fulfil, step tell"]);
+    assert_eq!(diary.lines(), ["charge", "tell"]);
+}
+
+#[tokio::test]
+async fn a_saga_is_shown_as_it_stood() {
+    let shop = fulfilled(&Diary::default()).await;
+    let recorded = shop.recorded().await;
+    let sent = recorded.iter().find(|event| event.envelope.event_type.as_str() == "Charge");
+    let at = Moment::Position(sent.expect("it was sent").position);
+    let then = head::at(&**shop.store(), "fulfil", "ORD-1", at).await.expect("it can be read");
+    let then = then.expect("it had begun");
+    assert_eq!((then.status, then.waits_for.as_deref()), (SagaStatus::Waiting, Some("the answer to Charge")));
+    let now = head::at(&**shop.store(), "fulfil", "ORD-1", Moment::Now).await.expect("it can be read");
+    let stored = shop.saga("fulfil", "ORD-1").await;
+    assert_eq!(now.as_ref().map(|head| head.status), stored.as_ref().map(|head| head.status));
+    assert_eq!(now.map(|head| head.status), Some(SagaStatus::Completed));
+    let before = head::at(&**shop.store(), "fulfil", "ORD-1", Moment::Position(Position(1))).await;
+    assert_eq!(before.expect("it can be read"), None);
 }

@@ -1,6 +1,7 @@
 //! Carrying out what the code asks for: commands, local effects, waits and sleeps, each put on record before it is done.
 
-use ensue_core::{Code, Error, Failure, Read, StoreExt, StreamName, Timestamp};
+use bytes::Bytes;
+use ensue_core::{BoxFuture, Code, Error, Failure, Read, StoreExt, StreamName, Timestamp};
 use smol_str::SmolStr;
 
 use super::super::journal::{Asked, CommandBody, Entry, Sent, StepOutcome, raw, text, timer_name};
@@ -175,8 +176,7 @@ impl Turn<'_> {
             let (step, attempt) = (asked.step.clone(), asked.attempt);
             self.write(&Entry::StepIntended { step, attempt }).map_err(Failure::Rejected)?;
         }
-        let key = format!("{}/{}/{}", self.saga.name(), self.stream.key, asked.step);
-        let work = Box::pin(async move { effect(key).await.map_err(Failure::Failed) });
+        let Some(work) = self.local_work(&asked.step, effect) else { return Ok(Next::Wait) };
         match attempt(&self.saga.shared().press.host, self.saga.timeout(), work).await {
             Ok(result) => {
                 raw(&result).map_err(Failure::Rejected)?;
@@ -197,6 +197,24 @@ impl Turn<'_> {
             }
             Err(later) => Err(later),
         }
+    }
+
+    /// The effect on its way. In a fork it is not made: its result comes from the record, or there is none.
+    fn local_work(
+        &self,
+        step: &SmolStr,
+        effect: Effect,
+    ) -> Option<BoxFuture<'static, Result<Bytes, Failure>>> {
+        let saga = self.saga.subscription();
+        if let Some(record) = self.saga.shared().replay.as_ref().filter(|record| !record.runs(saga)) {
+            let result = record.local_result(&self.stream, step);
+            if result.is_none() {
+                record.suppress(&format!("{saga}, step {step}"), self.trigger);
+            }
+            return Some(Box::pin(std::future::ready(Ok(result?))));
+        }
+        let key = format!("{}/{}/{step}", self.saga.name(), self.stream.key);
+        Some(Box::pin(async move { effect(key).await.map_err(Failure::Failed) }))
     }
 
     /// Takes the first event that no wait has taken yet, of those since the start. Looked at when the wait is on record,
