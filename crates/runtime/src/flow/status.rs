@@ -265,7 +265,7 @@ impl<'a> Case<'a> {
     /// timer, and has been looked at before.
     fn unanswered(&self, saga: &str) -> Option<Verdict> {
         let events = self.evidence.events;
-        let sent = events.iter().rev().find(|event| event.stream.topic.as_str().starts_with("command."))?;
+        let sent = events.iter().rev().find(|event| crate::saga::is_command(event))?;
         let is_answer = |event: &&Recorded| {
             event.envelope.causation.as_ref() == Some(&sent.envelope.id)
                 && event.stream.topic.as_str().starts_with("saga.")
