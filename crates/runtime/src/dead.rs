@@ -108,6 +108,18 @@ pub(crate) async fn record_halt(subscription: &Subscription, lane: u16, error: &
 /// Forgets earlier halts of a handler: it is about to try again.
 pub(crate) async fn clear_halts(store: &dyn Store, handler: &str) -> Result<(), Error> {
     let records = store.records(RecordScan::prefix(HALTED.clone(), spaces::within(&[handler]))).await?;
+    forget(store, records).await
+}
+
+/// Forgets that these lanes had stopped: they are about to go on.
+pub(crate) async fn clear_halts_of(store: &dyn Store, handler: &str, lanes: &[u16]) -> Result<(), Error> {
+    let mut records = store.records(RecordScan::prefix(HALTED.clone(), spaces::within(&[handler]))).await?;
+    let keys: Vec<_> = lanes.iter().map(|lane| crate::subscription::lane_key(handler, *lane)).collect();
+    records.retain(|record| keys.contains(&record.key));
+    forget(store, records).await
+}
+
+async fn forget(store: &dyn Store, records: Vec<Record>) -> Result<(), Error> {
     if records.is_empty() {
         return Ok(());
     }
