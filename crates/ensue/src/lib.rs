@@ -49,4 +49,10 @@ mod guides {
 
     #[doc = include_str!("../../../docs/guides/errors-and-dead-letters.md")]
     struct ErrorsAndDeadLetters;
+
+    #[doc = include_str!("../../../docs/guides/changing-a-saga.md")]
+    struct ChangingASaga;
+
+    #[doc = include_str!("../../../docs/guides/rebuilding-a-read-model.md")]
+    struct RebuildingAReadModel;
 }

@@ -247,6 +247,11 @@ pub(crate) fn timer_draft(timer: &Timer) -> Result<Draft, Error> {
     Entry::TimerFired { name: timer.name.clone() }.draft(timer.owner.clone())
 }
 
+/// Whether this is a command that an instance has sent.
+pub(crate) fn is_command(recorded: &Recorded) -> bool {
+    recorded.stream.topic.is_reserved() && !recorded.envelope.event_type.as_str().starts_with("saga.")
+}
+
 /// Whether an instance begins with an entry of this type.
 pub(crate) fn is_start(event_type: &str) -> bool {
     event_type == "saga.Started"
@@ -255,6 +260,11 @@ pub(crate) fn is_start(event_type: &str) -> bool {
 /// Whether an instance ends with an entry of this type.
 pub(crate) fn is_end(event_type: &str) -> bool {
     matches!(event_type, "saga.Completed" | "saga.Compensated" | "saga.Terminated")
+}
+
+/// Whether an operator has ended an instance with an entry of this type.
+pub(crate) fn is_terminated(event_type: &str) -> bool {
+    event_type == "saga.Terminated"
 }
 
 /// Whether an instance has undone everything with an entry of this type.

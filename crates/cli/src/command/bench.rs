@@ -13,6 +13,7 @@ mod orders;
 mod pace;
 mod process;
 mod read;
+mod storm;
 mod waiting;
 
 /// What the device takes for the smallest durable write.

@@ -265,7 +265,7 @@ impl<'a> Case<'a> {
     /// timer, and has been looked at before.
     fn unanswered(&self, saga: &str) -> Option<Verdict> {
         let events = self.evidence.events;
-        let sent = events.iter().rev().find(|event| event.stream.topic.as_str().starts_with("command."))?;
+        let sent = events.iter().rev().find(|event| crate::saga::is_command(event))?;
         let is_answer = |event: &&Recorded| {
             event.envelope.causation.as_ref() == Some(&sent.envelope.id)
                 && event.stream.topic.as_str().starts_with("saga.")
@@ -297,6 +297,12 @@ impl<'a> Case<'a> {
         if let Some(saga) = self.evidence.sagas.iter().find(compensated) {
             let verdict = Verdict { reason: saga.reason.clone(), ..Verdict::plain(FlowStatus::Failed) };
             return Some(verdict.coded(saga.code.clone()));
+        }
+        let terminated = |saga: &&SagaHead| saga.status == SagaStatus::Terminated;
+        if let Some(saga) = self.evidence.sagas.iter().find(terminated) {
+            let why = saga.reason.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+            let reason = format!("saga {} was terminated by an operator{why}", saga.saga);
+            return Some(Verdict::because(FlowStatus::Failed, reason));
         }
         match self.stage {
             Stage::Done => Some(Verdict::plain(FlowStatus::Done)),

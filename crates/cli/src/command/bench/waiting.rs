@@ -1,5 +1,5 @@
 //! `ensue bench waiting --instances N`: what sagas cost that wait. Starts instances that wait for an event for two weeks,
-//! measures the memory, and wakes some of them to see that they go on.
+//! measures the memory, and wakes some of them to see that they go on. Then two weeks are over for all the others at once.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use super::process::rss_mb;
+use super::storm::{self, Probes, SetAhead, Storm};
 use crate::command::Session;
 use crate::failure::Failure;
 use crate::scratch::Scratch;
@@ -39,6 +40,9 @@ struct Measured {
     rss_mb: f64,
     woken: u64,
     woken_per_s: f64,
+    storm: Storm,
+    /// The most at any time, the storm included.
+    rss_mb_max: f64,
 }
 
 #[derive(Event, Serialize, Deserialize)]
@@ -63,7 +67,11 @@ impl Waiting {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let scratch = Scratch::beside(session.folder.path())?;
         let log = Log::open(scratch.path(), Config::new(session.host.clone()))?;
-        let app = App::new("bench").store(log.clone()).external::<Shipped>().external::<Delivered>();
+        let (host, clock) = SetAhead::of(&session.host);
+        let probes = Probes::new();
+        let app =
+            App::new("bench").host(host).store(log.clone()).external::<Shipped>().external::<Delivered>();
+        let app = probes.mount(app);
         let running = Arc::new(app.saga("await-delivery", await_delivery).start().await?);
 
         let started = Instant::now();
@@ -80,16 +88,27 @@ impl Waiting {
             let message = format!("{woken} instances were woken, {completed} have completed");
             return Err(Error::new(Code::CHECK_FAILED, message).into());
         }
+        let storm = storm::run(&running, &clock, &probes, self.instances - woken, TWO_WEEKS).await?;
+        let rss_mb_max = super::process::rss_mb()?;
         Arc::into_inner(running).expect("every publisher is done").stop(Duration::from_secs(30)).await?;
         log.close()?;
-        let measured = Measured { instances: self.instances, started_per_s, rss_mb, woken, woken_per_s };
-        let words = format!(
-            "{} instances wait, {started_per_s:.0} started/s\n{rss_mb:.0} MB of memory at most\n{woken} woken, {woken_per_s:.0}/s",
-            self.instances,
-        );
+        let instances = self.instances;
+        let measured = Measured { instances, started_per_s, rss_mb, woken, woken_per_s, storm, rss_mb_max };
+        let words = in_words(&measured);
         session.output.one(&measured, &words)?;
         Ok(())
     }
+}
+
+fn in_words(measured: &Measured) -> String {
+    let Measured { instances, started_per_s, rss_mb, woken, woken_per_s, storm, rss_mb_max } = measured;
+    let Storm { fired, fired_per_s, probe_us } = storm;
+    format!(
+        "{instances} instances wait, {started_per_s:.0} started/s\n{rss_mb:.0} MB of memory at most\n{woken} woken, {woken_per_s:.0}/s\n\
+         {fired} time limits over at once, {fired_per_s:.0}/s; a reaction beside them after {} µs (p50), {} µs (p99), {} µs at most\n\
+         {rss_mb_max:.0} MB of memory at most with that",
+        probe_us.p50, probe_us.p99, probe_us.max,
+    )
 }
 
 /// Publishes so many events, and waits until everything that follows from them is settled.

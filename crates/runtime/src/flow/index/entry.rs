@@ -10,7 +10,7 @@ use crate::saga;
 
 /// Events of one flow that are kept for telling causes and ways; later ones are only counted.
 const NODES_MAX: usize = 128;
-/// The prefix of topics that are journals of sagas.
+/// The prefix of entries in journals of sagas. The commands that stand between them are no entries.
 pub(super) const JOURNAL: &str = "saga.";
 
 /// A flow that is not over.
@@ -115,7 +115,7 @@ impl OpenFlow {
         self.last_at = recorded.recorded_at;
         self.is_one_key &= recorded.stream.key.as_str() == self.key;
         self.stage = self.stage.after(declared, event_type.as_str());
-        let is_journal = recorded.stream.topic.as_str().starts_with(JOURNAL);
+        let is_journal = recorded.stream.topic.is_reserved() && event_type.as_str().starts_with(JOURNAL);
         if is_journal {
             self.follow_saga(event_type.as_str());
         }
@@ -141,7 +141,9 @@ impl OpenFlow {
             self.sagas = self.sagas.saturating_sub(1);
         }
         // A flow that declares no end has failed when its saga has undone everything.
-        if saga::is_undone(entry) && self.stage == Stage::Done {
+        let has_failed = saga::is_undone(entry) && self.stage == Stage::Done;
+        // Where an operator has ended the saga, nobody waits for an end of the flow any more.
+        if has_failed || saga::is_terminated(entry) {
             self.stage = Stage::Failed;
         }
     }

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use ensue_core::Source;
 use ensue_runtime::flow::FlowStatus;
+use ensue_runtime::saga::{Operations, Request};
 use ensue_runtime::{App, Saga, SagaError};
 
 use super::{status, stuck, the_stuck_one};
 use crate::saga::world::{self, ALWAYS, Charge, Delivered, Ledger, Refund, Reserve};
-use crate::words::{OrderPlaced, placed};
+use crate::words::{OrderPlaced, PaymentCompleted, placed};
 
 async fn charge_and_reserve(saga: Saga<OrderPlaced>) -> Result<(), SagaError> {
     let order = saga.input().order.clone();
@@ -73,4 +75,20 @@ async fn a_saga_that_waits_in_good_time_is_well_and_one_that_waits_beyond_what_i
             assert!(flow.reason.ends_with("order may take 24 hours"), "{}", flow.reason);
         }
     }
+}
+
+#[tokio::test]
+async fn a_flow_whose_saga_an_operator_has_terminated_is_over_and_not_listed() {
+    let mut shop = world::harness(&Ledger::default(), |app: App| {
+        app.saga("fulfil", wait_for_delivery)
+            .flow("order", |flow| flow.starts::<OrderPlaced>().ends::<PaymentCompleted>())
+    });
+    shop.publish(placed("ORD-1")).await;
+    shop.settle().await;
+    let source = Source::new("operator").expect("a valid source");
+    let operations = Operations::new(shop.store().clone(), shop.host().clone(), source);
+    operations.ask("fulfil", "ORD-1", &Request::Terminate, "the parcel is lost").await.expect("it is open");
+    shop.settle().await;
+    assert_eq!(status(&mut shop, "ORD-1").await, FlowStatus::Failed);
+    assert_eq!(stuck(&mut shop).await, []);
 }
