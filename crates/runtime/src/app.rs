@@ -38,6 +38,7 @@ pub use running::{Quiescence, Running};
 pub struct App {
     name: String,
     service: String,
+    owner: Option<&'static str>,
     store: Option<Arc<dyn Store>>,
     host: Host,
     states: States,
@@ -83,6 +84,7 @@ impl App {
         Self {
             name: name.to_owned(),
             service: name.to_owned(),
+            owner: None,
             store: None,
             host: crate::host::system(),
             states: States::new(),
@@ -163,6 +165,13 @@ impl App {
     #[must_use]
     pub fn service(mut self, name: &str) -> Self {
         name.clone_into(&mut self.service);
+        self
+    }
+
+    /// Who looks after what is mounted from here on, and so whom its dead letters are for.
+    #[must_use]
+    pub fn owner(mut self, owner: &'static str) -> Self {
+        self.owner = Some(owner);
         self
     }
 
@@ -369,6 +378,7 @@ impl App {
             consumes,
             causes: causes.iter().map(|info| info.event_type.to_owned()).collect(),
             lanes: settings.lanes,
+            owner: settings.owner.or(self.owner).map(str::to_owned),
         });
         self.mounts.push(Mount { name, settings, kind, build, model: None });
     }
