@@ -9,7 +9,7 @@ use ensue_core::{
     Aggregate, Code, Command, CommandSet, Error, Event, EventInfo, EventSet, EventType, Host, Source, Store,
 };
 use smol_str::SmolStr;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::cache::{Cache, Invalidate};
 use crate::catalogue::{Catalogue, FlowEntry, HandlerEntry, HandlerKind};
@@ -152,7 +152,7 @@ impl App {
                 call,
                 states: Arc::clone(&parts.states),
                 settings,
-                press: parts.shared.press.clone(),
+                shared: Arc::clone(&parts.shared),
             }))
         });
         self.mount(name, HandlerKind::Reaction, settings, &[R::consumes()], &R::causes(), build);
@@ -332,7 +332,6 @@ impl App {
             let handler = (mount.build)(&parts)?;
             handler.prepare().await?;
             crate::dead::clear_halts(&*store, &mount.name).await?;
-            let (ask, requests) = mpsc::channel(16);
             let standing = shared.board.enter(&mount.name, mount.kind == HandlerKind::Projection);
             let subscription = Subscription {
                 name: mount.name.as_str().into(),
@@ -340,11 +339,10 @@ impl App {
                 handler,
                 shared: Arc::clone(&shared),
                 standing,
-                requests: tokio::sync::Mutex::new(requests),
             };
-            running.spawn(&mount.name, ask, Arc::new(subscription).run());
+            running.spawn(Arc::new(subscription).run());
         }
-        running.spawn_timers(crate::timer::run(shared));
+        running.spawn(crate::timer::run(shared));
         Ok(running)
     }
 

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use ensue_core::{
-    Code, Commit, Error, EventId, EventType, Position, Record, RecordScan, RecordWrite, Recorded, Store,
-    StoreExt, Timestamp,
+    Code, Commit, Error, EventId, EventType, Failure, Position, Record, RecordScan, RecordWrite, Recorded,
+    Store, StoreExt, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
@@ -36,6 +36,9 @@ pub struct Parked {
     pub attempts: u32,
     /// Since when.
     pub parked_at: Timestamp,
+    /// When it is tried again by itself: it is deferred, not dead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
 }
 
 impl Parked {
@@ -56,7 +59,24 @@ impl Parked {
             reason: error.message().to_owned(),
             attempts,
             parked_at: now,
+            until: None,
         }
+    }
+
+    /// A delivery that is set aside after so many failed attempts; [`Parked::until`] says for how long.
+    pub(crate) fn deferred(recorded: &Recorded, key: &str, attempts: u32, now: Timestamp) -> Self {
+        let error = Error::new(Code::DEFERRED, "the handler asked for it");
+        Self::failed(recorded, key, &error, attempts, now)
+    }
+
+    /// It is tried again at this time, because of this failure.
+    pub(crate) fn until(mut self, until: Timestamp, failure: &Failure) -> Self {
+        if let Failure::Failed(error) = failure {
+            self.code = error.code().to_string();
+            error.message().clone_into(&mut self.reason);
+        }
+        self.until = Some(until);
+        self
     }
 
     pub(crate) fn waiting(recorded: &Recorded, key: &str, now: Timestamp) -> Self {
@@ -69,6 +89,7 @@ impl Parked {
         error.message().clone_into(&mut self.reason);
         self.attempts += 1;
         self.parked_at = now;
+        self.until = None;
         self
     }
 
@@ -110,6 +131,47 @@ pub struct Halted {
 
 /// Every dead letter of the store, by handler, key and position.
 pub async fn list(store: &dyn Store) -> Result<Vec<DeadLetter>, Error> {
+    Ok(waiting_keys(store)
+        .await?
+        .into_iter()
+        .filter(|letters| !is_due_by_itself(letters))
+        .flatten()
+        .collect())
+}
+
+/// Every delivery that is deferred, with what waits behind it, by handler, key and position.
+pub async fn deferred(store: &dyn Store) -> Result<Vec<DeadLetter>, Error> {
+    Ok(waiting_keys(store).await?.into_iter().filter(|letters| is_due_by_itself(letters)).flatten().collect())
+}
+
+/// Whether what a key waits for is a time, not an operator.
+fn is_due_by_itself(letters: &[DeadLetter]) -> bool {
+    letters.first().is_some_and(|letter| letter.parked.until.is_some())
+}
+
+/// Whether the event at this position is set aside for a time.
+pub(crate) async fn is_deferred(
+    store: &dyn Store,
+    handler: &str,
+    key: &str,
+    position: Position,
+) -> Result<bool, Error> {
+    let letter = store.record(DEAD.clone(), spaces::at_position(&[handler, key], position)).await?;
+    let letter: Option<Parked> =
+        letter.map(|record| spaces::decode("dead letter", &record.value)).transpose()?;
+    Ok(letter.is_some_and(|letter| letter.until.is_some()))
+}
+
+/// What waits, dead or deferred, in one piece for each key.
+async fn waiting_keys(store: &dyn Store) -> Result<Vec<Vec<DeadLetter>>, Error> {
+    let letters = letters(store).await?;
+    let same_key = |one: &DeadLetter, other: &DeadLetter| {
+        (&one.handler, &one.parked.key) == (&other.handler, &other.parked.key)
+    };
+    Ok(letters.chunk_by(same_key).map(<[DeadLetter]>::to_vec).collect())
+}
+
+async fn letters(store: &dyn Store) -> Result<Vec<DeadLetter>, Error> {
     let records = store.records(RecordScan::all(DEAD.clone())).await?;
     records
         .iter()

@@ -21,8 +21,9 @@ pub(crate) struct Standing {
     /// Whether it feeds a read model, which `wait` waits for.
     pub(crate) is_projection: bool,
     cursor: AtomicU64,
-    /// Requests of operators that no lane has yet.
+    /// Times it was told that the store holds a request for it, since it last looked.
     asked: AtomicUsize,
+    asking: Notify,
     /// The reader waits: for a lane that has too much queued, or for the store to come back.
     is_reader_waiting: AtomicBool,
     /// Nothing runs any more.
@@ -53,6 +54,7 @@ impl Board {
             is_projection,
             cursor: AtomicU64::new(0),
             asked: AtomicUsize::new(0),
+            asking: Notify::new(),
             is_reader_waiting: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
             halted: Mutex::default(),
@@ -65,6 +67,14 @@ impl Board {
 
     pub(crate) fn all(&self) -> Vec<Arc<Standing>> {
         lock(&self.entries).clone()
+    }
+
+    /// Tells a subscription that the store holds a request for it. One that does not run here finds it when it starts.
+    pub(crate) fn ask(&self, name: &str) {
+        if let Some(standing) = lock(&self.entries).iter().find(|standing| standing.name == name) {
+            standing.asked.fetch_add(1, Ordering::AcqRel);
+            standing.asking.notify_one();
+        }
     }
 
     /// Resolves when `done` holds; checked after every change.
@@ -137,8 +147,7 @@ impl Standing {
         if self.is_over.load(Ordering::Acquire) {
             return Quiescence::Idle;
         }
-        let is_behind =
-            self.cursor.load(Ordering::Acquire) < head.0 || self.asked.load(Ordering::Acquire) > 0;
+        let is_behind = self.cursor.load(Ordering::Acquire) < head.0 || self.asked() > 0;
         let lanes = lock(&self.lanes);
         let mut busy = lanes.iter().filter(|mark| mark.outstanding > 0).peekable();
         let is_reading = is_behind && !self.is_reader_waiting.load(Ordering::Acquire);
@@ -161,9 +170,19 @@ impl Standing {
         )
     }
 
-    /// A request of an operator came, or was handed to its lane.
-    pub(crate) fn asked(&self, delta: isize) {
-        self.asked.fetch_add(delta.cast_unsigned(), Ordering::AcqRel);
+    /// How often it was told of requests and has not looked since.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(Ordering::Acquire)
+    }
+
+    /// The requests that it was told of so often are in the hands of their lanes.
+    pub(crate) fn looked(&self, asked: usize) {
+        self.asked.fetch_sub(asked, Ordering::AcqRel);
+    }
+
+    /// Resolves when it was told of a request.
+    pub(crate) async fn is_asked(&self) {
+        self.asking.notified().await;
     }
 
     /// The reader waits, or goes on.

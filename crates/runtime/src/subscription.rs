@@ -92,14 +92,6 @@ pub(crate) struct Subscription {
     pub(crate) handler: Arc<dyn Handler>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) standing: Arc<Standing>,
-    /// Requests of operators, by key.
-    pub(crate) requests: tokio::sync::Mutex<mpsc::Receiver<Request>>,
-}
-
-/// What an operator asks of a running subscription.
-pub(crate) enum Request {
-    /// Work off the dead letters of this key.
-    Redrive(SmolStr),
 }
 
 impl Subscription {
@@ -168,15 +160,13 @@ impl Subscription {
         from: &mut Checkpoints,
         until: Option<Position>,
     ) -> Result<(), Error> {
-        let mut requests = self.requests.lock().await;
         let mut cursor = from.floor();
         while until.is_none_or(|until| cursor < until) {
             let head = tokio::select! {
                 biased;
                 () = self.shared.closed() => break,
-                Some(request) = requests.recv() => {
-                    lanes.ask(self, request).await;
-                    self.standing.asked(-1);
+                () = self.standing.is_asked() => {
+                    lanes.take_requests(self).await?;
                     continue;
                 }
                 head = self.shared.store.advanced(cursor) => head?,
@@ -253,9 +243,7 @@ impl Lanes {
             lanes.tasks.spawn(lane.run(work));
             lanes.queues.push(queue);
         }
-        for key in crate::dead::requested(&*subscription.shared.store, &subscription.name).await? {
-            lanes.ask(subscription, Request::Redrive(key)).await;
-        }
+        lanes.take_requests(subscription).await?;
         Ok(lanes)
     }
 
@@ -263,13 +251,18 @@ impl Lanes {
         usize::from(spaces::spread(key, u16::try_from(self.queues.len()).unwrap_or(u16::MAX)))
     }
 
-    async fn ask(&self, subscription: &Subscription, request: Request) {
-        let Request::Redrive(key) = request;
-        if let Some(queue) = self.queues.get(self.lane_of(&key)) {
-            subscription.standing.requested(self.lane_of(&key));
-            // A lane that has stopped takes nothing; the request stays in the store for the next start.
-            let _stopped = subscription.hand_over(queue, Work::Redrive(key)).await.is_err();
+    /// Hands what the store holds of requests, by operators and by timers, to the lanes of their keys.
+    async fn take_requests(&self, subscription: &Subscription) -> Result<(), Error> {
+        let asked = subscription.standing.asked();
+        for key in crate::dead::requested(&*subscription.shared.store, &subscription.name).await? {
+            if let Some(queue) = self.queues.get(self.lane_of(&key)) {
+                subscription.standing.requested(self.lane_of(&key));
+                // A lane that has stopped takes nothing; the request stays in the store for the next start.
+                let _stopped = subscription.hand_over(queue, Work::Redrive(key)).await.is_err();
+            }
         }
+        subscription.standing.looked(asked);
+        Ok(())
     }
 
     async fn deliver(&self, subscription: &Subscription, page: Vec<Recorded>) {

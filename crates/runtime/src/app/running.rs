@@ -1,14 +1,11 @@
 //! A running application: what callers ask of it, and how it stops.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ensue_core::{Code, Command, Commit, Draft, Error, Event, EventId, Position, Store, StoreExt};
-use smol_str::SmolStr;
-use tokio::sync::mpsc;
+use ensue_core::{Code, Command, Draft, Error, Event, EventId, Position, Store, StoreExt};
 use tokio::task::JoinSet;
 
 use super::route_of;
@@ -16,10 +13,10 @@ use crate::catalogue::Catalogue;
 use crate::collection::Collection;
 use crate::command::{Dispatch, Route};
 use crate::context::{States, lookup};
-use crate::door::{Admitted, Door};
-use crate::message::appends;
+use crate::door::{Admitted, Door, check_rules};
 use crate::projection::Projection;
-use crate::subscription::{Request, Shared};
+use crate::subscription::Shared;
+use crate::timer::Publish;
 
 /// A running application. Dropping it stops it at once, which loses nothing: what was in hand is delivered again.
 pub struct Running {
@@ -27,7 +24,6 @@ pub struct Running {
     states: Arc<States>,
     routes: Vec<Route>,
     catalogue: Catalogue,
-    asks: HashMap<String, mpsc::Sender<Request>>,
     tasks: JoinSet<()>,
 }
 
@@ -49,21 +45,11 @@ impl Running {
         routes: Vec<Route>,
         catalogue: Catalogue,
     ) -> Self {
-        Self { shared, states, routes, catalogue, asks: HashMap::new(), tasks: JoinSet::new() }
+        Self { shared, states, routes, catalogue, tasks: JoinSet::new() }
     }
 
-    pub(super) fn spawn(
-        &mut self,
-        name: &str,
-        ask: mpsc::Sender<Request>,
-        subscription: impl Future<Output = ()> + Send + 'static,
-    ) {
-        self.asks.insert(name.to_owned(), ask);
-        self.tasks.spawn(subscription);
-    }
-
-    pub(super) fn spawn_timers(&mut self, timers: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(timers);
+    pub(super) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
     }
 
     /// The store it runs on.
@@ -93,23 +79,17 @@ impl Running {
         }
     }
 
-    /// Appends an event that begins a flow of its own. Its rules are checked first (`E0106`).
-    pub async fn publish<E: Event>(&self, event: E) -> Result<Admitted, Error> {
-        event
-            .validate()
-            .map_err(|rule| Error::new(Code::RULE_BROKEN, format!("{}: {rule}", E::INFO.event_type)))?;
-        let first = self.shared.press.first(Draft::of(&event)?, None);
-        let commit = Commit { appends: appends([first]), ..Commit::default() };
-        let committed = self.shared.store.commit(commit).await?;
-        Ok(Admitted { position: committed.position(), repeated: committed.repeated })
+    /// Appends an event that begins a flow of its own, when it is awaited, or later: [`Publish::after`]. Its rules are
+    /// checked first (`E0106`).
+    #[expect(clippy::needless_pass_by_value, reason = "what is published belongs to the log")]
+    pub fn publish<E: Event>(&self, event: E) -> Publish {
+        Publish::new(Arc::clone(&self.shared), &event)
     }
 
     /// Like [`Running::publish`], under an id of the caller's: published again with the same id and body within seven days, it is a
     /// success that adds nothing; with another body it is `E0204`.
     pub async fn publish_as<E: Event>(&self, id: EventId, event: E) -> Result<Admitted, Error> {
-        event
-            .validate()
-            .map_err(|rule| Error::new(Code::RULE_BROKEN, format!("{}: {rule}", E::INFO.event_type)))?;
+        check_rules(&event)?;
         let (stream, envelope) = self.shared.press.first(Draft::of(&event)?, Some(id));
         self.door().admit(stream, envelope).await
     }
@@ -144,7 +124,7 @@ impl Running {
     /// Tries the dead letters of a key again, in order, now. Returns how many there were.
     pub async fn redrive(&self, handler: &str, key: &str) -> Result<usize, Error> {
         let letters = crate::dead::request_redrive(&*self.shared.store, handler, key).await?;
-        self.ask_redrive(handler, key).await?;
+        self.shared.board.ask(handler);
         Ok(letters)
     }
 
@@ -158,21 +138,8 @@ impl Running {
         reason: &str,
     ) -> Result<usize, Error> {
         let letters = crate::dead::discard(&*self.shared.store, handler, key, only, reason).await?;
-        self.ask_redrive(handler, key).await?;
+        self.shared.board.ask(handler);
         Ok(letters)
-    }
-
-    async fn ask_redrive(&self, handler: &str, key: &str) -> Result<(), Error> {
-        let standing = self.shared.board.all().into_iter().find(|standing| standing.name == handler);
-        let (Some(ask), Some(standing)) = (self.asks.get(handler), standing) else {
-            return Err(Error::new(Code::NOT_FOUND, format!("no handler is named {handler}")));
-        };
-        let closed = |_| Error::new(Code::CLOSED, "the handler has stopped");
-        let place = ask.reserve().await.map_err(closed)?;
-        // Counted before it is sent, so that at no moment it is nowhere.
-        standing.asked(1);
-        place.send(Request::Redrive(SmolStr::from(key)));
-        Ok(())
     }
 
     /// The handlers that have stopped, with why.

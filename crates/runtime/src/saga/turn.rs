@@ -21,7 +21,7 @@ use crate::context::Context;
 use crate::effects::Effects;
 use crate::message::{self, Origin};
 use crate::reaction::attempt;
-use crate::timer::Timer;
+use crate::timer::{Action, Timer, delayed};
 
 mod compensate;
 
@@ -81,6 +81,15 @@ impl<'a> Turn<'a> {
         self.effects.appends.push(Append { stream, expected: Expected::Any, events: vec![envelope] });
     }
 
+    /// Appends an event that the saga ends with, or sets the timer that will.
+    fn emit(&mut self, mut draft: Draft) {
+        let Some(later) = draft.later.take() else { return self.append(draft, |_| {}) };
+        let shared = self.saga.shared_arc();
+        let (stream, envelope) = shared.press.caused(draft, &self.origin, self.caused);
+        self.caused += 1;
+        delayed::set(&shared, &mut self.effects, &delayed::timer_of(&shared, later, stream, envelope));
+    }
+
     /// Sends a command, to be answered into this instance's stream.
     fn send(&mut self, label: &str, command: &CommandBody) -> Result<(), Error> {
         let body = command.body.get().as_bytes().to_vec().into();
@@ -96,8 +105,18 @@ impl<'a> Turn<'a> {
     }
 
     fn timer(&self, name: SmolStr, due: Timestamp) -> Timer {
-        let (owner, flow) = (self.stream.clone(), self.origin.flow.clone());
-        Timer { owner, name, due, flow, cause: self.origin.cause.clone() }
+        let cause = self.origin.cause.clone();
+        let begun = self.journal.start.as_ref().map_or(&cause, |start| &start.event_id);
+        Timer {
+            owner: self.stream.to_string().into(),
+            generation: begun.clone(),
+            name,
+            due,
+            flow: self.origin.flow.clone(),
+            cause,
+            action: Action::Wake,
+            is_named: false,
+        }
     }
 
     fn set_timer(&mut self, name: SmolStr, due: Timestamp) {
@@ -209,7 +228,7 @@ impl<'a> Turn<'a> {
         }
         match polled {
             Poll::Ready(Ok(drafts)) => {
-                drafts.into_iter().for_each(|draft| self.append(draft, |_| {}));
+                drafts.into_iter().for_each(|draft| self.emit(draft));
                 self.write(&Entry::Completed).map_err(Failure::Rejected)?;
                 Ok(Next::Wait)
             }

@@ -8,4 +8,5 @@ mod door;
 mod misuse;
 mod projections;
 mod saga;
+mod timers;
 mod words;

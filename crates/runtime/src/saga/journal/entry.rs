@@ -119,6 +119,7 @@ impl Entry {
             schema_version: 1,
             tags: Vec::new(),
             data: event::to_json(self.event_type(), self)?,
+            later: None,
         })
     }
 }

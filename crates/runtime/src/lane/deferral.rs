@@ -1,0 +1,79 @@
+//! Deliveries that are set aside until a time: by their handler, or because the pause before the next attempt is longer
+//! than a lane should be held.
+//!
+//! They wait where dead letters wait, with what is behind them of the same key, and a timer asks for their redrive. So
+//! a deferral is one record and one timer, and its order is the order that parking keeps.
+
+use std::time::Duration;
+
+use ensue_core::{Error, Failure, Recorded, Timestamp};
+
+use super::{Halt, Lane, Settlement};
+use crate::dead::Parked;
+use crate::effects::Effects;
+use crate::policy::OnFailure;
+use crate::subscription::fenced;
+use crate::timer::{Timer, delayed};
+
+/// A lane is held for a pause up to this long. A longer one is a timer, so that other keys of the lane go on.
+pub(super) const HELD_MAX: Duration = Duration::from_secs(5);
+
+impl Lane {
+    /// How a delivery goes on that has failed, if not by being given up: when it is made again, and which attempt
+    /// that is.
+    pub(super) fn again(&self, failure: &Failure, attempt: u32) -> Option<(Timestamp, u32)> {
+        match failure {
+            Failure::Later(pause) => Some((self.in_a_while(*pause), attempt)),
+            Failure::Deferred(until) => Some((*until, attempt)),
+            Failure::Rejected(_) => None,
+            Failure::Failed(_) => {
+                let pause = self.subscription.settings.retry.pause_after(attempt)?;
+                Some((self.in_a_while(self.jittered(pause)), attempt + 1))
+            }
+        }
+    }
+
+    pub(super) fn in_a_while(&self, pause: Duration) -> Timestamp {
+        self.now().checked_add(pause).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Whether deliveries of this lane may be set aside, which lets other keys overtake them.
+    pub(super) fn may_set_aside(&self) -> bool {
+        self.subscription.settings.on_failure != OnFailure::Stop
+    }
+
+    /// Sets the delivery in hand aside until a time. Later ones of its key wait behind it.
+    pub(super) async fn set_aside(
+        &mut self,
+        failed: &Recorded,
+        failure: &Failure,
+        attempts: u32,
+        until: Timestamp,
+    ) -> Result<(), Halt> {
+        let letter = Parked::deferred(failed, self.key(failed), attempts, self.now()).until(until, failure);
+        self.admit(failed)?;
+        let effects = self.deferral(&letter, until);
+        match self.settle(effects, failed.position, 1).await? {
+            Settlement::Done => Ok(()),
+            Settlement::OutOfDate => Err(Halt::Broken(fenced(&self.subscription.name, self.number))),
+            Settlement::Refused(error) => Err(Halt::Broken(error)),
+        }
+    }
+
+    /// The writes of a deferral: the letter that waits, and the timer that ends the wait.
+    pub(super) fn deferral(&self, letter: &Parked, until: Timestamp) -> Effects {
+        let mut effects = Effects::default();
+        effects.put(letter.write(&self.subscription.name));
+        let timer = Timer::deferral(&self.subscription.name, letter, until);
+        delayed::set(&self.subscription.shared, &mut effects, &timer);
+        effects
+    }
+}
+
+/// What a failure says, where it is an error.
+pub(super) fn error_of(failure: &Failure) -> Option<Error> {
+    match failure {
+        Failure::Failed(error) | Failure::Rejected(error) => Some(error.clone()),
+        Failure::Later(_) | Failure::Deferred(_) => None,
+    }
+}
