@@ -23,6 +23,7 @@ use crate::projection::{Projection, ProjectionHandler, subscription_name};
 use crate::reaction::{Mounting, Reaction, ReactionHandler};
 use crate::saga::{SagaFn, SagaHandler};
 use crate::subscription::{Handler, Shared, Subscription};
+use crate::timer::Timers;
 
 mod running;
 pub use crate::command::{DispatchError, Receipt};
@@ -75,6 +76,19 @@ impl App {
             catalogue: Catalogue { application: name.to_owned(), ..Catalogue::default() },
             broken: None,
         }
+    }
+
+    /// The version of the code, such as `1.4.2` or a commit: kept in the catalogue, and in every dead letter so that
+    /// one sees which code failed.
+    ///
+    /// ```
+    /// let app = ensue_runtime::App::new("shop").version(env!("CARGO_PKG_VERSION"));
+    /// assert!(app.catalogue().version.is_some());
+    /// ```
+    #[must_use]
+    pub fn version(mut self, version: &str) -> Self {
+        self.catalogue.version = Some(version.to_owned());
+        self
     }
 
     /// The log that everything reads and writes.
@@ -312,18 +326,20 @@ impl App {
     }
 
     /// Starts every handler. The result drives nothing: handlers run on tokio tasks until it is stopped or dropped.
-    pub async fn start(self) -> Result<Running, Error> {
+    pub async fn start(mut self) -> Result<Running, Error> {
         self.check()?;
         let store =
             self.store.ok_or_else(|| Error::new(Code::UNSUPPORTED, "the application has no store"))?;
         let shared = Arc::new(Shared {
             store: Arc::clone(&store),
             press: Press { host: self.host, source: Source::new(&self.name)? },
+            version: self.catalogue.version.as_deref().map(SmolStr::from),
             board: Board::default(),
-            timers: tokio::sync::Notify::new(),
+            timers: Arc::default(),
             timers_wait: AtomicBool::new(false),
             closing: watch::Sender::new(false),
         });
+        self.states.insert(TypeId::of::<Timers>(), Box::new(shared.timers()));
         self.catalogue.save(&*store).await?;
         let parts = Parts { shared: Arc::clone(&shared), states: Arc::new(self.states), caches: self.caches };
         let mut running =

@@ -13,6 +13,9 @@ use crate::spaces::{self, CATALOGUE};
 pub struct Catalogue {
     /// Its name, the `source` of its events.
     pub application: String,
+    /// The version of its code, if it names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Every handler, in the order in which they were mounted.
     pub handlers: Vec<HandlerEntry>,
     /// Every event type.

@@ -6,8 +6,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use ensue_core::{
-    Code, Commit, Error, EventId, EventType, Failure, Position, Record, RecordScan, RecordWrite, Recorded,
-    Store, StoreExt, Timestamp,
+    Code, Commit, Error, Position, Record, RecordScan, RecordWrite, Store, StoreExt, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
@@ -15,104 +14,10 @@ use smol_str::SmolStr;
 use crate::spaces::{self, DEAD, DISCARDED, HALTED, REDRIVE};
 use crate::subscription::Subscription;
 
-/// A parked event.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Parked {
-    /// What orders it; other keys are not held up.
-    pub key: SmolStr,
-    /// Which event.
-    pub position: Position,
-    /// Its type.
-    pub event_type: EventType,
-    /// Its id.
-    pub event_id: EventId,
-    /// Its flow.
-    pub flow: EventId,
-    /// Why: the code, such as `E0301`; `E0304` for one that waits behind another.
-    pub code: String,
-    /// Why, in words.
-    pub reason: String,
-    /// How often it was tried; zero for one that waits behind another.
-    pub attempts: u32,
-    /// Since when.
-    pub parked_at: Timestamp,
-    /// When it is tried again by itself: it is deferred, not dead.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<Timestamp>,
-}
-
-impl Parked {
-    pub(crate) fn failed(
-        recorded: &Recorded,
-        key: &str,
-        error: &Error,
-        attempts: u32,
-        now: Timestamp,
-    ) -> Self {
-        Self {
-            key: key.into(),
-            position: recorded.position,
-            event_type: recorded.envelope.event_type.clone(),
-            event_id: recorded.envelope.id.clone(),
-            flow: recorded.envelope.flow().clone(),
-            code: error.code().to_string(),
-            reason: error.message().to_owned(),
-            attempts,
-            parked_at: now,
-            until: None,
-        }
-    }
-
-    /// A delivery that is set aside after so many failed attempts; [`Parked::until`] says for how long.
-    pub(crate) fn deferred(recorded: &Recorded, key: &str, attempts: u32, now: Timestamp) -> Self {
-        let error = Error::new(Code::DEFERRED, "the handler asked for it");
-        Self::failed(recorded, key, &error, attempts, now)
-    }
-
-    /// It is tried again at this time, because of this failure.
-    pub(crate) fn until(mut self, until: Timestamp, failure: &Failure) -> Self {
-        if let Failure::Failed(error) = failure {
-            self.code = error.code().to_string();
-            error.message().clone_into(&mut self.reason);
-        }
-        self.until = Some(until);
-        self
-    }
-
-    pub(crate) fn waiting(recorded: &Recorded, key: &str, now: Timestamp) -> Self {
-        let error = Error::new(Code::KEY_PARKED, format!("waits behind an earlier event of {key}"));
-        Self::failed(recorded, key, &error, 0, now)
-    }
-
-    pub(crate) fn failed_again(mut self, error: &Error, now: Timestamp) -> Self {
-        self.code = error.code().to_string();
-        error.message().clone_into(&mut self.reason);
-        self.attempts += 1;
-        self.parked_at = now;
-        self.until = None;
-        self
-    }
-
-    pub(crate) fn write(&self, subscription: &str) -> RecordWrite {
-        let key = spaces::at_position(&[subscription, &self.key], self.position);
-        RecordWrite::put(DEAD.clone(), key, spaces::encode(self))
-    }
-
-    /// Whether this is the event that failed, not one that waits behind it.
-    pub fn is_cause(&self) -> bool {
-        self.attempts > 0
-    }
-}
-
-/// A dead letter with the handler it belongs to.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct DeadLetter {
-    /// The handler that could not process it.
-    pub handler: SmolStr,
-    /// The event and why.
-    #[serde(flatten)]
-    pub parked: Parked,
-}
+mod group;
+mod letter;
+pub use group::{Group, GroupId, groups};
+pub use letter::{DeadLetter, Parked};
 
 /// A lane that has stopped.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -251,7 +251,8 @@ impl Lane {
             OnFailure::Stop => return Err(Halt::Broken(error.clone())),
             OnFailure::Skip => {}
             OnFailure::Park => {
-                let letter = Parked::failed(failed, self.key(failed), error, attempts, self.now());
+                let letter =
+                    Parked::failed(failed, self.key(failed), error, attempts, &self.subscription.shared);
                 effects.put(letter.write(&self.subscription.name));
                 self.admit(failed)?;
             }
@@ -265,7 +266,7 @@ impl Lane {
 
     /// An event of a parked key waits behind those that are parked already.
     fn queue_behind_parked(&mut self, recorded: &Recorded) -> Result<Handled, Halt> {
-        let letter = Parked::waiting(recorded, self.key(recorded), self.now());
+        let letter = Parked::waiting(recorded, self.key(recorded), &self.subscription.shared);
         self.admit(recorded)?;
         let mut effects = Effects::default();
         effects.put(letter.write(&self.subscription.name));
@@ -284,10 +285,6 @@ impl Lane {
         }
         *self.parked.entry(self.key(recorded).into()).or_default() += 1;
         Ok(())
-    }
-
-    fn now(&self) -> ensue_core::Timestamp {
-        self.subscription.shared.press.host.clock.now()
     }
 
     /// One commit: everything that was caused, and the checkpoint.

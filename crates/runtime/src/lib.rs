@@ -39,3 +39,4 @@ pub use policy::{OnFailure, Retry, StartFrom};
 pub use projection::Projection;
 pub use reaction::Reaction;
 pub use saga::{Saga, SagaError, SagaFn};
+pub use timer::{TimerId, Timers};

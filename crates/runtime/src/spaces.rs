@@ -73,6 +73,9 @@ pub(crate) fn at_time(due: Timestamp, parts: &[&str]) -> Bytes {
     key.into()
 }
 
+/// Bytes of the time that a key of [`at_time`] begins with.
+pub(crate) const TIME_BYTES: usize = 8;
+
 /// The time that a key of [`at_time`] begins with, in whole milliseconds.
 pub(crate) fn time_of(key: &[u8]) -> Timestamp {
     let millis = key.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));

@@ -19,6 +19,7 @@ use crate::message::Press;
 use crate::policy::{Settings, StartFrom};
 use crate::progress::{Board, Standing};
 use crate::spaces;
+use crate::timer::Timers;
 
 mod checkpoint;
 pub(crate) use checkpoint::{Checkpoints, Mark, lane_key, mark_of, move_lane};
@@ -34,9 +35,11 @@ const FLOOR_STRIDE: u64 = 4_096;
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) press: Press,
+    /// The code version of the application, if it names one.
+    pub(crate) version: Option<SmolStr>,
     pub(crate) board: Board,
     /// Wakes the timers when one was set.
-    pub(crate) timers: tokio::sync::Notify,
+    pub(crate) timers: Arc<tokio::sync::Notify>,
     /// The timers wait for the store to come back.
     pub(crate) timers_wait: AtomicBool,
     /// Turns true when the application shuts down.
@@ -44,6 +47,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// The timers of the store.
+    pub(crate) fn timers(&self) -> Timers {
+        Timers::new(Arc::clone(&self.store), self.press.clone(), Arc::clone(&self.timers))
+    }
+
     /// Resolves when the application shuts down.
     pub(crate) async fn closed(&self) {
         let mut closing = self.closing.subscribe();

@@ -16,10 +16,12 @@ use crate::spaces::{self, TIMER, TIMER_NAME};
 
 pub(crate) mod delayed;
 mod firing;
+mod operate;
 mod schedule;
 mod stored;
 
 pub(crate) use firing::run;
+pub use operate::{Broken, Filter, TimerChanged, Timers};
 pub use schedule::{Publish, Schedule, Scheduled};
 
 /// A timer: at `due` its action is taken.

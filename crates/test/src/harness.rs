@@ -214,6 +214,12 @@ impl Harness {
         self.running().await;
     }
 
+    /// Drops the application as it is, which is what a crash does. Time may pass, and others may use the store, until it
+    /// is needed again.
+    pub async fn stop(&mut self) {
+        self.stop_at_once().await;
+    }
+
     async fn stop_at_once(&mut self) {
         if let Some(Process { running, connection }) = self.process.take() {
             // Whatever of it still runs for a moment reaches the store no more.

@@ -16,7 +16,7 @@ use crate::context::{States, lookup};
 use crate::door::{Admitted, Door, check_rules};
 use crate::projection::Projection;
 use crate::subscription::Shared;
-use crate::timer::Publish;
+use crate::timer::{Publish, Timers};
 
 /// A running application. Dropping it stops it at once, which loses nothing: what was in hand is delivered again.
 pub struct Running {
@@ -92,6 +92,11 @@ impl Running {
         check_rules(&event)?;
         let (stream, envelope) = self.shared.press.first(Draft::of(&event)?, Some(id));
         self.door().admit(stream, envelope).await
+    }
+
+    /// What is set for later: listed, cancelled, put off.
+    pub fn timers(&self) -> Timers {
+        self.shared.timers()
     }
 
     /// Where events of others come in, each once.

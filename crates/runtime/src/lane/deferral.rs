@@ -33,7 +33,11 @@ impl Lane {
         }
     }
 
-    pub(super) fn in_a_while(&self, pause: Duration) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
+        self.subscription.shared.press.host.clock.now()
+    }
+
+    fn in_a_while(&self, pause: Duration) -> Timestamp {
         self.now().checked_add(pause).unwrap_or(Timestamp::MAX)
     }
 
@@ -50,7 +54,9 @@ impl Lane {
         attempts: u32,
         until: Timestamp,
     ) -> Result<(), Halt> {
-        let letter = Parked::deferred(failed, self.key(failed), attempts, self.now()).until(until, failure);
+        let shared = &self.subscription.shared;
+        let letter =
+            Parked::deferred(failed, self.key(failed), attempts, shared).until(until, failure, shared);
         self.admit(failed)?;
         let effects = self.deferral(&letter, until);
         match self.settle(effects, failed.position, 1).await? {

@@ -62,12 +62,18 @@ impl Lane {
         let again = self.again(failure, attempts).filter(|_| !is_dead && self.may_set_aside());
         let mut effects = match (again, error_of(failure)) {
             (Some((until, _)), _) => {
-                let letter = Parked { attempts, ..letter.clone() }.until(until, failure);
+                let letter =
+                    Parked { attempts, ..letter.clone() }.until(until, failure, &self.subscription.shared);
                 self.deferral(&letter, until)
             }
             (None, Some(error)) => {
                 let mut effects = Effects::default();
-                effects.put(letter.clone().failed_again(&error, self.now()).write(&self.subscription.name));
+                effects.put(
+                    letter
+                        .clone()
+                        .failed_again(&error, &self.subscription.shared)
+                        .write(&self.subscription.name),
+                );
                 effects
             }
             // Asked to wait where nothing waits: an operator tries again.

@@ -3,6 +3,7 @@
 mod aggregates;
 mod choreography;
 mod commands;
+mod dead;
 mod delivery;
 mod door;
 mod misuse;

@@ -1,5 +1,7 @@
 //! Time as data: events for later, deliveries that are deferred, and what becomes of them when things go wrong.
 
+#![expect(clippy::indexing_slicing, reason = "an index that is not there is a failed test that says where")]
+
 use std::time::Duration;
 
 use ensue_core::{Delayed, Outcome, Timestamp};
@@ -12,6 +14,8 @@ use crate::words::{Broken, Diary, OrderPlaced, PaymentFailed, Tick, placed, tick
 
 mod deferred;
 mod delayed;
+mod misfortune;
+mod operated;
 
 pub(crate) const MINUTE: Duration = Duration::from_mins(1);
 
