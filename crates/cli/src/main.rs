@@ -9,10 +9,12 @@ mod document;
 mod failure;
 mod find;
 mod folder;
+mod history;
 mod known;
 mod output;
 mod pattern;
 mod placement;
+mod scratch;
 mod shape;
 mod state;
 

@@ -4,10 +4,16 @@
 //! of the application that owns the stream.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
+use bytes::Bytes;
+use ensue::core::event::Body;
 use ensue::core::{
-    Code, Error, EventType, Position, Read, Recorded, Store, StoreExt, StreamName, Timestamp, Version,
+    Code, Envelope, Error, EventType, Position, Read, Recorded, Store, StoreExt, StreamName, Timestamp,
+    Version,
 };
+use ensue::runtime::blame::{Blame, Blamed};
+use ensue::runtime::door::Registry;
 use futures_util::TryStreamExt;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -54,8 +60,20 @@ pub(crate) enum At {
     End,
     /// This version, inclusive; the stream must have it.
     Version(Version),
+    /// What stood in the log up to this position.
+    Position(Position),
     /// What the store had taken at this time.
     Time(Timestamp),
+}
+
+impl At {
+    fn is_past(self, recorded: &Recorded) -> bool {
+        match self {
+            Self::End | Self::Version(_) => false,
+            Self::Position(position) => recorded.position > position,
+            Self::Time(time) => recorded.recorded_at > time,
+        }
+    }
 }
 
 impl std::str::FromStr for At {
@@ -65,9 +83,12 @@ impl std::str::FromStr for At {
         if let Ok(version) = input.parse() {
             return Ok(Self::Version(Version(version)));
         }
+        if let Some(Ok(position)) = input.strip_prefix('#').map(str::parse) {
+            return Ok(Self::Position(Position(position)));
+        }
         input.parse().map(Self::Time).map_err(|_| {
-            Error::new(Code::USAGE, format!("`{}` is neither a version nor a time", input.escape_debug()))
-                .with_fix("write a version such as `3`, or a time such as `2024-01-15T10:30:00Z`")
+            Error::new(Code::USAGE, format!("`{}` is no version, position or time", input.escape_debug()))
+                .with_fix("write a version such as `3`, a position such as `#1234`, or a time such as `2024-01-15T10:30:00Z`")
         })
     }
 }
@@ -90,9 +111,9 @@ impl Merged {
         self.position = recorded.position;
         self.last_type = Some(envelope.event_type.clone());
         self.time = Some(recorded.recorded_at);
+        let data = newest(envelope);
         // Data that is no object has no fields to merge; the event still moves the version on.
-        let fields: BTreeMap<String, Box<RawValue>> =
-            serde_json::from_slice(&envelope.data).unwrap_or_default();
+        let fields: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(&data).unwrap_or_default();
         for (name, value) in fields {
             let event_type = envelope.event_type.clone();
             self.fields.insert(name, Field { value, version: recorded.version, event_type });
@@ -100,18 +121,54 @@ impl Merged {
     }
 }
 
+/// The data in the newest schema version that this binary knows of its type; verbatim where it knows none, or an older one.
+fn newest(envelope: &Envelope) -> Bytes {
+    static KNOWN: LazyLock<Registry> = LazyLock::new(crate::known::registry);
+    let upcast = || {
+        let registration = KNOWN.get(envelope.event_type.as_str())?;
+        let is_older = envelope.schema_version < registration.info.version;
+        let mut body: Body = is_older.then(|| serde_json::from_slice(&envelope.data).ok()).flatten()?;
+        registration.upcast(envelope.schema_version, &mut body).ok()?;
+        serde_json::to_vec(&body).ok().map(Bytes::from)
+    };
+    upcast().unwrap_or_else(|| envelope.data.clone())
+}
+
 /// The state of a stream. `E0414` if the stream, or the version that was asked for, does not exist.
 pub(crate) async fn merged(store: &dyn Store, stream: &StreamName, at: At) -> Result<Merged, Error> {
+    follow(store, stream, at, |_, _| Ok(())).await
+}
+
+/// Every field of the state of a stream, with the event that changed it last. The same errors.
+pub(crate) async fn blamed(store: &dyn Store, stream: &StreamName, at: At) -> Result<Vec<Blamed>, Error> {
+    let mut blame = Blame::default();
+    follow(store, stream, at, |state, recorded| {
+        let values: BTreeMap<&String, &RawValue> =
+            state.fields.iter().map(|(name, field)| (name, &*field.value)).collect();
+        let state = serde_json::to_vec(&values).expect("values of JSON are JSON");
+        blame.observe(Some(&state), recorded)
+    })
+    .await?;
+    Ok(blame.into_fields())
+}
+
+async fn follow(
+    store: &dyn Store,
+    stream: &StreamName,
+    at: At,
+    mut show: impl FnMut(&Merged, &Recorded) -> Result<(), Error>,
+) -> Result<Merged, Error> {
     let mut state = Merged::new(stream);
     let mut last = Version::ZERO;
     let to = if let At::Version(version) = at { version } else { Version::MAX };
     let mut events = store.read(Read::stream(stream.clone()).to_version(to));
     while let Some(recorded) = events.try_next().await? {
         last = recorded.version;
-        if matches!(at, At::Time(time) if recorded.recorded_at > time) {
+        if at.is_past(&recorded) {
             break;
         }
         state.add(&recorded);
+        show(&state, &recorded)?;
     }
     if last == Version::ZERO {
         exists(store, stream).await?;
@@ -121,6 +178,9 @@ pub(crate) async fn merged(store: &dyn Store, stream: &StreamName, at: At) -> Re
             Code::NOT_FOUND,
             format!("{stream} is at version {last}; it has no version {version}"),
         )),
+        At::Position(position) if state.version == Version::ZERO => {
+            Err(Error::new(Code::NOT_FOUND, format!("{stream} had no event yet at position {position}")))
+        }
         At::Time(time) if state.version == Version::ZERO => {
             Err(Error::new(Code::NOT_FOUND, format!("{stream} had no event yet at {time}")))
         }

@@ -39,6 +39,13 @@ pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Makes of a body of schema version `from` one of version `from + 1`. Called for each version from that of the stored
+    /// event up to [`EventInfo::version`], wherever a stored event is read; what is stored is never rewritten. Without it
+    /// an older body is taken to fit as it is.
+    ///
+    /// In the derive: `#[event(version = 3, upcast(1 = from_v1, 2 = from_v2))]` with `fn from_v1(body: &mut event::Body)`.
+    fn upcast(_from: u32, _body: &mut Body) {}
+
     /// Rules between the fields, checked where an event enters from outside. The error says field and expectation.
     fn validate(&self) -> Result<(), String> {
         Ok(())
@@ -56,6 +63,9 @@ pub trait EventSet: Sized + Send + Sync + 'static {
     /// The event as it goes into the log.
     fn draft(&self) -> Result<Draft, Error>;
 }
+
+/// The body of an event as JSON: what an upcast works on.
+pub type Body = serde_json::Map<String, serde_json::Value>;
 
 /// An event type that the reader does not know: type and data, untouched.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -97,17 +107,58 @@ impl Draft {
     }
 }
 
-/// Decodes the body of `envelope`; the error names type, version and where in the document it went wrong.
-pub fn decode_body<T: DeserializeOwned>(envelope: &Envelope) -> Result<T, Error> {
-    if !envelope.content_type.is_json() {
+/// Decodes a stored event, bringing an older body up to the newest version first. This is the one way from stored data
+/// to an [`Event`]: aggregates, reactions, projections, sagas and dead letters all pass through here.
+///
+/// Errors: `E0105` if the body does not fit the type, `E0110` if its version is newer than this program.
+pub fn decode_event<E: Event>(envelope: &Envelope) -> Result<E, Error> {
+    if envelope.schema_version == E::INFO.version {
+        return decode_body(envelope);
+    }
+    check_json(envelope)?;
+    decode_version(envelope.schema_version, &envelope.data)
+        .map_err(|error| Error::new(error.code(), format!("{} (id {})", error.message(), envelope.id)))
+}
+
+/// Like [`decode_event`], for a body that is kept without its envelope.
+pub fn decode_version<E: Event>(version: u32, data: &[u8]) -> Result<E, Error> {
+    let info = E::INFO;
+    let failed = |cause: serde_json::Error| {
+        let message = format!("{} v{version} does not decode as v{}: {cause}", info.event_type, info.version);
+        Error::new(Code::INVALID_BODY, message)
+    };
+    if version == info.version {
+        return serde_json::from_slice(data).map_err(failed);
+    }
+    let mut body: Body = serde_json::from_slice(data).map_err(failed)?;
+    upcast::<E>(version, &mut body)?;
+    E::deserialize(serde_json::Value::Object(body)).map_err(failed)
+}
+
+/// Brings a body from a version up to the newest.
+pub fn upcast<E: Event>(version: u32, body: &mut Body) -> Result<(), Error> {
+    if version > E::INFO.version {
         return Err(Error::new(
-            Code::INVALID_BODY,
-            format!(
-                "{} v{} is {}, not JSON",
-                envelope.event_type, envelope.schema_version, envelope.content_type
-            ),
+            Code::NEWER_SCHEMA,
+            format!("{} v{version} is newer than v{}", E::INFO.event_type, E::INFO.version),
         ));
     }
+    (version.max(1)..E::INFO.version).for_each(|from| E::upcast(from, body));
+    Ok(())
+}
+
+fn check_json(envelope: &Envelope) -> Result<(), Error> {
+    if envelope.content_type.is_json() {
+        return Ok(());
+    }
+    let Envelope { event_type, schema_version, content_type, .. } = envelope;
+    Err(Error::new(Code::INVALID_BODY, format!("{event_type} v{schema_version} is {content_type}, not JSON")))
+}
+
+/// Decodes a body that has no versions of its own; events go through [`decode_event`]. The error names type, version and
+/// where in the document it went wrong.
+pub fn decode_body<T: DeserializeOwned>(envelope: &Envelope) -> Result<T, Error> {
+    check_json(envelope)?;
     serde_json::from_slice(&envelope.data).map_err(|cause| {
         Error::new(
             Code::INVALID_BODY,
@@ -139,7 +190,7 @@ impl<E: Event> EventSet for E {
 
     fn decode(envelope: &Envelope) -> Result<Self, Error> {
         if envelope.event_type.as_str() == E::INFO.event_type {
-            decode_body(envelope)
+            decode_event(envelope)
         } else {
             Err(not_in_set(envelope, &Self::types()))
         }

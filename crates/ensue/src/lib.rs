@@ -16,8 +16,8 @@ pub use ensue_log::Log;
 pub use ensue_macros::{Command, Emits, Event};
 pub use ensue_runtime as runtime;
 pub use ensue_runtime::{
-    Aggregates, App, Attempt, Cache, Cause, Collection, Dispatch, Flow, FromContext, Meta, OnFailure,
-    Projection, Reaction, Receipt, Retry, Running, Saga, SagaError, StartFrom, State,
+    Aggregates, App, Attempt, Cache, Cause, Collection, Dispatch, Flow, Fork, FromContext, Meta, Moment,
+    OnFailure, Projection, Reaction, Receipt, Retry, Running, Saga, SagaError, StartFrom, State,
 };
 
 /// Opens the store in a folder with the defaults, and makes it if there is none.
@@ -37,3 +37,10 @@ pub async fn open(folder: impl AsRef<Path>) -> Result<Log, Error> {
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// The guides, compiled and run.
+#[cfg(doctest)]
+mod guides {
+    #[doc = include_str!("../../../docs/guides/choreography-or-saga.md")]
+    struct ChoreographyOrSaga;
+}

@@ -7,9 +7,10 @@ use syn::{DeriveInput, Error, Ident, LitInt, LitStr, Path, ext::IdentExt, meta::
 use crate::attribute::{core_path, core_path_of_enum, for_each_setting, refuse_generics, unknown, value};
 use crate::field::{self, Named};
 use crate::name;
+use crate::upcast::{self, Upcast};
 use crate::variant::{Holder, holders};
 
-const SETTINGS: [&str; 7] = ["topic", "key", "name", "version", "tags", "validate", "crate"];
+const SETTINGS: [&str; 8] = ["topic", "key", "name", "version", "upcast", "tags", "validate", "crate"];
 
 #[derive(Default)]
 struct Settings {
@@ -18,6 +19,7 @@ struct Settings {
     version: Option<LitInt>,
     topic: Option<LitStr>,
     key: Option<Ident>,
+    upcasts: Vec<Upcast>,
     tags: Vec<TagSetting>,
     validate: Option<Path>,
 }
@@ -43,6 +45,7 @@ impl Settings {
             "topic" => value(&mut self.topic, meta, "`topic = \"Order\"`"),
             "key" => value(&mut self.key, meta, "`key = order_id`: the name of a field, without quotes"),
             "validate" => value(&mut self.validate, meta, "`validate = path::of::function`"),
+            "upcast" => upcast::read(&mut self.upcasts, meta),
             "tags" => meta.parse_nested_meta(|tag| {
                 self.tags.push(TagSetting::read(&tag)?);
                 Ok(())
@@ -121,6 +124,7 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream, Error> {
         }
     });
     let core = core_path(settings.core);
+    let upcast = upcast::expand(&settings.upcasts, version, &core)?;
     let key_text = quote_spanned!(key.span()=> ::std::string::ToString::to_string(&self.#key));
     Ok(quote! {
         #[automatically_derived]
@@ -134,6 +138,7 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream, Error> {
             fn key(&self) -> ::std::string::String {
                 #key_text
             }
+            #upcast
             #tags
             #validate
         }
@@ -176,7 +181,7 @@ pub(crate) fn derive_set(input: &DeriveInput) -> Result<TokenStream, Error> {
             fn decode(envelope: &#core::Envelope) -> ::std::result::Result<Self, #core::Error> {
                 match envelope.event_type.as_str() {
                     #(name if name == <#bodies as #core::Event>::INFO.event_type => {
-                        #core::event::decode_body::<#bodies>(envelope).map(Self::#variants)
+                        #core::event::decode_event::<#bodies>(envelope).map(Self::#variants)
                     })*
                     _ => #decode_other,
                 }

@@ -15,6 +15,7 @@ mod emits;
 mod event;
 mod field;
 mod name;
+mod upcast;
 mod variant;
 
 /// Implements `Event` for a struct, or `EventSet` for an enum of events.
@@ -40,6 +41,7 @@ mod variant;
 /// | `key = field` | the field that holds the business id, turned into text with `ToString` | required |
 /// | `name = "…"` | the event type; it outlives renamed Rust types | the name of the struct |
 /// | `version = 2` | the schema version of the body, from 1 upward | 1 |
+/// | `upcast(1 = path, …)` | `fn(&mut event::Body)` for each older version: makes of its body one of the next version | older bodies fit as they are |
 /// | `tags(a, b)` | fields by which it can be found; the tag is named as the field is in JSON, `tags(name = field)` names it otherwise | none |
 /// | `validate = path` | `fn(&Self) -> Result<(), String>` with the rules between fields | no rules |
 /// | `crate = path` | where `ensue-core` is | `::ensue::core` |

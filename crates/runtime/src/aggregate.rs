@@ -10,7 +10,9 @@ use ensue_core::{
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 
+use crate::blame::{Blame, Blamed, encoded};
 use crate::message::{Origin, Press};
+use crate::moment::Moment;
 use crate::spaces::{self, SNAPSHOT};
 
 /// Aggregates of one sort, read from a store.
@@ -87,6 +89,18 @@ impl<A: Aggregate> Aggregates<A> {
             loaded.apply(&recorded)?;
         }
         Ok(loaded)
+    }
+
+    /// Every field that its state ever had, with the event that changed it last up to a moment.
+    pub async fn blame(&self, key: &str, moment: Moment) -> Result<Vec<Blamed>, Error> {
+        let until = moment.position(&*self.store).await?;
+        let mut events = self.store.read(Read::stream(Self::stream(key)?).until(until));
+        let (mut loaded, mut blame) = (Loaded::<A>::empty(), Blame::default());
+        while let Some(recorded) = events.try_next().await? {
+            loaded.apply(&recorded)?;
+            blame.observe(Some(&encoded(&loaded.state)), &recorded)?;
+        }
+        Ok(blame.into_fields())
     }
 
     async fn snapshot(&self, stream: &StreamName) -> Result<Loaded<A>, Error> {

@@ -6,7 +6,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use ensue_core::{
-    Aggregate, Code, Command, CommandSet, Error, Event, EventInfo, EventSet, EventType, Host, Source, Store,
+    Aggregate, Code, Command, CommandSet, Error, Event, EventInfo, EventSet, EventType, Host, Position,
+    Source, Store,
 };
 use smol_str::SmolStr;
 use tokio::sync::watch;
@@ -16,8 +17,9 @@ use crate::catalogue::{Catalogue, FlowEntry, HandlerEntry, HandlerKind};
 use crate::collection::Place;
 use crate::command::{CommandHandler, Route, RouteHandler, aggregate_routes};
 use crate::context::States;
+use crate::fork::FlowRecord;
 use crate::message::Press;
-use crate::policy::Settings;
+use crate::policy::{Settings, StartFrom};
 use crate::progress::Board;
 use crate::projection::{Projection, ProjectionHandler, subscription_name};
 use crate::reaction::{Mounting, Reaction, ReactionHandler};
@@ -42,6 +44,8 @@ pub struct App {
     catalogue: Catalogue,
     /// The first thing that could not be mounted; reported by `check`.
     broken: Option<Error>,
+    /// In a fork: what handlers answer from.
+    replay: Option<Arc<FlowRecord>>,
 }
 
 type Build = Box<dyn FnOnce(&Parts) -> Result<Arc<dyn Handler>, Error> + Send>;
@@ -75,6 +79,7 @@ impl App {
             routes: Vec::new(),
             catalogue: Catalogue { application: name.to_owned(), ..Catalogue::default() },
             broken: None,
+            replay: None,
         }
     }
 
@@ -258,6 +263,14 @@ impl App {
         self
     }
 
+    /// Handlers answer from the record of a flow that begins after this position; nothing is projected and no timer fires.
+    pub(crate) fn replaying(mut self, record: Arc<FlowRecord>, after: Position) -> Self {
+        self.mounts.retain(|mount| mount.kind != HandlerKind::Projection);
+        self.mounts.iter_mut().for_each(|mount| mount.settings.start = StartFrom::After(after));
+        self.replay = Some(record);
+        self
+    }
+
     fn know(&mut self, events: impl IntoIterator<Item = EventInfo>) {
         for info in events {
             let known = self.catalogue.add_event(&info);
@@ -346,6 +359,10 @@ impl App {
             Running::new(Arc::clone(&shared), Arc::clone(&parts.states), self.routes, self.catalogue);
         for mount in self.mounts {
             let handler = (mount.build)(&parts)?;
+            let handler = match &self.replay {
+                Some(record) => record.stand_in(&mount.name, mount.kind, handler),
+                None => handler,
+            };
             handler.prepare().await?;
             crate::dead::clear_halts(&*store, &mount.name).await?;
             let standing = shared.board.enter(&mount.name, mount.kind == HandlerKind::Projection);
@@ -358,7 +375,9 @@ impl App {
             };
             running.spawn(Arc::new(subscription).run());
         }
-        running.spawn(crate::timer::run(shared));
+        if self.replay.is_none() {
+            running.spawn(crate::timer::run(shared));
+        }
         Ok(running)
     }
 

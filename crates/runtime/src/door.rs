@@ -192,13 +192,17 @@ pub struct Registration {
     /// Type, topic and key.
     pub info: EventInfo,
     check: fn(&Envelope) -> Result<Draft, Error>,
+    upcast: fn(u32, &mut event::Body) -> Result<(), Error>,
 }
 
 impl Registry {
     /// Adds a type.
     #[must_use]
     pub fn event<E: Event>(mut self) -> Self {
-        self.known.insert(E::INFO.event_type, Registration { info: E::INFO, check: check::<E> });
+        self.known.insert(
+            E::INFO.event_type,
+            Registration { info: E::INFO, check: check::<E>, upcast: event::upcast::<E> },
+        );
         self
     }
 
@@ -226,10 +230,15 @@ impl Registration {
     pub fn check(&self, envelope: &Envelope) -> Result<Draft, Error> {
         (self.check)(envelope)
     }
+
+    /// Brings a stored body of a schema version up to the newest. `E0110` if the version is newer than this program.
+    pub fn upcast(&self, version: u32, body: &mut event::Body) -> Result<(), Error> {
+        (self.upcast)(version, body)
+    }
 }
 
 fn check<E: Event>(envelope: &Envelope) -> Result<Draft, Error> {
-    let event: E = event::decode_body(envelope)?;
+    let event: E = event::decode_event(envelope)?;
     check_rules(&event)?;
     Draft::of(&event)
 }

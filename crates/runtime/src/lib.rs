@@ -5,6 +5,7 @@
 
 pub mod aggregate;
 pub mod app;
+pub mod blame;
 pub mod cache;
 pub mod catalogue;
 pub mod collection;
@@ -13,7 +14,9 @@ pub mod context;
 pub mod dead;
 pub mod door;
 pub mod flow;
+pub mod fork;
 pub mod host;
+pub mod moment;
 pub mod policy;
 pub mod projection;
 pub mod reaction;
@@ -35,6 +38,8 @@ pub use collection::Collection;
 pub use command::{CommandHandler, Dispatch};
 pub use context::{Attempt, Cause, Context, Flow, FromContext, Meta, State};
 pub use ensue_core::{IntoOutcome, Outcome};
+pub use fork::{Fork, ForkReport};
+pub use moment::Moment;
 pub use policy::{OnFailure, Retry, StartFrom};
 pub use projection::Projection;
 pub use reaction::Reaction;

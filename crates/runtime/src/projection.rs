@@ -19,6 +19,9 @@ use crate::effects::Effects;
 use crate::spaces;
 use crate::subscription::{Handled, Handler};
 
+mod history;
+pub use history::{blame, document_at};
+
 /// A read model: which document an event belongs to, and what it changes there. Pure: no I/O, no clock, so that it
 /// can be rebuilt at any time.
 pub trait Projection: Send + Sync + 'static {

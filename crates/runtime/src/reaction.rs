@@ -134,7 +134,7 @@ macro_rules! reaction {
             fn call(&self, context: Context) -> BoxFuture<'static, Result<Vec<Draft>, Failure>> {
                 let arguments = (|| {
                     $(let $value = $extractor::from_context(&context)?;)*
-                    let event: E = event::decode_body(&context.recorded.envelope)?;
+                    let event: E = event::decode_event(&context.recorded.envelope)?;
                     Ok::<_, Error>(($($value,)* event,))
                 })();
                 match arguments {

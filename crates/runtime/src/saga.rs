@@ -148,7 +148,7 @@ macro_rules! saga_fn {
 
             fn begin(&self, begin: Begin<'_>) -> Result<BoxFuture<'static, Result<Vec<Draft>, SagaError>>, Error> {
                 $(let $value = $extractor::from_context(begin.context)?;)*
-                let input: I = event::decode_body(begin.start)?;
+                let input: I = event::decode_event(begin.start)?;
                 let saga = Saga { input: Arc::new(input), key: begin.key.into(), script: begin.script };
                 let code = self(saga $(, $value)*);
                 Ok(Box::pin(async move {

@@ -107,6 +107,13 @@ where
     Ok(reports)
 }
 
+/// A world of its own in another folder, with the temper of the one that served this store: the same orders are refused there.
+/// A store without a plan gets a world with the default temper.
+pub async fn stand_in(store: &dyn Store, folder: &Path) -> Result<Outside, Error> {
+    let config = plan::known(store).await?.map(Plan::outside).unwrap_or_default();
+    Outside::open(folder, config).await
+}
+
 /// One style, from the first order to the comparison of all books.
 async fn show(
     plan: Plan,

@@ -11,7 +11,6 @@ mod append;
 mod load;
 mod orders;
 mod read;
-mod scratch;
 mod waiting;
 
 /// What the device takes for the smallest durable write.

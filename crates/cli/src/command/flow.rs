@@ -1,10 +1,11 @@
-//! `ensue flow ls|show`.
+//! `ensue flow ls|show|fork`.
 
 use clap::Subcommand;
 
 use crate::command::Session;
 use crate::failure::Failure;
 
+mod fork;
 mod ls;
 mod show;
 
@@ -15,6 +16,8 @@ pub(crate) enum Flow {
     Ls(ls::Ls),
     /// One flow as a tree: what happened, what is open, why it stopped
     Show(show::Show),
+    /// Play a flow again in a scratch store, with another event or today's code, and compare
+    Fork(fork::Fork),
 }
 
 impl Flow {
@@ -22,6 +25,7 @@ impl Flow {
         match self {
             Self::Ls(ls) => ls.run(session).await,
             Self::Show(show) => show.run(session).await,
+            Self::Fork(fork) => fork.run(session).await,
         }
     }
 }

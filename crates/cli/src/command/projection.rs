@@ -1,4 +1,4 @@
-//! `ensue projection verify|rebuild`: read models compared with a fresh replay of the log, or built anew from it.
+//! `ensue projection verify|rebuild|state|diff|blame`: read models compared with a fresh replay of the log, or built anew from it.
 //!
 //! A read model is code, so this binary knows those of the applications it carries: the shop's and the bank's.
 
@@ -16,13 +16,21 @@ use serde::Serialize;
 use crate::command::Session;
 use crate::failure::Failure;
 
-/// Compare read models with the log, or build them anew
+mod past;
+
+/// Compare read models with the log, build them anew, or look at what they were
 #[derive(Subcommand)]
 pub(crate) enum Projection {
     /// Replay the log and compare row by row; exit code 4 if they differ
     Verify(Named),
     /// Build the read model anew from the log, and say what differed
     Rebuild(Named),
+    /// A document as it was
+    State(past::State),
+    /// What changed in a document between two moments
+    Diff(past::Diff),
+    /// Which event last changed a field of a document
+    Blame(past::Blame),
 }
 
 /// Which one.
@@ -51,6 +59,9 @@ impl Projection {
         let (task, name) = match self {
             Self::Verify(named) => (Task::Verify, named.name),
             Self::Rebuild(named) => (Task::Rebuild, named.name),
+            Self::State(state) => return state.run(session).await,
+            Self::Diff(diff) => return diff.run(session).await,
+            Self::Blame(blame) => return blame.run(session).await,
         };
         let store: Arc<dyn Store> = Arc::new(session.folder.open()?);
         let difference = match name.as_str() {

@@ -1,10 +1,11 @@
-//! `ensue stream ls|read|state|diff`.
+//! `ensue stream ls|read|state|diff|blame`.
 
 use clap::Subcommand;
 
 use crate::command::Session;
 use crate::failure::Failure;
 
+mod blame;
 mod diff;
 mod ls;
 mod read;
@@ -21,6 +22,8 @@ pub(crate) enum Stream {
     State(state::State),
     /// What changed between two versions of a stream
     Diff(diff::Diff),
+    /// Which event last changed a field of a stream's state
+    Blame(blame::Blame),
 }
 
 impl Stream {
@@ -30,6 +33,7 @@ impl Stream {
             Self::Read(read) => read.run(session).await,
             Self::State(state) => state.run(session).await,
             Self::Diff(diff) => diff.run(session).await,
+            Self::Blame(blame) => blame.run(session).await,
         }
     }
 }

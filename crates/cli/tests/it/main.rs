@@ -14,6 +14,7 @@ mod bad_luck;
 mod demo;
 mod emit;
 mod look;
+mod past;
 
 /// The event of the documentation, as it stands.
 const ORDER: &str = r#"{"event_type":"OrderPlaced","event_id":"evt-a1b2c3","timestamp":"2024-01-15T10:30:00Z","data":{"order_id":"ORD-5001","customer_id":"CUST-1001","items":[{"sku":"WIDGET-1","qty":2,"price":29.99}],"total":59.98}}"#;

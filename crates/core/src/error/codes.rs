@@ -60,6 +60,9 @@ codes! {
     INVALID_COMMIT 109 Invalid "the commit breaks a rule"
         "A commit has the wrong shape whatever the store holds: an append without events, a record key that is empty or too long, or one record written twice."
         "The message names the append or record; correct the code that builds the commit."
+    NEWER_SCHEMA 110 Unsupported "the event is newer than this program"
+        "The schema version of a stored event is higher than the newest one that this program knows, so a newer program has run on the store."
+        "Run the newer program, or teach this one the version; nothing is lost, and parked events can be redriven then."
 
     // 02xx: somebody else was faster
     STALE_VERSION 201 Conflict "the stream has moved on"

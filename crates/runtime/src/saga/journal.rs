@@ -56,6 +56,8 @@ impl std::fmt::Display for Kind {
 pub(crate) enum StepOutcome {
     /// With a result.
     Done(Bytes),
+    /// With an event, in the schema version in which it was stored.
+    Received(u32, Bytes),
     /// With a typed refusal.
     Refused(Bytes),
     /// Given up: code and reason.
@@ -162,10 +164,11 @@ impl Journal {
                 let (event_type, topic, key) = (event_type.clone(), topic.clone(), key.clone());
                 self.ask(step, Kind::Wait { event_type, topic, key }, 1, *due);
             }
-            Entry::EventReceived { step, event_id, body } => {
+            Entry::EventReceived { step, event_id, schema_version, body } => {
                 self.used.insert(event_id.clone());
                 if let Some(asked) = self.step(step) {
-                    asked.outcome = Some(StepOutcome::Done(Bytes::copy_from_slice(body.get().as_bytes())));
+                    let body = Bytes::copy_from_slice(body.get().as_bytes());
+                    asked.outcome = Some(StepOutcome::Received(*schema_version, body));
                 }
             }
             Entry::SleepStarted { step, due } => self.ask(step, Kind::Sleep, 1, Some(*due)),
@@ -257,8 +260,10 @@ impl Journal {
         if let Some(asked) = self.step(step) {
             asked.is_recorded = true;
             is_late = asked.late.is_some();
+            // A local step whose result is nothing is stored as `null`, which reads back as no result at all.
+            let result = result.map(RawValue::get).or_else(|| (asked.kind == Kind::Local).then_some("null"));
             if let Some(result) = result {
-                asked.outcome = Some(StepOutcome::Done(Bytes::copy_from_slice(result.get().as_bytes())));
+                asked.outcome = Some(StepOutcome::Done(Bytes::copy_from_slice(result.as_bytes())));
             }
         }
         if let Some(command) = undo {

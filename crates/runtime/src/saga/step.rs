@@ -11,9 +11,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use ensue_core::event::to_json;
 use ensue_core::outcome::handler_error;
-use ensue_core::{BoxFuture, Code, Command, Error, Event};
+use ensue_core::{BoxFuture, Code, Command, Error, Event, event};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use smol_str::SmolStr;
 
 use super::journal::{CommandBody, StepOutcome, raw, text};
 use super::script::{Effect, Request, Script, Terms};
@@ -61,7 +62,9 @@ impl SagaError {
                 error: Error::new(code.parse().unwrap_or(Code::SAGA_STEP_FAILED), reason),
                 refusal: None,
             },
-            StepOutcome::Done(_) => unreachable!("a step that is done is no error"),
+            StepOutcome::Done(_) | StepOutcome::Received(..) => {
+                unreachable!("a step that is done is no error")
+            }
         }
     }
 }
@@ -249,7 +252,10 @@ impl<E: Event> IntoFuture for Wait<E> {
         Box::pin(async move {
             let (event_type, topic) = (E::INFO.event_type.to_owned(), E::INFO.topic.to_owned());
             let request = Request::Wait { event_type, topic, key: self.key };
-            finish(&self.script, &self.name, request, self.terms, None).await
+            match outcome(&self.script, &self.name, request, self.terms, None).await? {
+                (_, StepOutcome::Received(version, body)) => Ok(event::decode_version(version, &body)?),
+                (step, failed) => Err(SagaError::of(&step, failed)),
+            }
         })
     }
 }
@@ -273,7 +279,7 @@ impl IntoFuture for Sleep {
     }
 }
 
-/// Asks for the operation; goes on only when the journal has its outcome.
+/// Asks for the operation and decodes its result.
 async fn finish<T: DeserializeOwned>(
     script: &Script,
     name: &str,
@@ -281,13 +287,24 @@ async fn finish<T: DeserializeOwned>(
     terms: Terms,
     undo: Option<Undo>,
 ) -> Result<T, SagaError> {
+    match outcome(script, name, request, terms, undo).await? {
+        (_, StepOutcome::Done(body)) => Ok(decode(&body)?),
+        (step, failed) => Err(SagaError::of(&step, failed)),
+    }
+}
+
+/// Asks for the operation; goes on only when the journal has its outcome.
+async fn outcome(
+    script: &Script,
+    name: &str,
+    request: Request,
+    terms: Terms,
+    undo: Option<Undo>,
+) -> Result<(SmolStr, StepOutcome), SagaError> {
     let (step, outcome) = script.ask(name, request, terms);
     let Some(outcome) = outcome else { return std::future::pending().await };
     script.succeeded(&step, terms, |reply| undo.map_or(Ok(None), |undo| undo(reply)))?;
-    match outcome {
-        StepOutcome::Done(body) => Ok(decode(&body)?),
-        failed => Err(SagaError::of(&step, failed)),
-    }
+    Ok((step, outcome))
 }
 
 /// A refusal for people: its `reason`, where it has one, or all of it.

@@ -430,8 +430,10 @@ impl<'a> Turn<'a> {
         });
         let Some(found) = found else { return Ok(Next::Wait) };
         let (step, event_id) = (asked.step.clone(), found.envelope.id.clone());
+        let schema_version = found.envelope.schema_version;
         let body = raw(&found.envelope.data).map_err(Failure::Rejected)?;
-        self.write(&Entry::EventReceived { step, event_id, body }).map_err(Failure::Rejected)?;
+        self.write(&Entry::EventReceived { step, event_id, schema_version, body })
+            .map_err(Failure::Rejected)?;
         self.cancel_time_limit(asked);
         self.stop_waiting(asked);
         Ok(Next::Replay)

@@ -60,8 +60,8 @@ impl EventSet for AccountEvent {
 
     fn decode(envelope: &Envelope) -> Result<Self, Error> {
         match envelope.event_type.as_str() {
-            "Opened" => event::decode_body(envelope).map(Self::Opened),
-            "Withdrawn" => event::decode_body(envelope).map(Self::Withdrawn),
+            "Opened" => event::decode_event(envelope).map(Self::Opened),
+            "Withdrawn" => event::decode_event(envelope).map(Self::Withdrawn),
             _ => Err(event::not_in_set(envelope, &Self::types())),
         }
     }

@@ -28,14 +28,7 @@ pub(super) async fn agree(
     resume: bool,
     folder: &Path,
 ) -> Result<Plan, Error> {
-    let space = Space::new(SPACE)?;
-    if let Some(record) = store.record(space.clone(), KEY).await? {
-        let known = serde_json::from_slice(&record.value).map_err(|cause| {
-            Error::new(
-                Code::CORRUPT,
-                format!("the plan of the demo in {} cannot be read: {cause}", folder.display()),
-            )
-        })?;
+    if let Some(known) = known(store).await? {
         return if resume { Ok(known) } else { Err(taken(folder)) };
     }
     if store.head().await? > Position::ZERO {
@@ -43,9 +36,18 @@ pub(super) async fn agree(
         return Err(Error::new(Code::USAGE, message).with_fix("use another folder with `--data DIR`"));
     }
     let value = serde_json::to_vec(&wanted).expect("a plan is plain data");
-    let record = RecordWrite::put(space, KEY, value).expect(Revision::ZERO);
+    let record = RecordWrite::put(Space::new(SPACE)?, KEY, value).expect(Revision::ZERO);
     store.commit(Commit { records: vec![record], ..Commit::default() }).await?;
     Ok(wanted)
+}
+
+/// The plan that a store remembers.
+pub(super) async fn known(store: &dyn Store) -> Result<Option<Plan>, Error> {
+    let Some(record) = store.record(Space::new(SPACE)?, KEY).await? else { return Ok(None) };
+    let known = serde_json::from_slice(&record.value).map_err(|cause| {
+        Error::new(Code::CORRUPT, format!("the plan of this demo cannot be read: {cause}"))
+    })?;
+    Ok(Some(known))
 }
 
 fn taken(folder: &Path) -> Error {

@@ -12,9 +12,9 @@ use ensue::log::{Config, Floor, Log, floor};
 use serde::Serialize;
 
 use super::MeasuredFloor;
-use super::scratch::Scratch;
 use crate::command::Session;
 use crate::failure::Failure;
+use crate::scratch::Scratch;
 
 /// Durable appends per second, and how long each takes, beside what the device takes for one synced write
 #[derive(Args)]

@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use super::MeasuredFloor;
 use super::load::{Figures, Style, run};
-use super::scratch::Scratch;
 use crate::command::Session;
 use crate::failure::Failure;
+use crate::scratch::Scratch;
 
 /// Orders through five durable reactions, or a saga of four steps, with empty bodies
 #[derive(Args)]

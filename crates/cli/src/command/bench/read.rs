@@ -12,9 +12,9 @@ use futures_util::TryStreamExt;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::scratch::Scratch;
 use crate::command::Session;
 use crate::failure::Failure;
+use crate::scratch::Scratch;
 
 /// Streams that the events are spread over.
 const STREAMS: u64 = 1_000;

@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use super::load::rss_mb;
-use super::scratch::Scratch;
 use crate::command::Session;
 use crate::failure::Failure;
+use crate::scratch::Scratch;
 
 /// Tasks that publish at the same time.
 const PUBLISHERS: u64 = 64;

@@ -1,4 +1,4 @@
-//! `ensue stream state TOPIC/KEY [--at VERSION|TIME]`: the merged data of a stream.
+//! `ensue stream state TOPIC/KEY [--at VERSION|#POSITION|TIME]`: the merged data of a stream.
 
 use clap::Args;
 use ensue::core::StreamName;
@@ -15,8 +15,8 @@ pub(crate) struct State {
     /// The stream
     #[arg(value_name = "TOPIC/KEY")]
     stream: String,
-    /// As it was at a version, or at a time such as 2024-01-15T10:30:00Z
-    #[arg(long, value_name = "VERSION|TIME")]
+    /// As it was at a version, at a position such as #1234, or at a time such as 2024-01-15T10:30:00Z
+    #[arg(long, value_name = "VERSION|#POSITION|TIME")]
     at: Option<String>,
 }
 

@@ -43,7 +43,13 @@ pub(crate) enum Entry {
     /// decides by looking at the event's own stream, so that none is taken before an earlier one.
     EventNoticed { event_type: String, key: String, event_id: EventId },
     /// The event that a wait has taken.
-    EventReceived { step: SmolStr, event_id: EventId, body: Box<RawValue> },
+    EventReceived {
+        step: SmolStr,
+        event_id: EventId,
+        #[serde(default = "first_version")]
+        schema_version: u32,
+        body: Box<RawValue>,
+    },
     /// The instance sleeps.
     SleepStarted { step: SmolStr, due: Timestamp },
     /// Put here by the timers.
@@ -64,6 +70,11 @@ pub(crate) enum Entry {
     NeedsAttention { code: CodeText, reason: String },
     /// An operator has decided that it shall go on.
     Resumed { reason: String },
+}
+
+/// Journals that say no version are older than the second version of any event.
+fn first_version() -> u32 {
+    1
 }
 
 /// A code as it is written in a journal.

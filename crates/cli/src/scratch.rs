@@ -1,19 +1,19 @@
-//! A store to measure on: beside the folder of `--data`, on the same file system, and gone afterwards. A store in `--data`
-//! itself is not touched.
+//! A store to measure or to try something on: beside the folder of `--data`, on the same file system, and gone afterwards.
+//! A store in `--data` itself is not touched.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use ensue::core::{Code, Error};
 
-/// A folder of our own that is gone afterwards, also when the measurement fails.
-pub(super) struct Scratch(PathBuf);
+/// A folder of our own that is gone afterwards, also when the command fails.
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
     /// Makes it.
-    pub(super) fn beside(folder: &Path) -> Result<Self, Error> {
+    pub(crate) fn beside(folder: &Path) -> Result<Self, Error> {
         let mut name = folder.file_name().map_or_else(|| OsString::from("ensue"), OsString::from);
-        name.push(format!(".bench-{}", std::process::id()));
+        name.push(format!(".scratch-{}", std::process::id()));
         let path = folder.parent().unwrap_or(Path::new("")).join(name);
         std::fs::create_dir_all(&path).map_err(|cause| {
             Error::new(Code::READ_ONLY, format!("cannot make {}: {cause}", path.display())).with_source(cause)
@@ -22,7 +22,7 @@ impl Scratch {
     }
 
     /// Where it is.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }
