@@ -24,7 +24,7 @@ use crate::message::{self, Origin, appends};
 use crate::policy::Settings;
 use crate::reaction::{attempt, context, one_by_one};
 use crate::subscription::{Handled, Handler, Shared};
-use crate::timer::Schedule;
+use crate::timer::Delay;
 
 /// How often a decision is made anew because the aggregate changed underneath.
 const CONFLICTS_MAX: u32 = 20;
@@ -325,21 +325,21 @@ impl<C: Command> Dispatch<C> {
     }
 
     /// Sends it so much later: until then it is a timer, then it travels through the log to its handler.
-    pub fn after(self, delay: Duration) -> Schedule {
+    pub fn after(self, delay: Duration) -> Delay {
         self.due(Due::After(delay))
     }
 
     /// Sends it at this time, or at once if that has passed: until then it is a timer, then it travels through the log
     /// to its handler.
-    pub fn at(self, time: Timestamp) -> Schedule {
+    pub fn at(self, time: Timestamp) -> Delay {
         self.due(Due::At(time))
     }
 
-    fn due(self, due: Due) -> Schedule {
+    fn due(self, due: Due) -> Delay {
         let draft = self.route.and_then(|_| {
             message::command_draft(C::TYPE, &self.command.key(), to_json(C::TYPE, &self.command)?)
         });
-        Schedule::new(self.shared, draft, due, self.id)
+        Delay::new(self.shared, draft, due, self.id)
     }
 
     async fn run(self) -> Result<Receipt<C::Reply>, DispatchError<C::Failure>> {

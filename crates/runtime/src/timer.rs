@@ -12,17 +12,18 @@ use ensue_core::{
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
+use crate::message::Origin;
 use crate::spaces::{self, TIMER, TIMER_NAME};
 
 pub(crate) mod delayed;
 mod firing;
 mod operate;
-mod schedule;
+mod publish;
 mod stored;
 
 pub(crate) use firing::run;
 pub use operate::{Broken, Filter, TimerChanged, Timers};
-pub use schedule::{Publish, Schedule, Scheduled};
+pub use publish::{Delay, Publish, Scheduled};
 
 /// A timer: at `due` its action is taken.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -119,6 +120,26 @@ impl Timer {
         let take_name =
             || RecordWrite::put(TIMER_NAME.clone(), self.name_key(), spaces::encode(&self.holder()));
         std::iter::once(self.set()).chain(self.is_named.then(take_name))
+    }
+
+    /// A saga's timer: its instance goes on when it is due.
+    pub(crate) fn waking(
+        stream: &StreamName,
+        begun: Option<&EventId>,
+        origin: &Origin,
+        name: SmolStr,
+        due: Timestamp,
+    ) -> Self {
+        Self {
+            owner: stream.to_string().into(),
+            generation: begun.unwrap_or(&origin.cause).clone(),
+            name,
+            due,
+            flow: origin.flow.clone(),
+            cause: origin.cause.clone(),
+            action: Action::Wake,
+            is_named: false,
+        }
     }
 
     /// A deferred delivery: the event at `position` waits for `until` and the rest of its key behind it.

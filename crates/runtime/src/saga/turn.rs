@@ -21,7 +21,7 @@ use crate::context::Context;
 use crate::effects::Effects;
 use crate::message::{self, Origin};
 use crate::reaction::attempt;
-use crate::timer::{Action, Timer, delayed};
+use crate::timer::{Timer, delayed};
 
 mod compensate;
 
@@ -85,9 +85,9 @@ impl<'a> Turn<'a> {
     fn emit(&mut self, mut draft: Draft) {
         let Some(later) = draft.later.take() else { return self.append(draft, |_| {}) };
         let shared = self.saga.shared_arc();
-        let (stream, envelope) = shared.press.caused(draft, &self.origin, self.caused);
+        let caused = shared.press.caused(draft, &self.origin, self.caused);
         self.caused += 1;
-        delayed::set(&shared, &mut self.effects, &delayed::timer_of(&shared, later, stream, envelope));
+        delayed::set(&shared, &mut self.effects, &delayed::timer_of(&shared, later, caused));
     }
 
     /// Sends a command, to be answered into this instance's stream.
@@ -105,18 +105,8 @@ impl<'a> Turn<'a> {
     }
 
     fn timer(&self, name: SmolStr, due: Timestamp) -> Timer {
-        let cause = self.origin.cause.clone();
-        let begun = self.journal.start.as_ref().map_or(&cause, |start| &start.event_id);
-        Timer {
-            owner: self.stream.to_string().into(),
-            generation: begun.clone(),
-            name,
-            due,
-            flow: self.origin.flow.clone(),
-            cause,
-            action: Action::Wake,
-            is_named: false,
-        }
+        let begun = self.journal.start.as_ref().map(|start| &start.event_id);
+        Timer::waking(&self.stream, begun, &self.origin, name, due)
     }
 
     fn set_timer(&mut self, name: SmolStr, due: Timestamp) {

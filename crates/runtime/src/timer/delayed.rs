@@ -15,10 +15,10 @@ pub(crate) fn caused(shared: &Arc<Shared>, drafts: Vec<Draft>, origin: &Origin) 
     let mut now = Vec::with_capacity(drafts.len());
     for (index, mut draft) in drafts.into_iter().enumerate() {
         let later = draft.later.take();
-        let (stream, envelope) = shared.press.caused(draft, origin, index);
+        let caused = shared.press.caused(draft, origin, index);
         match later {
-            None => now.push((stream, envelope)),
-            Some(later) => set(shared, &mut effects, &timer_of(shared, later, stream, envelope)),
+            None => now.push(caused),
+            Some(later) => set(shared, &mut effects, &timer_of(shared, later, caused)),
         }
     }
     effects.appends = appends(now);
@@ -33,7 +33,7 @@ pub(crate) fn set(shared: &Arc<Shared>, effects: &mut Effects, timer: &Timer) {
 }
 
 /// The timer that appends this event later.
-pub(crate) fn timer_of(shared: &Shared, later: Later, stream: StreamName, envelope: Envelope) -> Timer {
+pub(crate) fn timer_of(shared: &Shared, later: Later, (stream, envelope): (StreamName, Envelope)) -> Timer {
     Timer {
         owner: stream.to_string().into(),
         generation: envelope.id.clone(),

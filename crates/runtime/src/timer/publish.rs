@@ -27,17 +27,17 @@ impl Publish {
     }
 
     /// Appends it so much later; until then it is a timer.
-    pub fn after(self, delay: Duration) -> Schedule {
+    pub fn after(self, delay: Duration) -> Delay {
         self.due(Due::After(delay))
     }
 
     /// Appends it at this time, or at once if that has passed; until then it is a timer.
-    pub fn at(self, time: Timestamp) -> Schedule {
+    pub fn at(self, time: Timestamp) -> Delay {
         self.due(Due::At(time))
     }
 
-    fn due(self, due: Due) -> Schedule {
-        Schedule::new(self.shared, self.draft, due, None)
+    fn due(self, due: Due) -> Delay {
+        Delay::new(self.shared, self.draft, due, None)
     }
 }
 
@@ -57,7 +57,7 @@ impl IntoFuture for Publish {
 
 /// Something to be appended later; await it to set the timer.
 #[must_use = "nothing is set until it is awaited"]
-pub struct Schedule {
+pub struct Delay {
     shared: Arc<Shared>,
     draft: Result<Draft, Error>,
     later: Later,
@@ -76,7 +76,7 @@ pub struct Scheduled {
     pub event: EventId,
 }
 
-impl Schedule {
+impl Delay {
     pub(crate) fn new(
         shared: Arc<Shared>,
         draft: Result<Draft, Error>,
@@ -101,7 +101,7 @@ impl Schedule {
         let door = Door::new(Arc::clone(&self.shared.store), self.shared.press.host.clone());
         let (id, remembered) = (envelope.id.clone(), door.remember(&envelope, &body, None));
         let mut is_known = is_callers_id && door.earlier(&envelope, &body).await?.is_some();
-        let timer = delayed::timer_of(&self.shared, self.later, stream, envelope.clone());
+        let timer = delayed::timer_of(&self.shared, self.later, (stream, envelope.clone()));
         let scheduled = Scheduled { timer: timer.id(), due: timer.due, event: id };
         while !is_known {
             let mut effects = Effects::default();
@@ -124,7 +124,7 @@ impl Schedule {
     }
 }
 
-impl IntoFuture for Schedule {
+impl IntoFuture for Delay {
     type Output = Result<Scheduled, Error>;
     type IntoFuture = BoxFuture<'static, Self::Output>;
 
