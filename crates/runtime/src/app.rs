@@ -17,6 +17,7 @@ use crate::catalogue::{Catalogue, FlowEntry, HandlerEntry, HandlerKind};
 use crate::collection::Place;
 use crate::command::{CommandHandler, Route, RouteHandler, aggregate_routes};
 use crate::context::States;
+use crate::flow;
 use crate::fork::FlowRecord;
 use crate::message::Press;
 use crate::policy::{Settings, StartFrom};
@@ -42,6 +43,8 @@ pub struct App {
     mounts: Vec<Mount>,
     routes: Vec<Route>,
     catalogue: Catalogue,
+    /// Events between two saves of the flow index; `None` where it is not kept.
+    flow_index_every: Option<u64>,
     /// The first thing that could not be mounted; reported by `check`.
     broken: Option<Error>,
     /// In a fork: what handlers answer from.
@@ -78,6 +81,7 @@ impl App {
             mounts: Vec::new(),
             routes: Vec::new(),
             catalogue: Catalogue { application: name.to_owned(), ..Catalogue::default() },
+            flow_index_every: Some(flow::follow::SAVE_EVERY),
             broken: None,
             replay: None,
         }
@@ -150,6 +154,21 @@ impl App {
     pub fn flow(mut self, name: &str, declare: impl FnOnce(FlowOf) -> FlowOf) -> Self {
         let entry = FlowEntry { name: name.to_owned(), ..FlowEntry::default() };
         self.catalogue.flows.push(declare(FlowOf(entry)).0);
+        self
+    }
+
+    /// Saves the flow index after so many events (16,384 unless told otherwise): whoever asks for flows reads the rest of the
+    /// log, so fewer make asking quicker and serving dearer.
+    #[must_use]
+    pub fn flow_index_every(mut self, events: u64) -> Self {
+        self.flow_index_every = Some(events.max(1));
+        self
+    }
+
+    /// Keeps no flow index: whoever asks for stuck flows or figures then reads the whole log.
+    #[must_use]
+    pub fn without_flow_index(mut self) -> Self {
+        self.flow_index_every = None;
         self
     }
 
@@ -376,6 +395,9 @@ impl App {
             running.spawn(Arc::new(subscription).run());
         }
         if self.replay.is_none() {
+            if let Some(every) = self.flow_index_every {
+                running.spawn(flow::follow::run(Arc::clone(&shared), every));
+            }
             running.spawn(crate::timer::run(shared));
         }
         Ok(running)
@@ -418,6 +440,28 @@ impl FlowOf {
     #[must_use]
     pub fn fails<E: Event>(mut self) -> Self {
         self.0.fails.push(E::INFO.event_type.to_owned());
+        self
+    }
+
+    /// Has failed with `E`, and is over once `U` says that what had been done is undone. Until then it is being
+    /// compensated, and is stuck when nobody goes on with that.
+    #[must_use]
+    pub fn fails_until<E: Event, U: Event>(mut self) -> Self {
+        self.0.undone.insert(E::INFO.event_type.to_owned(), U::INFO.event_type.to_owned());
+        self.fails::<E>()
+    }
+
+    /// Needs a person after this event: it is stuck until it ends in another way.
+    #[must_use]
+    pub fn needs_attention<E: Event>(mut self) -> Self {
+        self.0.attention.push(E::INFO.event_type.to_owned());
+        self
+    }
+
+    /// Is late when it is not over after so long.
+    #[must_use]
+    pub fn within(mut self, duration: Duration) -> Self {
+        self.0.within_ms = Some(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
         self
     }
 }

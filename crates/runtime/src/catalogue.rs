@@ -2,8 +2,9 @@
 //! stored beside the data so that tools can read it without the application.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use ensue_core::{Code, Commit, Error, EventInfo, RecordScan, RecordWrite, Store, StoreExt};
+use ensue_core::{Code, Commit, Error, EventInfo, RecordScan, RecordWrite, Store, StoreExt, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::spaces::{self, CATALOGUE};
@@ -79,6 +80,27 @@ pub struct FlowEntry {
     pub ends: Vec<String>,
     /// What makes it a failed one: any of these.
     pub fails: Vec<String>,
+    /// For a failure after which things are undone: the event that says they are.
+    #[serde(default)]
+    pub undone: BTreeMap<String, String>,
+    /// What needs a person: it neither ends the flow nor can anybody here go on.
+    #[serde(default)]
+    pub attention: Vec<String>,
+    /// How long one may take, in milliseconds.
+    #[serde(default)]
+    pub within_ms: Option<u64>,
+}
+
+impl FlowEntry {
+    /// Whether the declaration says how such a flow ends.
+    pub fn has_ends(&self) -> bool {
+        !self.ends.is_empty()
+    }
+
+    /// When one that began at `start` is late.
+    pub fn deadline(&self, start: Timestamp) -> Option<Timestamp> {
+        start.checked_add(Duration::from_millis(self.within_ms?)).ok()
+    }
 }
 
 impl Catalogue {
@@ -165,8 +187,11 @@ impl Catalogue {
 
     /// What is odd but may be meant: events that nobody consumes.
     pub fn warnings(&self) -> Vec<String> {
-        let ends: BTreeSet<&String> =
-            self.flows.iter().flat_map(|flow| flow.ends.iter().chain(&flow.fails)).collect();
+        let ends: BTreeSet<&String> = self
+            .flows
+            .iter()
+            .flat_map(|flow| flow.ends.iter().chain(&flow.fails).chain(&flow.attention))
+            .collect();
         self.events
             .keys()
             .filter(|event| !ends.contains(event) && self.consumers(event).next().is_none())
@@ -184,6 +209,24 @@ impl Catalogue {
         let record = RecordWrite::put(CATALOGUE.clone(), self.application.clone(), value);
         store.commit(Commit { records: vec![record], ..Commit::default() }).await?;
         Ok(())
+    }
+
+    /// Everything that is declared in this store, by whatever application, as if it were one.
+    pub async fn merged(store: &dyn Store) -> Result<Self, Error> {
+        let mut all = Self::load(store).await?.into_iter();
+        let mut catalogue = all.next().unwrap_or_default();
+        for other in all {
+            catalogue.handlers.extend(other.handlers);
+            catalogue.events.extend(other.events);
+            catalogue.external.extend(other.external);
+            catalogue.flows.extend(other.flows);
+        }
+        Ok(catalogue)
+    }
+
+    /// The declared kind of flow that this type begins.
+    pub fn flow_started_by(&self, event_type: &str) -> Option<&FlowEntry> {
+        self.flows.iter().find(|flow| flow.starts.iter().any(|start| start == event_type))
     }
 
     /// The catalogues of every application that has run on this store.

@@ -1,7 +1,7 @@
 //! Flows: everything with one correlation id, folded from the log, the checkpoints, the dead letters and the heads of
 //! sagas. Never from sampled traces: what is stored is what is shown, so a flow is complete by construction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use ensue_core::{
@@ -9,21 +9,44 @@ use ensue_core::{
 };
 use futures_util::TryStreamExt;
 use serde::Serialize;
+use smol_str::SmolStr;
 
 use crate::catalogue::{Catalogue, HandlerKind};
-use crate::message;
 use crate::saga::SagaHead;
 
+mod expected;
+pub(crate) mod follow;
+mod index;
+mod lint;
+mod map;
+mod nodes;
 mod progress;
+mod stage;
+mod stats;
 mod status;
+mod stuck;
+mod words;
 
+pub use index::Completeness;
+pub use lint::{Finding, Rule};
+pub use map::{FlowMap, Link, Step};
+pub use stats::{EdgeStats, FlowStats, KindStats, Percentiles, VariantStats};
+pub use stuck::StuckFlow;
+
+use index::{Figures, Index};
+use nodes::reason_in;
 use progress::Progress;
+use status::{Evidence, Verdict};
 
-/// Reads the flows of a store, with or without the application running.
+/// Reads the flows of a store, with or without the application running: as they stand at one moment.
 pub struct Flows {
     store: Arc<dyn Store>,
+    now: Timestamp,
     catalogue: Catalogue,
     progress: Progress,
+    figures: BTreeMap<SmolStr, Figures>,
+    /// The next timer of each flow that has one.
+    timers: HashMap<EventId, Timestamp>,
 }
 
 /// How a flow stands.
@@ -34,7 +57,12 @@ pub enum FlowStatus {
     Running,
     /// Nothing is in hand; it waits for an event, an answer or a timer.
     Waiting,
-    /// It has failed: it ended in a declared failure, or needs a decision.
+    /// It goes on, but has taken longer than its kind may, or than is usual.
+    Late,
+    /// It does not go on by itself: an answer never came, nobody consumes what happened, something is parked or has
+    /// stopped, or a person has to decide.
+    Stuck,
+    /// It has ended in a declared failure.
     Failed,
     /// It is being undone.
     Compensating,
@@ -53,10 +81,14 @@ pub struct FlowSummary {
     pub kind: String,
     /// How it stands.
     pub status: FlowStatus,
-    /// What it waits for, or why it failed, in words.
+    /// What it waits for, or why it failed or is stuck, in words.
     pub reason: Option<String>,
     /// The error code of a failure, where there is one.
     pub code: Option<String>,
+    /// The types of what it waits for, where they are known.
+    pub waits_for: Option<String>,
+    /// The service that it waits for, where it is known.
+    pub from: Option<String>,
     /// When it began.
     pub started_at: Timestamp,
     /// When something last happened.
@@ -134,18 +166,17 @@ pub enum OpenState {
 }
 
 impl Flows {
-    /// Reads the declared topology and how far every handler is.
-    pub async fn open(store: Arc<dyn Store>) -> Result<Self, Error> {
-        let mut all = Catalogue::load(&*store).await?.into_iter();
-        let mut catalogue = all.next().unwrap_or_default();
-        for other in all {
-            catalogue.handlers.extend(other.handlers);
-            catalogue.events.extend(other.events);
-            catalogue.external.extend(other.external);
-            catalogue.flows.extend(other.flows);
-        }
+    /// Reads the declared topology, how far every handler is, and what usual flows take.
+    pub async fn open(store: Arc<dyn Store>, now: Timestamp) -> Result<Self, Error> {
+        let catalogue = Catalogue::merged(&*store).await?;
         let progress = Progress::load(&*store, &catalogue).await?;
-        Ok(Self { store, catalogue, progress })
+        let figures = Index::load_figures(&*store, &catalogue).await?.kinds;
+        let mut timers = HashMap::new();
+        for timer in crate::timer::list(&*store).await? {
+            // The list is by due time: the first of a flow is its next.
+            timers.entry(timer.flow).or_insert(timer.due);
+        }
+        Ok(Self { store, now, catalogue, progress, figures, timers })
     }
 
     /// The newest flows, newest first, at most `limit`, of one status or of any.
@@ -213,25 +244,42 @@ impl Flows {
         };
         let sagas = self.sagas(&events).await?;
         let open = self.open_work(&events);
-        let verdict = status::judge(&self.catalogue, &events, &open, &sagas);
-        let summary = FlowSummary {
+        let verdict = self.judge(flow, &events, &open, &sagas);
+        let summary = self.summary(flow, root, &events, verdict);
+        Ok(FlowView { summary, nodes: nodes::of(&self.catalogue, &events), open, sagas })
+    }
+
+    fn judge(&self, flow: &EventId, events: &[Recorded], open: &[OpenWork], sagas: &[SagaHead]) -> Verdict {
+        status::judge(&Evidence {
+            catalogue: &self.catalogue,
+            figures: &self.figures,
+            events,
+            open,
+            sagas,
+            timer: self.timers.get(flow).copied(),
+            now: self.now,
+        })
+    }
+
+    fn summary(&self, flow: &EventId, root: &Recorded, events: &[Recorded], verdict: Verdict) -> FlowSummary {
+        FlowSummary {
             flow: flow.clone(),
             key: root.stream.key.to_string(),
             kind: self.kind(root),
             status: verdict.status,
             reason: verdict.reason,
             code: verdict.code,
+            waits_for: verdict.waits_for,
+            from: verdict.from,
             started_at: root.recorded_at,
             last_at: events.last().map_or(root.recorded_at, |last| last.recorded_at),
             events: events.len(),
-        };
-        Ok(FlowView { summary, nodes: self.nodes(&events), open, sagas })
+        }
     }
 
     fn kind(&self, root: &Recorded) -> String {
         let event_type = root.envelope.event_type.as_str();
-        let declared =
-            self.catalogue.flows.iter().find(|flow| flow.starts.iter().any(|start| start == event_type));
+        let declared = self.catalogue.flow_started_by(event_type);
         declared.map_or_else(|| event_type.to_owned(), |flow| flow.name.clone())
     }
 
@@ -271,40 +319,6 @@ impl Flows {
         }
         open
     }
-
-    fn nodes(&self, events: &[Recorded]) -> Vec<FlowNode> {
-        let mut depths: BTreeMap<&EventId, usize> = BTreeMap::new();
-        let began = events.first().map(|root| root.recorded_at).unwrap_or_default();
-        let mut nodes = Vec::with_capacity(events.len());
-        for recorded in events {
-            let envelope = &recorded.envelope;
-            let above = envelope.causation.as_ref().and_then(|cause| depths.get(cause));
-            let depth = above.map_or(0, |depth| depth + 1);
-            depths.insert(&envelope.id, depth);
-            let handler = message::extension(envelope, message::HANDLER);
-            nodes.push(FlowNode {
-                position: recorded.position,
-                stream: recorded.stream.clone(),
-                event_type: envelope.event_type.clone(),
-                id: envelope.id.clone(),
-                cause: envelope.causation.clone(),
-                depth,
-                service: self.service(handler, recorded),
-                after_us: recorded.recorded_at.as_microsecond() - began.as_microsecond(),
-                reason: reason_in(recorded),
-            });
-        }
-        nodes
-    }
-
-    /// The service that caused an event: that of its handler; for a root, the one whose topic it is.
-    fn service(&self, handler: Option<&str>, recorded: &Recorded) -> String {
-        if let Some(handler) = handler {
-            let handler = handler.trim_end_matches(".reply").trim_end_matches(".route");
-            return self.catalogue.service_of(handler).to_owned();
-        }
-        recorded.stream.topic.as_str().to_lowercase()
-    }
 }
 
 /// Whether an event is delivered to this handler.
@@ -315,13 +329,4 @@ fn takes(handler: &crate::catalogue::HandlerEntry, recorded: &Recorded) -> bool 
         return crate::saga::is_waking(event_type);
     }
     handler.consumes.iter().any(|consumed| consumed == event_type)
-}
-
-/// The `reason` in the data of an event, if it has one.
-fn reason_in(recorded: &Recorded) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Reasoned {
-        reason: Option<String>,
-    }
-    serde_json::from_slice::<Reasoned>(&recorded.envelope.data).ok()?.reason
 }

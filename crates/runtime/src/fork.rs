@@ -18,10 +18,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use ensue_core::{
     Append, Code, Commit, Error, EventId, Expected, Position, Read, Recorded, Store, StoreExt, StreamName,
+    Timestamp,
 };
 
 use crate::app::{App, Running};
-use crate::flow::Flows;
+use crate::flow::{FlowSummary, Flows};
 
 mod compare;
 mod record;
@@ -62,7 +63,8 @@ impl Runs {
 impl Fork {
     /// Of the flow with this id, or of the newest one that an event with this business key began. `E0414` if there is none.
     pub async fn of(store: Arc<dyn Store>, key_or_flow: &str) -> Result<Self, Error> {
-        let view = Flows::open(Arc::clone(&store)).await?.show(key_or_flow).await?;
+        // Which flow it is does not depend on the time.
+        let view = Flows::open(Arc::clone(&store), Timestamp::MIN).await?.show(key_or_flow).await?;
         let events = store.collect(Read::flow(view.summary.flow.clone())).await?;
         Ok(Self {
             original: store,
@@ -125,7 +127,10 @@ impl Fork {
         running.stop(STOP_WITHIN).await?;
         fed?;
         let forked = scratch.collect(Read::flow(self.flow().clone())).await?;
-        let statuses = (status(&self.original, self.flow()).await?, status(&scratch, self.flow()).await?);
+        // As of when the original last moved, so that neither is late for the time that has passed since.
+        let now = self.events.last().map(|last| last.recorded_at).unwrap_or_default();
+        let before = status(&self.original, self.flow(), now).await?;
+        let statuses = (before, status(&scratch, self.flow(), now).await?);
         Ok(compare::compare(self.key, &self.events, &forked, record.suppressed(), statuses, context.foreign))
     }
 
@@ -216,8 +221,12 @@ async fn at_rest(running: &Running) -> Result<(), Error> {
 }
 
 /// How the flow stands; `None` if nothing of it is there.
-async fn status(store: &Arc<dyn Store>, flow: &EventId) -> Result<Option<crate::flow::FlowSummary>, Error> {
-    match Flows::open(Arc::clone(store)).await?.show(flow.as_str()).await {
+async fn status(
+    store: &Arc<dyn Store>,
+    flow: &EventId,
+    now: Timestamp,
+) -> Result<Option<FlowSummary>, Error> {
+    match Flows::open(Arc::clone(store), now).await?.show(flow.as_str()).await {
         Ok(view) => Ok(Some(view.summary)),
         Err(error) if error.code() == Code::NOT_FOUND => Ok(None),
         Err(error) => Err(error),

@@ -185,6 +185,26 @@ pub(crate) fn timer_draft(timer: &Timer) -> Result<Draft, Error> {
     Entry::TimerFired { name: timer.name.clone() }.draft(timer.owner.parse()?)
 }
 
+/// Whether an instance begins with an entry of this type.
+pub(crate) fn is_start(event_type: &str) -> bool {
+    event_type == "saga.Started"
+}
+
+/// Whether an instance ends with an entry of this type.
+pub(crate) fn is_end(event_type: &str) -> bool {
+    matches!(event_type, "saga.Completed" | "saga.Compensated")
+}
+
+/// Whether an instance has undone everything with an entry of this type.
+pub(crate) fn is_undone(event_type: &str) -> bool {
+    event_type == "saga.Compensated"
+}
+
+/// Whether an instance cannot go on without a decision after an entry of this type.
+pub(crate) fn needs_decision(event_type: &str) -> bool {
+    event_type == "saga.NeedsAttention"
+}
+
 /// Whether an entry of this type wakes the instance it is delivered to.
 pub(crate) fn is_waking(event_type: &str) -> bool {
     journal::WAKING.contains(&event_type)

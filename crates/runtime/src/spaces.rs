@@ -42,6 +42,12 @@ spaces! {
     AWAITED = "awaited";
     /// application -> its declared topology.
     CATALOGUE = "catalogue";
+    /// The flow index: up to which position, and what is missing.
+    FLOW_INDEX = "flow.index";
+    /// kind of flow -> its figures.
+    FLOW_KIND = "flow.kind";
+    /// flow -> what is known of one that is not over.
+    FLOW_OPEN = "flow.open";
     /// topic + key -> state of an aggregate at a version.
     SNAPSHOT = "snapshot";
 }

@@ -14,7 +14,7 @@ use ensue::{Code, Error, Host, Store, StoreExt};
 use serde::{Deserialize, Serialize};
 
 use crate::Style;
-use crate::outside::{self, Outside};
+use crate::outside::{self, Broken, Outside};
 
 mod audit;
 mod plan;
@@ -26,7 +26,7 @@ mod watch;
 
 use plan::Plan;
 pub use render::{Setting, render};
-pub use report::{Effects, Latency, MoneySums, Outcomes, Report, StockSums};
+pub use report::{BrokenOrder, Effects, Latency, MoneySums, Outcomes, Report, StockSums};
 pub use sample::{Line, Sample};
 
 /// How long the services may take to finish what they have in hand.
@@ -44,6 +44,8 @@ pub struct DemoConfig {
     pub orders: u64,
     /// How they are served; a folder that is resumed keeps its style.
     pub styles: Styles,
+    /// How many of the orders are broken, so that there is something to find; a folder that is resumed keeps its number.
+    pub broken: u64,
     /// Decides what is ordered and who is refused; a folder that is resumed keeps its seed.
     pub seed: u64,
     /// Where. One style lives in the folder itself, both in two folders below it.
@@ -96,7 +98,7 @@ where
     let folders = folders(config);
     // Two folders are both styles, whatever the command line says when they are taken up.
     let styles = if folders.len() > 1 { Styles::Both } else { config.styles };
-    let mut plan = Plan { styles, seed: config.seed, orders: config.orders };
+    let mut plan = Plan { styles, seed: config.seed, orders: config.orders, broken: config.broken };
     let mut reports = Vec::new();
     for folder in folders {
         let store = open(&folder).await?;
@@ -109,8 +111,8 @@ where
 
 /// A world of its own in another folder, with the temper of the one that served this store: the same orders are refused there.
 /// A store without a plan gets a world with the default temper.
-pub async fn stand_in(store: &dyn Store, folder: &Path) -> Result<Outside, Error> {
-    let config = plan::known(store).await?.map(Plan::outside).unwrap_or_default();
+pub async fn stand_in(store: &dyn Store, style: Style, folder: &Path) -> Result<Outside, Error> {
+    let config = plan::known(store).await?.map(|plan| plan.outside(style)).unwrap_or_default();
     Outside::open(folder, config).await
 }
 
@@ -123,12 +125,12 @@ async fn show(
     progress: &mut impl FnMut(Progress),
 ) -> Result<Report, Error> {
     let host: Host = ensue::runtime::host::system();
-    let outside = Outside::open(&folder.join("outside"), plan.outside()).await?;
+    let outside = Outside::open(&folder.join("outside"), plan.outside(style)).await?;
     let running = style.app(Arc::clone(&store), &outside).host(host.clone()).start().await?;
     let started = host.clock.monotonic();
-    let served = serve::serve(&running, &host, plan, style, progress).await?;
+    let mut served = serve::serve(&running, &host, plan, style, progress).await?;
     let elapsed = host.clock.monotonic().saturating_sub(started);
-    running.settled(store.head().await?).await;
+    serve::wait_for_broken(&running, &host, &mut served).await?;
     let books = audit::compare(&running, &outside, &served).await?;
     let samples = sample::collect(&running, &served).await?;
     let events = store.head().await?.0;
@@ -146,9 +148,14 @@ fn folders(config: &DemoConfig) -> Vec<PathBuf> {
 }
 
 impl Plan {
-    fn outside(self) -> outside::Config {
+    fn broken(self, style: Style) -> Broken {
+        Broken::some(self.seed, style, self.orders, self.broken)
+    }
+
+    fn outside(self, style: Style) -> outside::Config {
         let pieces_per_sku = PIECES_PER_SKU_MIN.max(self.orders.saturating_mul(PIECES_PER_ORDER));
-        outside::Config { seed: self.seed, pieces_per_sku, ..outside::Config::default() }
+        let broken = self.broken(style);
+        outside::Config { seed: self.seed, pieces_per_sku, broken, ..outside::Config::default() }
     }
 }
 

@@ -113,6 +113,17 @@ pub struct InventoryFailed {
     pub reason: String,
 }
 
+/// The warehouse has not got the items, and has ordered them from elsewhere; nothing was set aside. Nobody in the shop
+/// listens to this yet: `ensue flow lint` says so.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Event)]
+#[event(topic = "Stock", key = order_id)]
+pub struct StockBackordered {
+    /// Which order.
+    pub order_id: OrderId,
+    /// In the warehouse's words.
+    pub reason: String,
+}
+
 /// The warehouse put the items back.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Event)]
 #[event(topic = "Stock", key = order_id)]
@@ -238,6 +249,8 @@ pub enum ShopEvent {
     StockReserved(StockReserved),
     /// See [`InventoryFailed`].
     InventoryFailed(InventoryFailed),
+    /// See [`StockBackordered`].
+    StockBackordered(StockBackordered),
     /// See [`StockReleased`].
     StockReleased(StockReleased),
     /// See [`ReleaseFailed`].
@@ -398,7 +411,7 @@ mod tests {
     #[test]
     fn every_event_of_the_shop_is_keyed_by_its_order() {
         let types = ShopEvent::types();
-        assert_eq!(types.len(), 15);
+        assert_eq!(types.len(), 16);
         for info in types {
             assert_eq!(info.key_field, "order_id", "{}", info.event_type);
             assert!(["Order", "Payment", "Stock", "Shipment", "Notification", "Fraud"].contains(&info.topic));

@@ -7,7 +7,8 @@ use ensue::{App, Cause, Emits, Reaction, State};
 use crate::OrderId;
 use crate::commands::{ReleaseStock, ReserveStock};
 use crate::events::{
-    InventoryFailed, Item, PaymentCompleted, ReleaseFailed, ShipmentFailed, StockReleased, StockReserved,
+    InventoryFailed, Item, PaymentCompleted, ReleaseFailed, ShipmentFailed, StockBackordered, StockReleased,
+    StockReserved,
 };
 use crate::outside::{Slip, Trouble, Warehouse, answer};
 
@@ -33,6 +34,8 @@ pub enum Reservation {
     Reserved(StockReserved),
     /// See [`InventoryFailed`].
     Failed(InventoryFailed),
+    /// See [`StockBackordered`].
+    Backordered(StockBackordered),
 }
 
 /// What becomes of a release.
@@ -50,7 +53,14 @@ async fn reserve_paid(
     paid: PaymentCompleted,
 ) -> Result<Reservation, Trouble> {
     let PaymentCompleted { order_id, items, customer_id, .. } = paid;
-    Ok(match reserve(&warehouse, &cause, &order_id, &items).await? {
+    let reserved = match reserve(&warehouse, &cause, &order_id, &items).await {
+        Err(Trouble::Later { who }) => {
+            let reason = format!("{who} orders the items from elsewhere");
+            return Ok(Reservation::Backordered(StockBackordered { order_id, reason }));
+        }
+        reserved => reserved?,
+    };
+    Ok(match reserved {
         Ok(slip) => Reservation::Reserved(StockReserved {
             order_id,
             reservation_id: slip.reservation_id(),

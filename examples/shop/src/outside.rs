@@ -13,13 +13,18 @@ use std::sync::Arc;
 
 use ensue::{App, Error};
 
+use crate::OrderId;
+use crate::dice::Dice;
+
 mod carrier;
+mod defect;
 mod ledger;
 mod lines;
 mod provider;
 mod warehouse;
 
 pub use carrier::{Carrier, CarrierTotals, Shipment};
+pub use defect::{Broken, Defect};
 pub use ledger::Calls;
 pub use provider::{Payment, Provider, ProviderTotals};
 pub use warehouse::{Piece, Slip, Warehouse, WarehouseTotals};
@@ -39,6 +44,17 @@ pub struct Config {
     pub unanswered_percent: u8,
     /// What a new warehouse holds of each article. A warehouse that exists keeps what its ledger says.
     pub pieces_per_sku: u64,
+    /// Orders that are not let through.
+    pub broken: Broken,
+}
+
+impl Config {
+    /// Whether a business refuses an order, of which so many of a hundred are refused: the same in every run and style.
+    /// An order that is broken is refused by nobody but where that is how it is broken.
+    fn refuses(&self, who: &str, order_id: &OrderId, percent: u8) -> bool {
+        self.broken.defect(order_id.as_str()).is_none()
+            && Dice::new(self.seed, &["refusal", who, order_id.as_str()]).happens(percent)
+    }
 }
 
 impl Default for Config {
@@ -50,6 +66,7 @@ impl Default for Config {
             shipments_refused_percent: 8,
             unanswered_percent: 0,
             pieces_per_sku: 250,
+            broken: Broken::NONE,
         }
     }
 }
@@ -64,6 +81,11 @@ pub enum Trouble {
         /// Who did not answer.
         who: &'static str,
     },
+    /// Taken, with the promise to answer later. It has not taken effect yet.
+    Later {
+        /// Who will answer.
+        who: &'static str,
+    },
     /// The other side is broken, or was called wrongly.
     Broken(Error),
 }
@@ -73,6 +95,7 @@ impl fmt::Display for Trouble {
         match self {
             Self::Refused(reason) => write!(f, "refused: {reason}"),
             Self::NoAnswer { who } => write!(f, "{who} did not answer; the call may have taken effect"),
+            Self::Later { who } => write!(f, "{who} will answer later"),
             Self::Broken(error) => fmt::Display::fmt(error, f),
         }
     }

@@ -47,6 +47,8 @@ pub enum Refund {
     Failed(RefundFailed),
 }
 
+/// The provider may take its time: then the order waits for an answer that comes from outside.
+///
 /// An order is placed once: a second `OrderPlaced` in its stream, whoever sent it, is not charged.
 async fn take_payment(
     State(provider): State<Arc<Provider>>,
@@ -59,6 +61,9 @@ async fn take_payment(
     }
     let order_id = order.order_id;
     let charged = provider.charge(&cause.idempotency_key(), &order_id, order.total).await;
+    if matches!(charged, Err(Trouble::Later { .. })) {
+        return Ok(None);
+    }
     Ok(Some(match answer(charged)? {
         Ok(payment) => Charge::Completed(PaymentCompleted {
             order_id,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ensue::runtime::door::Registry;
 use ensue::{App, Store};
@@ -11,13 +12,16 @@ use serde::{Deserialize, Serialize};
 use crate::events::{
     CustomerNotified, FraudSuspected, InventoryFailed, NotificationFailed, OrderCompleted, OrderPlaced,
     PaymentCompleted, PaymentFailed, PaymentRefunded, RefundFailed, ReleaseFailed, ShipmentCreated,
-    ShipmentFailed, StockReleased, StockReserved,
+    ShipmentFailed, StockBackordered, StockReleased, StockReserved,
 };
 use crate::outside::Outside;
 use crate::{analytics, fraud, fulfilment, inventory, notification, order, payment, shipping};
 
 /// The name of the application: the `source` of its events.
 pub const APPLICATION: &str = "shop";
+
+/// How long an order may take to be served.
+const SERVED_WITHIN: Duration = Duration::from_hours(24);
 
 /// How an order is served.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
@@ -77,10 +81,11 @@ pub fn choreography(store: Arc<dyn Store>, outside: &Outside) -> App {
             flow.starts::<OrderPlaced>()
                 .ends::<CustomerNotified>()
                 .fails::<PaymentFailed>()
-                .fails::<InventoryFailed>()
-                .fails::<ShipmentFailed>()
-                .fails::<RefundFailed>()
-                .fails::<ReleaseFailed>()
+                .fails_until::<InventoryFailed, PaymentRefunded>()
+                .fails_until::<ShipmentFailed, PaymentRefunded>()
+                .needs_attention::<RefundFailed>()
+                .needs_attention::<ReleaseFailed>()
+                .within(SERVED_WITHIN)
         })
 }
 
@@ -98,8 +103,7 @@ pub fn saga(store: Arc<dyn Store>, outside: &Outside) -> App {
                 .fails::<PaymentFailed>()
                 .fails::<InventoryFailed>()
                 .fails::<ShipmentFailed>()
-                .fails::<RefundFailed>()
-                .fails::<ReleaseFailed>()
+                .within(SERVED_WITHIN)
         })
 }
 
@@ -122,6 +126,7 @@ pub fn registry() -> Registry {
         .event::<RefundFailed>()
         .event::<StockReserved>()
         .event::<InventoryFailed>()
+        .event::<StockBackordered>()
         .event::<StockReleased>()
         .event::<ReleaseFailed>()
         .event::<ShipmentCreated>()

@@ -27,6 +27,9 @@ pub(crate) struct Demo {
     /// Services that react to each other, a saga that conducts them, or one after the other
     #[arg(long, default_value_t = Styles::Choreography)]
     style: Styles,
+    /// Break so many of the orders, in different ways, so that `flow stuck` has something to find
+    #[arg(long, default_value_t = 0, value_name = "K")]
+    r#break: u64,
     /// Decides what is ordered and who is refused
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -54,6 +57,7 @@ impl Demo {
         let config = DemoConfig {
             orders: self.orders,
             styles: self.style,
+            broken: self.r#break,
             seed: self.seed,
             folder: folder.clone(),
             resume: self.resume,

@@ -1,6 +1,9 @@
-//! `ensue flow ls|show|fork`.
+//! `ensue flow ls|show|stuck|stats|map|lint|fork`.
+
+use std::sync::Arc;
 
 use clap::Subcommand;
+use ensue::runtime::flow::Flows;
 
 use crate::command::Session;
 use crate::failure::Failure;
@@ -8,6 +11,7 @@ use crate::failure::Failure;
 mod fork;
 mod ls;
 mod show;
+mod stuck;
 
 /// Look at flows: where an order is, and why it stopped
 #[derive(Subcommand)]
@@ -16,6 +20,8 @@ pub(crate) enum Flow {
     Ls(ls::Ls),
     /// One flow as a tree: what happened, what is open, why it stopped
     Show(show::Show),
+    /// List the flows that do not go on as they should, each with the reason
+    Stuck(stuck::Stuck),
     /// Play a flow again in a scratch store, with another event or today's code, and compare
     Fork(fork::Fork),
 }
@@ -25,7 +31,13 @@ impl Flow {
         match self {
             Self::Ls(ls) => ls.run(session).await,
             Self::Show(show) => show.run(session).await,
+            Self::Stuck(stuck) => stuck.run(session).await,
             Self::Fork(fork) => fork.run(session).await,
         }
     }
+}
+
+/// The flows of the folder, as they stand now.
+async fn flows(session: &Session) -> Result<Flows, Failure> {
+    Ok(Flows::open(Arc::new(session.folder.open()?), session.host.clock.now()).await?)
 }

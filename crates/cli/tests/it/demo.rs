@@ -31,6 +31,7 @@ fn adds_up(report: &Value, orders: u64) {
     assert_eq!(
         members(report),
         [
+            "broken",
             "effects",
             "elapsed_s",
             "events",
@@ -49,7 +50,8 @@ fn adds_up(report: &Value, orders: u64) {
     assert_eq!(members(&report["latency_us"]), ["max", "p50", "p99"]);
     assert_eq!(number(&report["orders"]), orders);
     let ends = report["outcomes"].as_object().expect("an object").values().map(number).sum::<u64>();
-    assert_eq!(ends, orders, "{report}");
+    let broken = report["broken"].as_array().expect("a list").len() as u64;
+    assert_eq!(ends + broken, orders, "{report}");
     let money = &report["money"];
     assert_eq!(members(money), ["charged", "kept", "refunded"]);
     assert!(cents(&money["kept"]) > 0, "{report}");

@@ -13,6 +13,7 @@ mod application;
 mod bad_luck;
 mod demo;
 mod emit;
+mod flow;
 mod look;
 mod past;
 

@@ -14,6 +14,7 @@ use crate::collection::Collection;
 use crate::command::{Dispatch, Route};
 use crate::context::{States, lookup};
 use crate::door::{Admitted, Door, check_rules};
+use crate::flow::Flows;
 use crate::projection::Projection;
 use crate::subscription::Shared;
 use crate::timer::{Publish, Timers};
@@ -102,6 +103,11 @@ impl Running {
     /// Where events of others come in, each once.
     pub fn door(&self) -> Door {
         Door::new(Arc::clone(&self.shared.store), self.shared.press.host.clone())
+    }
+
+    /// The flows of the store as they stand now.
+    pub async fn flows(&self) -> Result<Flows, Error> {
+        Flows::open(Arc::clone(&self.shared.store), self.shared.press.host.clock.now()).await
     }
 
     /// The documents of a read model.

@@ -1,28 +1,36 @@
 //! How far every handler is, as the store has it: checkpoints, dead letters, halted lanes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use ensue_core::{Error, Position, Recorded, Store};
+use ensue_core::{Error, EventId, Position, Recorded, Store};
 
 use super::OpenState;
-use crate::catalogue::Catalogue;
+use super::index::Settlements;
+use crate::catalogue::{Catalogue, HandlerKind};
 use crate::dead::{DeadLetter, Halted};
 use crate::spaces;
 use crate::subscription::Checkpoints;
 
 /// Progress of every handler of a catalogue at one moment.
 pub(super) struct Progress {
-    settled: HashMap<String, Vec<Position>>,
+    settled: HashMap<String, Settled>,
     dead: HashMap<(String, Position), DeadLetter>,
     halted: HashMap<(String, u16), Halted>,
+}
+
+struct Settled {
+    floor: Position,
+    lanes: Vec<Position>,
 }
 
 impl Progress {
     pub(super) async fn load(store: &dyn Store, catalogue: &Catalogue) -> Result<Self, Error> {
         let mut settled = HashMap::new();
+        // Checkpoints first: what is parked after they were read is not settled by them.
         for handler in &catalogue.handlers {
             let checkpoints = Checkpoints::load(store, &handler.name.as_str().into()).await?;
-            settled.insert(handler.name.clone(), checkpoints.settled());
+            let (floor, lanes) = (checkpoints.floor(), checkpoints.settled());
+            settled.insert(handler.name.clone(), Settled { floor, lanes });
         }
         let dead = crate::dead::list(store).await?.into_iter();
         let halted = crate::dead::halted(store).await?.into_iter();
@@ -31,6 +39,25 @@ impl Progress {
             dead: dead.map(|letter| ((letter.handler.to_string(), letter.parked.position), letter)).collect(),
             halted: halted.map(|halted| ((halted.handler.to_string(), halted.lane), halted)).collect(),
         })
+    }
+
+    /// How far those handlers are that can move a flow on. Read models hold no flow up.
+    pub(super) fn settlements(&self, catalogue: &Catalogue) -> Settlements {
+        let moving = catalogue.handlers.iter().filter(|handler| handler.kind != HandlerKind::Projection);
+        let moving: Vec<(&String, &Settled)> =
+            moving.filter_map(|handler| Some((&handler.name, self.settled.get(&handler.name)?))).collect();
+        Settlements {
+            floor: moving.iter().map(|(_, settled)| settled.floor).min().unwrap_or(Position::MAX),
+            handlers: moving
+                .into_iter()
+                .map(|(name, settled)| (name.clone(), settled.lanes.clone()))
+                .collect(),
+        }
+    }
+
+    /// Flows of which something is parked.
+    pub(super) fn held(&self) -> HashSet<EventId> {
+        self.dead.values().map(|letter| letter.parked.flow.clone()).collect()
     }
 
     /// Why this handler is not done with this event; `None` if it is.
@@ -43,7 +70,7 @@ impl Progress {
             let parked = &letter.parked;
             return Some((OpenState::Parked, Some(parked.code.clone()), Some(parked.reason.clone())));
         }
-        let lanes = self.settled.get(handler)?;
+        let lanes = &self.settled.get(handler)?.lanes;
         let count = u16::try_from(lanes.len()).unwrap_or(u16::MAX);
         let lane = spaces::spread(recorded.stream.key.as_str(), count);
         let settled = lanes.get(usize::from(lane)).copied().unwrap_or_default();

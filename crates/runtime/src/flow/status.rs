@@ -1,128 +1,364 @@
-//! The verdict on a flow, from what happened, what is open, and how its sagas stand.
+//! The verdict on a flow, from what happened, what is in hand, what is parked, which timers are set, and how its sagas stand.
+//!
+//! The most urgent evidence decides. A healthy flow is never late or stuck; one that nobody can go on with always is.
 
-use ensue_core::Recorded;
+use std::collections::BTreeMap;
 
+use ensue_core::{Position, Recorded, Timestamp};
+use smol_str::SmolStr;
+
+use super::expected::{Expected, has_caused};
+use super::index::Figures;
+use super::stage::Stage;
+use super::words::{at, clock, duration};
 use super::{FlowStatus, OpenState, OpenWork, reason_in};
 use crate::catalogue::{Catalogue, FlowEntry, HandlerKind};
 use crate::saga::{SagaHead, SagaStatus};
 
+/// A delivery that takes so many times longer than 99 of 100 is late.
+const LATE_FACTOR: u64 = 10;
+/// But not before so much time has passed: a moment is no delay.
+const LATE_AFTER_US_MIN: u64 = 10_000_000;
+/// Deliveries that must be known before any is called late.
+const KNOWN_MIN: u64 = 100;
+
 /// A status with its reason.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Verdict {
     pub(super) status: FlowStatus,
     pub(super) reason: Option<String>,
     pub(super) code: Option<String>,
+    /// The types it waits for, where they are known.
+    pub(super) waits_for: Option<String>,
+    /// The service that it waits for.
+    pub(super) from: Option<String>,
+    /// It is in order by itself, but will take longer than its kind may.
+    pub(super) is_beyond: bool,
+}
+
+/// All that is known of one flow.
+pub(super) struct Evidence<'a> {
+    pub(super) catalogue: &'a Catalogue,
+    pub(super) figures: &'a BTreeMap<SmolStr, Figures>,
+    pub(super) events: &'a [Recorded],
+    pub(super) open: &'a [OpenWork],
+    pub(super) sagas: &'a [SagaHead],
+    /// When the next of its timers is due.
+    pub(super) timer: Option<Timestamp>,
+    pub(super) now: Timestamp,
 }
 
 impl Verdict {
     fn plain(status: FlowStatus) -> Self {
-        Self { status, reason: None, code: None }
+        Self { status, reason: None, code: None, waits_for: None, from: None, is_beyond: false }
     }
 
     fn because(status: FlowStatus, reason: String) -> Self {
-        Self { status, reason: Some(reason), code: None }
+        Self { reason: Some(reason), ..Self::plain(status) }
+    }
+
+    fn waiting_for(self, waits_for: Option<String>, from: Option<&str>) -> Self {
+        Self { waits_for, from: from.map(str::to_owned), ..self }
+    }
+
+    fn coded(self, code: Option<String>) -> Self {
+        Self { code, ..self }
     }
 }
 
-/// What the evidence says, the most urgent first.
-pub(super) fn judge(
-    catalogue: &Catalogue,
-    events: &[Recorded],
-    open: &[OpenWork],
-    sagas: &[SagaHead],
-) -> Verdict {
-    let declared = declared(catalogue, events);
-    let failure = declared.and_then(|flow| events.iter().find(|event| is_any(&flow.fails, event)));
-    blocked(open)
-        .or_else(|| needs_attention(sagas))
-        .or_else(|| in_hand(catalogue, open, failure.is_some() || is_compensating(sagas)))
-        .or_else(|| of_sagas(sagas))
-        .or_else(|| failure.map(failed))
-        .unwrap_or_else(|| at_rest(catalogue, declared, events))
+/// What the evidence says.
+pub(super) fn judge(evidence: &Evidence<'_>) -> Verdict {
+    let case = Case::new(evidence);
+    let verdict = case
+        .blocked()
+        .or_else(|| case.undecided())
+        .or_else(|| case.in_hand())
+        .or_else(|| case.timed())
+        .or_else(|| case.of_sagas())
+        .or_else(|| case.ended())
+        .unwrap_or_else(|| case.at_rest());
+    case.overdue(verdict)
 }
 
-fn declared<'a>(catalogue: &'a Catalogue, events: &[Recorded]) -> Option<&'a FlowEntry> {
-    let root = events.first()?;
-    catalogue.flows.iter().find(|flow| is_any(&flow.starts, root))
+struct Case<'a> {
+    evidence: &'a Evidence<'a>,
+    declared: Option<&'a FlowEntry>,
+    stage: Stage,
+    expected: Expected<'a>,
 }
 
-fn is_any(types: &[String], event: &Recorded) -> bool {
-    types.iter().any(|event_type| event_type == event.envelope.event_type.as_str())
-}
-
-fn is_compensating(sagas: &[SagaHead]) -> bool {
-    sagas.iter().any(|saga| saga.status == SagaStatus::Compensating)
-}
-
-/// Something is parked, or its lane has stopped: nobody goes on without a decision.
-fn blocked(open: &[OpenWork]) -> Option<Verdict> {
-    let work = open.iter().find(|work| work.state != OpenState::Ahead)?;
-    let (code, why) = (work.code.clone().unwrap_or_default(), work.reason.clone().unwrap_or_default());
-    let what = if work.state == OpenState::Parked { "has parked" } else { "has stopped at" };
-    let reason = format!("{} {what} {} #{}: {code} {why}", work.handler, work.event_type, work.position);
-    Some(Verdict { status: FlowStatus::Failed, reason: Some(reason), code: work.code.clone() })
-}
-
-fn needs_attention(sagas: &[SagaHead]) -> Option<Verdict> {
-    let saga = sagas.iter().find(|saga| saga.status == SagaStatus::NeedsAttention)?;
-    let why = saga.reason.clone().unwrap_or_default();
-    let reason = format!("saga {} needs attention: {why}", saga.saga);
-    Some(Verdict { status: FlowStatus::Failed, reason: Some(reason), code: saga.code.clone() })
-}
-
-/// A reaction, command or saga has something before it. Read models do not hold a flow up.
-fn in_hand(catalogue: &Catalogue, open: &[OpenWork], is_undoing: bool) -> Option<Verdict> {
-    let holds_up = |work: &&OpenWork| {
-        catalogue.handler(&work.handler).is_some_and(|handler| handler.kind != HandlerKind::Projection)
-    };
-    let work = open.iter().find(holds_up)?;
-    let status = if is_undoing { FlowStatus::Compensating } else { FlowStatus::Running };
-    Some(Verdict::because(
-        status,
-        format!("{} has {} #{} before it", work.handler, work.event_type, work.position),
-    ))
-}
-
-fn of_sagas(sagas: &[SagaHead]) -> Option<Verdict> {
-    let with = |status: SagaStatus| sagas.iter().find(|saga| saga.status == status);
-    if let Some(saga) = with(SagaStatus::Compensating) {
-        let step = saga.step.clone().unwrap_or_default();
-        return Some(Verdict::because(FlowStatus::Compensating, format!("saga {} is at {step}", saga.saga)));
+impl<'a> Case<'a> {
+    fn new(evidence: &'a Evidence<'a>) -> Self {
+        let events = evidence.events;
+        let types = || events.iter().map(|event| event.envelope.event_type.as_str());
+        let declared = types().next().and_then(|root| evidence.catalogue.flow_started_by(root));
+        let stage = types().fold(Stage::at_start(declared), |stage, event| stage.after(declared, event));
+        Self { evidence, declared, stage, expected: Expected::new(evidence.catalogue, declared, stage) }
     }
-    if let Some(saga) = with(SagaStatus::Running) {
-        return Some(Verdict::because(FlowStatus::Running, format!("saga {} runs a step", saga.saga)));
-    }
-    if let Some(saga) = with(SagaStatus::Waiting) {
-        let waits_for = saga.waits_for.clone().unwrap_or_default();
-        return Some(Verdict::because(
-            FlowStatus::Waiting,
-            format!("saga {} waits for {waits_for}", saga.saga),
-        ));
-    }
-    let saga = with(SagaStatus::Compensated)?;
-    Some(Verdict { status: FlowStatus::Failed, reason: saga.reason.clone(), code: saga.code.clone() })
-}
 
-fn failed(event: &Recorded) -> Verdict {
-    let reason = reason_in(event).map_or_else(String::new, |reason| format!(": {reason}"));
-    Verdict::because(FlowStatus::Failed, format!("{}{reason}", event.envelope.event_type))
-}
-
-/// Nothing is open and nothing failed: it is complete, or waits for what comes from elsewhere.
-fn at_rest(catalogue: &Catalogue, declared: Option<&FlowEntry>, events: &[Recorded]) -> Verdict {
-    let Some(flow) = declared else { return Verdict::plain(FlowStatus::Done) };
-    if flow.ends.is_empty() || events.iter().any(|event| is_any(&flow.ends, event)) {
-        return Verdict::plain(FlowStatus::Done);
+    fn is_undoing(&self) -> bool {
+        let is_compensating = |saga: &SagaHead| saga.status == SagaStatus::Compensating;
+        self.stage == Stage::Undoing || self.evidence.sagas.iter().any(is_compensating)
     }
-    let mut expected: Vec<String> = Vec::new();
-    for event in events {
-        for handler in catalogue.consumers(event.envelope.event_type.as_str()) {
-            let missing = handler.causes.iter().filter(|caused| {
-                !events.iter().any(|event| event.envelope.event_type.as_str() == caused.as_str())
-            });
-            expected.extend(missing.map(|caused| format!("{caused} from {}", handler.service)));
+
+    fn is_moving(&self, work: &OpenWork) -> bool {
+        let handler = self.evidence.catalogue.handler(&work.handler);
+        handler.is_some_and(|handler| handler.kind != HandlerKind::Projection)
+    }
+
+    /// Since when nothing has happened.
+    fn since(&self) -> Timestamp {
+        self.evidence.events.last().map(|event| event.recorded_at).unwrap_or_default()
+    }
+
+    fn waits(&self, waits_for: Option<&str>, from: &str) -> String {
+        let what = waits_for.map_or_else(|| "waits for".to_owned(), |what| format!("waits for {what} from"));
+        format!("{what} {from} since {}", clock(self.since(), self.evidence.now))
+    }
+
+    /// Something is parked, or its lane has stopped: nobody goes on without a decision.
+    fn blocked(&self) -> Option<Verdict> {
+        let blocked = || {
+            self.evidence.open.iter().filter(|work| work.state != OpenState::Ahead && self.is_moving(work))
+        };
+        // What failed says more than what waits behind it.
+        let behind = ensue_core::Code::KEY_PARKED.to_string();
+        let work = blocked().find(|work| work.code.as_ref() != Some(&behind)).or_else(|| blocked().next())?;
+        let handler = self.evidence.catalogue.handler(&work.handler)?;
+        let waits_for = self.expected.of(handler);
+        let verb = if work.state == OpenState::Parked { "has parked" } else { "has stopped at" };
+        let (code, why) =
+            (work.code.as_deref().unwrap_or_default(), work.reason.as_deref().unwrap_or_default());
+        let (service, key) = (&work.service, self.key_of(work.position));
+        let waits = self.waits(waits_for.as_deref(), service);
+        let reason = format!("{waits}; {service} {verb} {key}: {code} {why}");
+        let verdict = Verdict::because(FlowStatus::Stuck, reason).coded(work.code.clone());
+        Some(verdict.waiting_for(waits_for, Some(service)))
+    }
+
+    fn key_of(&self, position: Position) -> &str {
+        let event = self.evidence.events.iter().find(|event| event.position == position);
+        event.map(|event| event.stream.key.as_str()).unwrap_or_default()
+    }
+
+    /// A person has to decide: a saga says so, or an event that was declared to.
+    fn undecided(&self) -> Option<Verdict> {
+        let needs = |saga: &&SagaHead| saga.status == SagaStatus::NeedsAttention;
+        if let Some(saga) = self.evidence.sagas.iter().find(needs) {
+            let why = saga.reason.clone().unwrap_or_default();
+            let code = saga.code.clone().unwrap_or_default();
+            let reason = format!(
+                "saga {} needs a decision since {}: {code} {why}",
+                saga.saga,
+                clock(saga.since, self.evidence.now)
+            );
+            return Some(Verdict::because(FlowStatus::Stuck, reason).coded(saga.code.clone()));
+        }
+        let declared = self.declared.filter(|_| self.stage == Stage::Attention)?;
+        let event = self.evidence.events.iter().rev().find(|event| {
+            declared.attention.iter().any(|known| known == event.envelope.event_type.as_str())
+        })?;
+        let service = super::nodes::service(self.evidence.catalogue, event);
+        let why = reason_in(event).map_or_else(String::new, |why| format!(": {why}"));
+        let reason = format!(
+            "needs a decision since {}: {} from {service}{why}",
+            clock(event.recorded_at, self.evidence.now),
+            event.envelope.event_type
+        );
+        Some(Verdict::because(FlowStatus::Stuck, reason))
+    }
+
+    /// A reaction, command or saga has something before it. Read models do not hold a flow up.
+    fn in_hand(&self) -> Option<Verdict> {
+        let work = self.evidence.open.iter().find(|work| self.is_moving(work))?;
+        let handler = self.evidence.catalogue.handler(&work.handler)?;
+        let status = if self.is_undoing() { FlowStatus::Compensating } else { FlowStatus::Running };
+        let reason = format!("{} has {} #{} before it", work.handler, work.event_type, work.position);
+        let verdict =
+            Verdict::because(status, reason).waiting_for(self.expected.of(handler), Some(&work.service));
+        Some(self.slow(work).map_or(verdict.clone(), |reason| Verdict {
+            status: FlowStatus::Late,
+            reason: Some(reason),
+            ..verdict
+        }))
+    }
+
+    /// In words, why a delivery takes longer than is usual.
+    fn slow(&self, work: &OpenWork) -> Option<String> {
+        let events = self.evidence.events;
+        let kind = self.declared.map_or_else(
+            || events.first().map(|root| root.envelope.event_type.as_str()).unwrap_or_default(),
+            |declared| declared.name.as_str(),
+        );
+        let figures = self.evidence.figures.get(kind)?;
+        let usual = figures.usual_micros(&work.event_type, &work.handler, KNOWN_MIN)?;
+        let event = events.iter().find(|event| event.position == work.position)?;
+        let waited = self.evidence.now.as_microsecond() - event.recorded_at.as_microsecond();
+        let waited = u64::try_from(waited).unwrap_or_default();
+        if waited <= usual.saturating_mul(LATE_FACTOR).max(LATE_AFTER_US_MIN) {
+            return None;
+        }
+        Some(format!(
+            "{} of {} has had {} #{} before it since {}; 99 of 100 take {} at most",
+            work.handler,
+            work.service,
+            work.event_type,
+            work.position,
+            clock(event.recorded_at, self.evidence.now),
+            duration(usual)
+        ))
+    }
+
+    /// It goes on when a timer goes off.
+    fn timed(&self) -> Option<Verdict> {
+        let due = self.evidence.timer?;
+        let status = if self.is_undoing() { FlowStatus::Compensating } else { FlowStatus::Waiting };
+        let work = self.evidence.open.iter().find(|work| self.is_moving(work));
+        let handler = work.and_then(|work| self.evidence.catalogue.handler(&work.handler));
+        let until = format!("waits for a timer until {}", at(due));
+        let until =
+            work.map_or(until.clone(), |work| format!("{} of {} {until}", work.handler, work.service));
+        Some(self.until(status, until, due).waiting_for(
+            handler.and_then(|handler| self.expected.of(handler)),
+            handler.map(|handler| handler.service.as_str()),
+        ))
+    }
+
+    /// A wait with an end; beyond what the kind may take it is worth a look.
+    fn until(&self, status: FlowStatus, reason: String, due: Timestamp) -> Verdict {
+        let Some((declared, _)) = self.deadline().filter(|(_, deadline)| due > *deadline) else {
+            return Verdict::because(status, reason);
+        };
+        let within = duration(declared.within_ms.unwrap_or_default().saturating_mul(1_000));
+        let reason = format!("{reason}; {} may take {within}", declared.name);
+        Verdict { is_beyond: true, ..Verdict::because(status, reason) }
+    }
+
+    fn deadline(&self) -> Option<(&'a FlowEntry, Timestamp)> {
+        let (declared, root) = (self.declared?, self.evidence.events.first()?);
+        Some((declared, declared.deadline(root.recorded_at)?))
+    }
+
+    fn of_sagas(&self) -> Option<Verdict> {
+        let open = self.evidence.sagas.iter().find(|saga| !saga.status.is_over())?;
+        let status = match open.status {
+            SagaStatus::Compensating => FlowStatus::Compensating,
+            SagaStatus::Running => FlowStatus::Running,
+            _ => FlowStatus::Waiting,
+        };
+        let step = open.step.as_deref().unwrap_or_default();
+        let what = open.waits_for.as_ref().map_or_else(
+            || format!("saga {} is at {step}", open.saga),
+            |waits_for| format!("saga {} waits for {waits_for}", open.saga),
+        );
+        if let Some(verdict) = self.unanswered(&open.saga) {
+            return Some(verdict);
+        }
+        let verdict = match open.until {
+            Some(due) => self.until(status, format!("{what} until {}", at(due)), due),
+            None => Verdict::because(status, what),
+        };
+        Some(verdict.waiting_for(open.waits_for.clone(), None))
+    }
+
+    /// A command of the flow that was handled, or that nobody handles, and has no answer. A time limit of the step is a
+    /// timer, and has been looked at before.
+    fn unanswered(&self, saga: &str) -> Option<Verdict> {
+        let events = self.evidence.events;
+        let sent = events.iter().rev().find(|event| event.stream.topic.as_str().starts_with("command."))?;
+        let is_answer = |event: &&Recorded| {
+            event.envelope.causation.as_ref() == Some(&sent.envelope.id)
+                && event.stream.topic.as_str().starts_with("saga.")
+        };
+        if events.iter().any(|event| is_answer(&event)) {
+            return None;
+        }
+        let command = sent.envelope.event_type.as_str();
+        let waits_for = Some(format!("the answer to {command}"));
+        let since = clock(sent.recorded_at, self.evidence.now);
+        let Some(handler) = self.evidence.catalogue.consumers(command).next() else {
+            let reason =
+                format!("saga {saga} waits for the answer to {command} since {since}; nobody handles it");
+            return Some(Verdict::because(FlowStatus::Stuck, reason).waiting_for(waits_for, None));
+        };
+        if has_caused(events, sent, &handler.name) {
+            return None;
+        }
+        let from = &handler.service;
+        let reason = format!(
+            "saga {saga} waits for the answer to {command} from {from} since {since}; {from} has handled it and not answered"
+        );
+        Some(Verdict::because(FlowStatus::Stuck, reason).waiting_for(waits_for, Some(from)))
+    }
+
+    /// It has ended, in one way or another.
+    fn ended(&self) -> Option<Verdict> {
+        let compensated = |saga: &&SagaHead| saga.status == SagaStatus::Compensated;
+        if let Some(saga) = self.evidence.sagas.iter().find(compensated) {
+            let verdict = Verdict { reason: saga.reason.clone(), ..Verdict::plain(FlowStatus::Failed) };
+            return Some(verdict.coded(saga.code.clone()));
+        }
+        match self.stage {
+            Stage::Done => Some(Verdict::plain(FlowStatus::Done)),
+            Stage::Failed => Some(self.failed()),
+            Stage::Open | Stage::Undoing | Stage::Attention => None,
         }
     }
-    expected.dedup();
-    let what = if expected.is_empty() { flow.ends.join(" or ") } else { expected.join(" or ") };
-    Verdict::because(FlowStatus::Waiting, format!("waits for {what}"))
+
+    fn failed(&self) -> Verdict {
+        let fails = self.declared.map(|declared| declared.fails.as_slice()).unwrap_or_default();
+        let is_failure =
+            |event: &&Recorded| fails.iter().any(|known| known == event.envelope.event_type.as_str());
+        let Some(event) = self.evidence.events.iter().find(is_failure) else {
+            return Verdict::plain(FlowStatus::Failed);
+        };
+        let why = reason_in(event).map_or_else(String::new, |why| format!(": {why}"));
+        Verdict::because(FlowStatus::Failed, format!("{}{why}", event.envelope.event_type))
+    }
+
+    /// Nothing is in hand, no timer is set, and none of its ends has come: it waits for the world outside, or in vain.
+    fn at_rest(&self) -> Verdict {
+        let (events, catalogue) = (self.evidence.events, self.evidence.catalogue);
+        let since = clock(self.since(), self.evidence.now);
+        let outside = self.declared.and_then(|declared| self.expected.awaited_from_outside(declared, events));
+        if let Some(outside) = outside {
+            let reason = format!("waits for {outside} from outside since {since}");
+            return Verdict::because(FlowStatus::Waiting, reason).waiting_for(Some(outside.to_owned()), None);
+        }
+        if let Some(owed) = self.expected.owed(events) {
+            let (waits_for, service) = (self.expected.of(owed.handler), &owed.handler.service);
+            let reason = format!(
+                "{}; {service} has handled {} #{} and not answered",
+                self.waits(waits_for.as_deref(), service),
+                owed.event.envelope.event_type,
+                owed.event.position
+            );
+            return Verdict::because(FlowStatus::Stuck, reason).waiting_for(waits_for, Some(service));
+        }
+        let reason = match self.expected.untaken(events) {
+            Some(event) => format!(
+                "nobody consumes {} #{} from {}, and nothing else is in hand since {since}",
+                event.envelope.event_type,
+                event.position,
+                super::nodes::service(catalogue, event)
+            ),
+            None => format!("none of its ends has come, and nothing is in hand since {since}"),
+        };
+        Verdict::because(FlowStatus::Stuck, reason)
+    }
+
+    /// What is not over and has taken longer than its kind may is late.
+    fn overdue(&self, verdict: Verdict) -> Verdict {
+        let is_open =
+            matches!(verdict.status, FlowStatus::Running | FlowStatus::Waiting | FlowStatus::Compensating);
+        let Some((declared, deadline)) = self.deadline().filter(|_| is_open) else { return verdict };
+        if self.evidence.now <= deadline {
+            return verdict;
+        }
+        let within = duration(declared.within_ms.unwrap_or_default().saturating_mul(1_000));
+        let late =
+            format!("late since {}: {} may take {within}", clock(deadline, self.evidence.now), declared.name);
+        let reason = verdict.reason.map_or(late.clone(), |reason| format!("{reason}; {late}"));
+        Verdict { status: FlowStatus::Late, reason: Some(reason), ..verdict }
+    }
 }

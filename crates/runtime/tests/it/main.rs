@@ -6,6 +6,7 @@ mod commands;
 mod dead;
 mod delivery;
 mod door;
+mod flows;
 mod fork;
 mod misuse;
 mod past;

@@ -10,7 +10,7 @@ use world::{ALWAYS, Charge, Ledger, OrderFulfilled, Refund, Release, Reserve, Sh
 mod attention;
 mod late;
 mod waiting;
-mod world;
+pub(crate) mod world;
 
 async fn fulfil(saga: Saga<OrderPlaced>, State(ledger): State<Ledger>) -> Result<OrderFulfilled, SagaError> {
     let order = saga.input().order.clone();

@@ -65,6 +65,11 @@ impl Diary {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Takes a line back.
+    pub(crate) fn forget(&self, line: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| known != line);
+    }
+
     /// How often a line was written.
     pub(crate) fn count(&self, line: &str) -> usize {
         self.lines().iter().filter(|known| *known == line).count()

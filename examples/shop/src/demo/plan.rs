@@ -17,6 +17,9 @@ pub(super) struct Plan {
     pub(super) styles: Styles,
     pub(super) seed: u64,
     pub(super) orders: u64,
+    /// How many of them are broken.
+    #[serde(default)]
+    pub(super) broken: u64,
 }
 
 /// The plan of this store: the one it remembers when it is resumed, otherwise the one that is wanted, which it will

@@ -1,5 +1,6 @@
 //! A report for people: two orders to look at, the totals, and what to type next.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -73,6 +74,7 @@ fn totals(report: &Report, text: &mut String) {
         grouped(outcomes.inventory_failed),
         grouped(outcomes.shipping_failed)
     );
+    broken(report, text);
     let money = report.money;
     let sum = format!("{} charged − {} refunded = {} kept", money.charged, money.refunded, money.kept);
     let is_right = money.charged.checked_sub(money.refunded) == Some(money.kept);
@@ -97,6 +99,17 @@ fn totals(report: &Report, text: &mut String) {
         grouped(report.events)
     );
     report.findings.iter().for_each(|finding| line!(text, "WRONG       {finding}"));
+}
+
+/// How many orders are broken, and in what ways.
+fn broken(report: &Report, text: &mut String) {
+    let mut ways: BTreeMap<&str, u64> = BTreeMap::new();
+    report.broken.iter().for_each(|order| *ways.entry(order.kind.as_str()).or_default() += 1);
+    if ways.is_empty() {
+        return;
+    }
+    let ways: Vec<String> = ways.into_iter().map(|(way, times)| format!("{times} {way}")).collect();
+    line!(text, "broken      {}: `ensue flow stuck` finds them", ways.join(", "));
 }
 
 fn verdict(is_right: bool) -> &'static str {

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use smol_str::SmolStr;
 
 use super::audit::Books;
 use super::sample::Sample;
 use super::watch::Watch;
 use crate::events::OrderState;
-use crate::outside::Outside;
+use crate::outside::{Defect, Outside};
 use crate::{Money, Style};
 
 /// What became of all orders of a folder.
@@ -21,6 +22,8 @@ pub struct Report {
     pub orders: u64,
     /// Where they ended.
     pub outcomes: Outcomes,
+    /// Orders that were broken on purpose and do not end, by key; they are in no outcome.
+    pub broken: Vec<BrokenOrder>,
     /// Events in the log.
     pub events: u64,
     /// By the books of the payment provider.
@@ -43,7 +46,16 @@ pub struct Report {
     pub samples: Vec<Sample>,
 }
 
-/// Orders by their end; every order is in exactly one.
+/// An order that does not end.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct BrokenOrder {
+    /// The order's id, which is the key of its flow.
+    pub key: String,
+    /// In what way it is broken.
+    pub kind: Defect,
+}
+
+/// Orders by their end; every order that is not broken is in exactly one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Outcomes {
     /// Served.
@@ -135,6 +147,7 @@ pub(super) fn report(
         style,
         orders: watch.placed,
         outcomes: watch.outcomes,
+        broken: broken(watch),
         events,
         money: MoneySums { charged: provider.charged, refunded: provider.refunded, kept: provider.kept },
         stock: StockSums {
@@ -157,6 +170,11 @@ pub(super) fn report(
         findings: books.findings,
         samples,
     }
+}
+
+fn broken(watch: &Watch) -> Vec<BrokenOrder> {
+    let order = |(key, kind): (&SmolStr, &Defect)| BrokenOrder { key: key.to_string(), kind: *kind };
+    watch.broken.iter().map(order).collect()
 }
 
 fn rounded(number: f64, parts: f64) -> f64 {

@@ -142,6 +142,7 @@ fn detail(recorded: &Recorded) -> String {
         ShopEvent::RefundFailed(failed) => failed.reason,
         ShopEvent::ReleaseFailed(failed) => failed.reason,
         ShopEvent::NotificationFailed(failed) => failed.reason,
+        ShopEvent::StockBackordered(ordered) => ordered.reason,
         ShopEvent::FraudSuspected(suspected) => suspected.reason,
         ShopEvent::CustomerNotified(_) | ShopEvent::OrderCompleted(_) => String::new(),
     }

@@ -30,7 +30,7 @@ pub(super) async fn serve(
     progress: &mut impl FnMut(Progress),
 ) -> Result<Watch, Error> {
     let store = Arc::clone(running.store());
-    let mut watch = Watch::new(style, plan.orders);
+    let mut watch = Watch::new(style, plan.orders, plan.broken(style));
     watch.read(&*store, store.head().await?).await?;
     watch.ended_before = watch.outcomes.ended();
     let mut wanted = orders(plan.seed, plan.orders);
@@ -43,10 +43,11 @@ pub(super) async fn serve(
             if watch.is_placed(&order) {
                 continue;
             }
-            under_way += 1;
+            // Broken orders do not end, so nobody waits for them here.
+            under_way += u64::from(!watch.is_broken(order.order_id.as_str()));
             placing.push(place(running, order));
         }
-        if under_way == 0 {
+        if under_way == 0 && placing.is_empty() {
             return Ok(watch);
         }
         tokio::select! {
@@ -57,7 +58,27 @@ pub(super) async fn serve(
                 under_way = under_way.saturating_sub(watch.outcomes.ended() - ended);
                 progress(Progress { style, ended: watch.outcomes.ended(), orders: plan.orders.max(watch.placed) });
             }
-            () = host.clock.sleep(QUIET) => look_why(running, &*store).await?,
+            () = host.clock.sleep(QUIET) => look_why(running, &*store, &watch).await?,
+        }
+    }
+}
+
+/// Waits until the broken orders are as far as they come: every handler has done with them what it can.
+pub(super) async fn wait_for_broken(running: &Running, host: &Host, watch: &mut Watch) -> Result<(), Error> {
+    let store = Arc::clone(running.store());
+    loop {
+        let head = store.head().await?;
+        running.settled(head).await;
+        watch.read(&*store, head).await?;
+        if watch.undo_is_given_up() {
+            if store.head().await? == head {
+                return Ok(());
+            }
+            continue;
+        }
+        tokio::select! {
+            head = store.advanced(head) => drop(head?),
+            () = host.clock.sleep(QUIET) => look_why(running, &*store, watch).await?,
         }
     }
 }
@@ -69,13 +90,15 @@ async fn place(running: &Running, order: OrderPlaced) -> Result<(), Error> {
 }
 
 /// A service that has stopped, or an order that waits for a person, would be waited for in vain.
-async fn look_why(running: &Running, store: &dyn Store) -> Result<(), Error> {
+async fn look_why(running: &Running, store: &dyn Store, watch: &Watch) -> Result<(), Error> {
     if let Some((handler, error)) = running.halted().into_iter().next() {
         return Err(Error::new(error.code(), format!("{handler} has stopped: {}", error.message()))
             .with_fix(error.fix().to_owned()));
     }
     let letters = dead::list(store).await?;
-    let Some(letter) = letters.first() else { return Ok(()) };
+    let Some(letter) = letters.iter().find(|letter| !watch.is_broken(&letter.parked.key)) else {
+        return Ok(());
+    };
     Err(Error::new(Code::KEY_PARKED, format!("{} has parked {}", letter.handler, letter.parked.key))
         .with_fix("`ensue dead ls` shows why; redrive it, then `ensue demo --resume`"))
 }

@@ -1,6 +1,6 @@
 //! Follows every order through the log, from its first event to its last. Holds only what is open.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ensue::core::{EventId, EventType, Query, Recorded};
 use ensue::{Code, Error, Event, Position, Read, Store, Timestamp, Version};
@@ -10,6 +10,7 @@ use smol_str::SmolStr;
 
 use super::Outcomes;
 use crate::Style;
+use crate::outside::{Broken, Defect};
 
 /// Longer latencies than an hour are recorded as an hour.
 const LATENCY_US_MAX: u64 = 3_600_000_000;
@@ -35,6 +36,11 @@ pub(super) struct Watch {
     /// Everything up to here is known.
     pub(super) position: Position,
     open: HashMap<SmolStr, Open>,
+    defects: Broken,
+    /// Broken orders that were placed.
+    pub(super) broken: BTreeMap<SmolStr, Defect>,
+    /// Broken orders whose undoing was given up.
+    given_up: BTreeSet<SmolStr>,
     pub(super) placed: u64,
     pub(super) outcomes: Outcomes,
     /// Orders that had ended before this run.
@@ -73,13 +79,16 @@ enum Step {
 }
 
 impl Watch {
-    /// Knows nothing yet but how many orders there will be.
-    pub(super) fn new(style: Style, expected: u64) -> Self {
+    /// Knows nothing yet but how many orders there will be, and which are broken.
+    pub(super) fn new(style: Style, expected: u64, defects: Broken) -> Self {
         Self {
             style,
             expected,
             position: Position::ZERO,
             open: HashMap::new(),
+            defects,
+            broken: BTreeMap::new(),
+            given_up: BTreeSet::new(),
             placed: 0,
             outcomes: Outcomes::default(),
             ended_before: 0,
@@ -93,6 +102,18 @@ impl Watch {
     /// Orders that are under way.
     pub(super) fn open(&self) -> u64 {
         u64::try_from(self.open.len()).expect("what is in memory can be counted")
+    }
+
+    /// Whether an order with this key is one of those that are broken.
+    pub(super) fn is_broken(&self, key: &str) -> bool {
+        self.defects.defect(key).is_some()
+    }
+
+    /// Whether every order that cannot be undone has come to where a person has to decide.
+    pub(super) fn undo_is_given_up(&self) -> bool {
+        let undone_in_vain =
+            |(key, defect): (&SmolStr, &Defect)| *defect != Defect::UndoFailed || self.given_up.contains(key);
+        self.broken.iter().all(undone_in_vain)
     }
 
     /// Whether this order was placed.
@@ -118,14 +139,17 @@ impl Watch {
             PaymentFailed::INFO.event_type,
             InventoryFailed::INFO.event_type,
             ShipmentFailed::INFO.event_type,
-            RefundFailed::INFO.event_type,
-            ReleaseFailed::INFO.event_type,
         ];
-        types.extend(match self.style {
+        types.extend::<Vec<&str>>(match self.style {
             Style::Choreography => {
-                [CustomerNotified::INFO.event_type, PaymentRefunded::INFO.event_type, NEEDS_ATTENTION]
+                let ends = [CustomerNotified::INFO, PaymentRefunded::INFO];
+                ends.into_iter()
+                    .chain([RefundFailed::INFO, ReleaseFailed::INFO])
+                    .map(|info| info.event_type)
+                    .collect()
             }
-            Style::Saga => [OrderCompleted::INFO.event_type, COMPENSATED, NEEDS_ATTENTION],
+            // A saga tries again to undo a step before it gives up.
+            Style::Saga => vec![OrderCompleted::INFO.event_type, COMPENSATED, NEEDS_ATTENTION],
         });
         types.into_iter().map(EventType::new).collect()
     }
@@ -145,6 +169,9 @@ impl Watch {
                 }
             }
             Some(Step::End) => self.end(key, recorded.recorded_at),
+            Some(Step::Stuck) if self.is_broken(key) => {
+                self.given_up.insert(key.into());
+            }
             Some(Step::Stuck) => {
                 let event = &recorded.envelope.event_type;
                 return Err(Error::new(
@@ -164,6 +191,10 @@ impl Watch {
             self.numbers.get_mut(number).into_iter().for_each(|placed| *placed = true);
         }
         self.placed += 1;
+        if let Some(defect) = self.defects.defect(key) {
+            self.broken.insert(key.into(), defect);
+            return;
+        }
         let flow = recorded.envelope.flow().clone();
         self.open.insert(key.into(), Open { flow, placed_at: recorded.recorded_at, failed: None });
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use ensue::Error;
 use serde::{Deserialize, Serialize};
 
-use super::ledger::{Calls, Ledger, Trade, doubled_keys, refuses};
+use super::ledger::{Calls, Ledger, Trade, doubled_keys};
 use super::{Config, Trouble};
 use crate::{CustomerId, OrderId, ShipmentId};
 
@@ -37,9 +37,7 @@ pub struct Carrier {
 impl Carrier {
     /// Opens the ledger in `dir`, making it where it does not exist.
     pub fn open(dir: &Path, config: Config) -> Result<Self, Error> {
-        let shipments =
-            Shipments { seed: config.seed, refused_percent: config.shipments_refused_percent, count: 0 };
-        Ledger::open(dir, shipments, config).map(|ledger| Self { ledger })
+        Ledger::open(dir, Shipments { config, count: 0 }, config).map(|ledger| Self { ledger })
     }
 
     /// Hands over the parcel of an order.
@@ -86,8 +84,7 @@ struct Parcel {
 
 /// The books.
 struct Shipments {
-    seed: u64,
-    refused_percent: u8,
+    config: Config,
     count: u64,
 }
 
@@ -97,7 +94,7 @@ impl Trade for Shipments {
     type Effect = Shipment;
 
     fn decide(&self, parcel: &Parcel) -> Result<Shipment, String> {
-        if refuses(self.seed, NAME, &parcel.order_id, self.refused_percent) {
+        if self.config.refuses(NAME, &parcel.order_id, self.config.shipments_refused_percent) {
             return Err("carrier refuses the address".to_owned());
         }
         Ok(Shipment { shipment_id: ShipmentId::numbered("SHP", self.count + 1) })

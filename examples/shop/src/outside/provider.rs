@@ -7,8 +7,8 @@ use std::path::Path;
 use ensue::Error;
 use serde::{Deserialize, Serialize};
 
-use super::ledger::{AnsweredBy, Calls, Ledger, Trade, doubled_keys, refuses};
-use super::{Config, Trouble};
+use super::ledger::{AnsweredBy, Calls, Ledger, Neglect, Trade, doubled_keys};
+use super::{Config, Defect, Trouble};
 use crate::{Money, OrderId, PaymentId};
 
 const NAME: &str = "the payment provider";
@@ -88,8 +88,7 @@ enum Request {
 
 /// The books.
 struct Payments {
-    seed: u64,
-    refused_percent: u8,
+    config: Config,
     charges: BTreeMap<OrderId, Payment>,
     count: u64,
     charged: Money,
@@ -98,14 +97,7 @@ struct Payments {
 
 impl Payments {
     fn new(config: Config) -> Self {
-        Self {
-            seed: config.seed,
-            refused_percent: config.payments_refused_percent,
-            charges: BTreeMap::new(),
-            count: 0,
-            charged: Money::ZERO,
-            refunded: Money::ZERO,
-        }
+        Self { config, charges: BTreeMap::new(), count: 0, charged: Money::ZERO, refunded: Money::ZERO }
     }
 
     fn totals(&self, calls: Calls) -> ProviderTotals {
@@ -127,15 +119,29 @@ impl Trade for Payments {
             Request::Charge { amount, .. } if self.charged.checked_add(*amount).is_none() => {
                 Err(format!("{amount} is more than the provider can take"))
             }
-            Request::Charge { order_id, .. } if refuses(self.seed, NAME, order_id, self.refused_percent) => {
+            Request::Charge { order_id, .. }
+                if self.config.refuses(NAME, order_id, self.config.payments_refused_percent) =>
+            {
                 Err("card declined".to_owned())
             }
             Request::Charge { amount, .. } => {
                 Ok(Payment { payment_id: PaymentId::numbered("PAY", self.count + 1), amount: *amount })
             }
+            Request::Refund { order_id } if self.config.broken.has(order_id, Defect::UndoFailed) => {
+                Err("the account is closed".to_owned())
+            }
             Request::Refund { order_id } => {
                 self.charges.get(order_id).cloned().ok_or_else(|| format!("no charge of {order_id} is open"))
             }
+        }
+    }
+
+    fn neglects(&self, request: &Request) -> Option<Neglect> {
+        let Request::Charge { order_id, .. } = request else { return None };
+        match self.config.broken.defect(order_id.as_str())? {
+            Defect::Parked => Some(Neglect::Unreachable),
+            Defect::NoReply => Some(Neglect::Later),
+            _ => None,
         }
     }
 

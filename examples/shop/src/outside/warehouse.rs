@@ -6,8 +6,8 @@ use std::path::Path;
 use ensue::Error;
 use serde::{Deserialize, Serialize};
 
-use super::ledger::{AnsweredBy, Calls, Ledger, Trade, doubled_keys, refuses};
-use super::{Config, Trouble};
+use super::ledger::{AnsweredBy, Calls, Ledger, Neglect, Trade, doubled_keys};
+use super::{Config, Defect, Trouble};
 use crate::events::Item;
 use crate::generator::skus;
 use crate::{OrderId, ReservationId, Sku};
@@ -127,8 +127,7 @@ enum Request {
 
 /// The books.
 struct Stock {
-    seed: u64,
-    refused_percent: u8,
+    config: Config,
     shelves: BTreeMap<Sku, u64>,
     reservations: BTreeMap<OrderId, Slip>,
     count: u64,
@@ -140,8 +139,7 @@ struct Stock {
 impl Stock {
     fn new(config: Config) -> Self {
         Self {
-            seed: config.seed,
-            refused_percent: config.reservations_refused_percent,
+            config,
             shelves: BTreeMap::new(),
             reservations: BTreeMap::new(),
             count: 0,
@@ -163,7 +161,8 @@ impl Stock {
         if pieces.is_empty() {
             return Err("nothing to set aside".to_owned());
         }
-        if refuses(self.seed, NAME, order_id, self.refused_percent) {
+        let is_broken = self.config.broken.has(order_id, Defect::UndoFailed);
+        if is_broken || self.config.refuses(NAME, order_id, self.config.reservations_refused_percent) {
             return Err("damaged on the shelf".to_owned());
         }
         for Piece { sku, qty } in pieces {
@@ -207,6 +206,11 @@ impl Trade for Stock {
                 slip.ok_or_else(|| format!("nothing is set aside for {order_id}"))
             }
         }
+    }
+
+    fn neglects(&self, request: &Request) -> Option<Neglect> {
+        let Request::Reserve { order_id, .. } = request else { return None };
+        self.config.broken.has(order_id, Defect::NoConsumer).then_some(Neglect::Later)
     }
 
     fn apply(&mut self, request: &Request, slip: &Slip) {

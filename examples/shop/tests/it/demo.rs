@@ -29,7 +29,7 @@ impl Stores {
 }
 
 fn config(folder: &Folder, orders: u64, styles: Styles) -> DemoConfig {
-    DemoConfig { orders, styles, seed: 7, folder: folder.path().to_owned(), resume: false }
+    DemoConfig { orders, styles, broken: 0, seed: 7, folder: folder.path().to_owned(), resume: false }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,7 +64,7 @@ async fn the_report_has_the_documented_shape() {
     let keys = |value: &serde_json::Value| -> Vec<String> {
         value.as_object().expect("an object").keys().cloned().collect()
     };
-    let expected = "effects elapsed_s events latency_us money orders orders_per_s outcomes stock";
+    let expected = "broken effects elapsed_s events latency_us money orders orders_per_s outcomes stock";
     assert_eq!(keys(&document).join(" "), expected);
     for (part, members) in [
         ("outcomes", "completed inventory_failed payment_failed shipping_failed"),
@@ -101,23 +101,24 @@ async fn a_folder_is_not_used_twice_by_accident_and_resuming_a_finished_one_adds
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_demonstration_that_is_killed_again_and_again_ends_as_if_it_never_had_been() {
-    for styles in [Styles::Choreography, Styles::Saga] {
-        let folder = Folder::new(&format!("demo-killed-{styles}"));
+    for (styles, broken) in [(Styles::Choreography, 0), (Styles::Saga, 0), (Styles::Choreography, 8)] {
+        let folder = Folder::new(&format!("demo-killed-{styles}-{broken}"));
         let stores = Stores::default();
-        let mut config = config(&folder, 300, styles);
+        let mut config = DemoConfig { broken, ..config(&folder, 300, styles) };
         for kill_at in [20, 90, 200] {
             kill(&stores, &config, kill_at).await;
             config.resume = true;
         }
         let report = stores.run(&config).await.expect("it resumes").pop().expect("one style");
         assert_eq!(report.findings, Vec::<String>::new(), "{styles}");
-        assert_eq!((report.orders, report.outcomes.ended()), (300, 300), "{styles}");
-        let undisturbed = Folder::new(&format!("demo-undisturbed-{styles}"));
+        assert_eq!((report.orders, report.outcomes.ended()), (300, 300 - broken), "{styles}");
+        assert_eq!(report.broken.len() as u64, broken, "{styles}");
+        let undisturbed = Folder::new(&format!("demo-undisturbed-{styles}-{broken}"));
         let calm = DemoConfig { folder: undisturbed.path().to_owned(), resume: false, ..config };
         let calm = Stores::default().run(&calm).await.expect("it runs").pop().expect("one style");
         assert_eq!(
-            (report.outcomes, report.money, report.stock),
-            (calm.outcomes, calm.money, calm.stock),
+            (report.outcomes, report.money, report.stock, report.broken),
+            (calm.outcomes, calm.money, calm.stock, calm.broken),
             "{styles}"
         );
     }

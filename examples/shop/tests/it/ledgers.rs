@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ensue::Code;
 use ensue_shop::events::OrderPlaced;
-use ensue_shop::outside::{Calls, Config, Outside, Provider, Trouble};
+use ensue_shop::outside::{Broken, Calls, Config, Outside, Provider, Trouble};
 use ensue_shop::{Money, OrderId, PaymentId, orders};
 
 use crate::folder::Folder;
@@ -20,6 +20,7 @@ const KIND: Config = Config {
     shipments_refused_percent: 0,
     unanswered_percent: 0,
     pieces_per_sku: 1_000,
+    broken: Broken::NONE,
 };
 
 fn order_id(text: &str) -> OrderId {

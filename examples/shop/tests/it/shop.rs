@@ -6,7 +6,7 @@ use std::time::Duration;
 use ensue::core::{EventId, Query, Recorded};
 use ensue::{App, Code, EventSet, Read, Running, Store, StoreExt};
 use ensue_shop::events::{OrderPlaced, ShopEvent};
-use ensue_shop::outside::{Config, Outside};
+use ensue_shop::outside::{Broken, Config, Outside};
 use ensue_shop::{Style, orders};
 use ensue_test::MemoryStore;
 
@@ -20,6 +20,7 @@ pub(crate) const STRICT: Config = Config {
     shipments_refused_percent: 20,
     unanswered_percent: 0,
     pieces_per_sku: 5_000,
+    broken: Broken::NONE,
 };
 
 pub(crate) struct Shop {

@@ -50,7 +50,7 @@ impl Fork {
         }
         let scratch = Scratch::beside(session.folder.path())?;
         let log = Log::open(scratch.path(), Config::new(session.host.clone()))?;
-        let outside = demo::stand_in(&*store, &scratch.path().join("outside")).await?;
+        let outside = demo::stand_in(&*store, style, &scratch.path().join("outside")).await?;
         let app: App = style.app(Arc::new(log.clone()), &outside);
         let report = fork.play(app, log.clone()).await?;
         log.close()?;

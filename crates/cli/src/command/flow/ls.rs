@@ -1,9 +1,7 @@
 //! `ensue flow ls [--status S] [--limit N]`: the newest flows and how they stand.
 
-use std::sync::Arc;
-
 use clap::{Args, ValueEnum};
-use ensue::runtime::flow::{FlowStatus, FlowSummary, Flows};
+use ensue::runtime::flow::{FlowStatus, FlowSummary};
 use serde::Serialize;
 
 use crate::command::Session;
@@ -26,6 +24,8 @@ pub(crate) struct Ls {
 enum Status {
     Running,
     Waiting,
+    Late,
+    Stuck,
     Failed,
     Compensating,
     Done,
@@ -36,6 +36,8 @@ impl From<Status> for FlowStatus {
         match status {
             Status::Running => Self::Running,
             Status::Waiting => Self::Waiting,
+            Status::Late => Self::Late,
+            Status::Stuck => Self::Stuck,
             Status::Failed => Self::Failed,
             Status::Compensating => Self::Compensating,
             Status::Done => Self::Done,
@@ -64,7 +66,7 @@ impl Row for Line {
 
 impl Ls {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let flows = Flows::open(Arc::new(session.folder.open()?)).await?;
+        let flows = super::flows(session).await?;
         let found = flows.list(self.status.map(FlowStatus::from), self.limit).await?;
         let lines: Vec<Line> = found.into_iter().map(Line).collect();
         session.output.all(&lines)?;

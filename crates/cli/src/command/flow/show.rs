@@ -1,11 +1,10 @@
 //! `ensue flow show KEY|ID`: one flow as a tree, what is open, and why it stopped.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use clap::Args;
 use ensue::core::EventId;
-use ensue::runtime::flow::{FlowNode, FlowStatus, FlowView, Flows, OpenState};
+use ensue::runtime::flow::{FlowNode, FlowStatus, FlowView, OpenState};
 
 use crate::command::Session;
 use crate::failure::Failure;
@@ -20,7 +19,7 @@ pub(crate) struct Show {
 
 impl Show {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let flows = Flows::open(Arc::new(session.folder.open()?)).await?;
+        let flows = super::flows(session).await?;
         let view = flows.show(&self.key).await?;
         let words = in_words(&view);
         session.output.one(&view, &words)?;
@@ -33,6 +32,8 @@ pub(super) fn status(status: FlowStatus) -> &'static str {
     match status {
         FlowStatus::Running => "running",
         FlowStatus::Waiting => "waiting",
+        FlowStatus::Late => "late",
+        FlowStatus::Stuck => "stuck",
         FlowStatus::Failed => "failed",
         FlowStatus::Compensating => "compensating",
         FlowStatus::Done => "done",
