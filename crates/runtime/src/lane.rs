@@ -246,21 +246,24 @@ impl Lane {
 
     /// The delivery will not succeed: what the policy says then.
     async fn give_up(&mut self, failed: &Recorded, error: &Error, attempts: u32) -> Result<(), Halt> {
-        let mut effects = Effects::default();
-        match self.subscription.settings.on_failure {
+        let letter = match self.subscription.settings.on_failure {
             OnFailure::Stop => return Err(Halt::Broken(error.clone())),
-            OnFailure::Skip => {}
+            OnFailure::Skip => None,
             OnFailure::Park => {
-                let letter =
-                    Parked::failed(failed, self.key(failed), error, attempts, &self.subscription.shared);
-                effects.put(letter.write(&self.subscription.name));
                 self.admit(failed)?;
+                let key = self.key(failed);
+                Some(Parked::failed(failed, key, error, attempts, &self.subscription.shared))
             }
-        }
-        match self.settle(effects, failed.position, 1).await? {
-            Settlement::Done => Ok(()),
-            Settlement::OutOfDate => Err(Halt::Broken(fenced(&self.subscription.name, self.number))),
-            Settlement::Refused(error) => Err(Halt::Broken(error)),
+        };
+        loop {
+            let mut effects = Effects::default();
+            letter.iter().for_each(|letter| effects.put(letter.write(&self.subscription.name)));
+            match self.settle(effects, failed.position, 1).await? {
+                Settlement::Done => return Ok(()),
+                // It was computed from nothing that could have changed meanwhile.
+                Settlement::OutOfDate => {}
+                Settlement::Refused(error) => return Err(Halt::Broken(error)),
+            }
         }
     }
 

@@ -34,7 +34,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ensue_core::{
-    BoxFuture, Clock, Command, Event, EventId, Host, Read, Recorded, Store, StoreExt, StreamName, Timestamp,
+    BoxFuture, Clock, Code, Command, Error, Event, EventId, Host, Read, Recorded, Store, StoreExt,
+    StreamName, Timestamp,
 };
 use ensue_runtime::app::{DispatchError, Quiescence};
 use ensue_runtime::dead::{self, DeadLetter};
@@ -48,9 +49,11 @@ use crate::{MemoryStore, SeededEntropy, VirtualClock};
 
 mod connection;
 mod crash;
+mod misfortune;
 
 use connection::{Connection, Luck};
 pub use crash::{Crash, crash_everywhere};
+pub use misfortune::Misfortune;
 
 /// Rounds without a commit after which what is still busy counts as stuck where a test asks for rest.
 const ROUNDS_TO_REST: u32 = 10_000;
@@ -79,8 +82,10 @@ struct Process {
 #[derive(PartialEq, Eq)]
 enum Still {
     Idle,
-    /// Only the clock can move it on.
-    Waiting,
+    /// Pauses between attempts, or of the store, are all that goes on.
+    Pausing,
+    /// Something is in hand, and does not move on.
+    Stuck,
 }
 
 impl Harness {
@@ -94,7 +99,8 @@ impl Harness {
     pub fn seeded(seed: u64, build: impl Fn(App) -> App + 'static) -> Self {
         let (host, clock) = crate::host(seed);
         let store = Arc::new(MemoryStore::new(host.clone()));
-        Self { build: Box::new(build), store, host, clock, luck: Arc::default(), process: None }
+        let luck = Arc::new(Luck::new(host.clone()));
+        Self { build: Box::new(build), store, host, clock, luck, process: None }
     }
 
     /// Works out every delivery twice: the first result is thrown away, as if the state it was computed from had been
@@ -126,8 +132,7 @@ impl Harness {
     /// ```
     #[must_use]
     pub fn deliver_twice(self) -> Self {
-        self.luck.deliver_twice();
-        self
+        self.suffer([Misfortune::DeliverTwice])
     }
 
     /// Lets handlers and lanes overtake each other: before every read and commit the store hesitates for as long as the
@@ -135,12 +140,11 @@ impl Harness {
     /// seed.
     #[must_use]
     pub fn reorder_across_keys(self, seed: u64) -> Self {
-        self.luck.hesitate(SeededEntropy::new(seed));
-        self
+        self.suffer([Misfortune::ReorderAcrossKeys(seed)])
     }
 
     /// Ends the process at a commit; the application is then started again on what the store holds. Commits are
-    /// counted over all lives of the application, from 1.
+    /// counted over all lives of the application, from 1. Called again, it crashes again.
     ///
     /// ```
     /// # use {ensue_macros::Event, ensue_runtime::App, serde::{Deserialize, Serialize}};
@@ -158,13 +162,49 @@ impl Harness {
     /// ```
     #[must_use]
     pub fn crash_at(self, crash: Crash) -> Self {
-        self.luck.doom(crash);
+        self.suffer([Misfortune::Crash(crash)])
+    }
+
+    /// Takes the commit of this number, but loses the reply: whoever committed does not know what became of it. Commits
+    /// are counted as in [`Harness::crash_at`].
+    #[must_use]
+    pub fn lose_reply_at(self, number: u64) -> Self {
+        self.suffer([Misfortune::LoseReply(number)])
+    }
+
+    /// Loses about one reply in six, chosen by the seed.
+    #[must_use]
+    pub fn lose_replies(self, seed: u64) -> Self {
+        self.luck.lose_at_random(SeededEntropy::new(seed));
+        self
+    }
+
+    /// Lets every commit take so long.
+    #[must_use]
+    pub fn slow(self, by: Duration) -> Self {
+        self.suffer([Misfortune::Slow(by)])
+    }
+
+    /// Several misfortunes at once.
+    #[must_use]
+    pub fn suffer(self, misfortunes: impl IntoIterator<Item = Misfortune>) -> Self {
+        misfortunes.into_iter().for_each(|misfortune| self.luck.add(misfortune));
         self
     }
 
     /// How often the process has crashed.
     pub fn crashes(&self) -> u32 {
         self.luck.crashes()
+    }
+
+    /// How many replies were lost.
+    pub fn replies_lost(&self) -> u32 {
+        self.luck.replies_lost()
+    }
+
+    /// How many commits there were, over all lives of the application.
+    pub fn commits(&self) -> u64 {
+        self.luck.commits()
     }
 
     /// The store that outlives crashes. Its hooks are the test's to set.
@@ -198,11 +238,13 @@ impl Harness {
             let app = (self.build)(App::new("test").host(self.host.clone()).store(Arc::clone(&connection)));
             tokio::select! {
                 biased;
-                started = app.start() => {
-                    let running = started.expect("the application holds together");
-                    self.process = Some(Process { running, connection });
-                }
+                started = app.start() => match started {
+                    Ok(running) => self.process = Some(Process { running, connection }),
+                    // Whatever watches over processes starts it once more.
+                    Err(error) => assert!(error.is_retryable(), "the application does not start: {error}"),
+                },
                 () = connection.cut() => {}
+                () = self.wait_for_store() => {}
             }
         }
         &self.process.as_ref().expect("it was started just now").running
@@ -229,15 +271,38 @@ impl Harness {
         }
     }
 
-    /// Does something with the running application, again after each crash that comes in between.
-    async fn persist<T>(&mut self, work: impl for<'a> Fn(&'a Running) -> BoxFuture<'a, T>) -> T {
+    /// Does something with the running application, again after each crash that comes in between and after each reply
+    /// that is lost.
+    async fn persist<T, E: Outcome>(
+        &mut self,
+        work: impl for<'a> Fn(&'a Running) -> BoxFuture<'a, Result<T, E>>,
+    ) -> Result<T, E> {
         loop {
             self.running().await;
             let Process { running, connection } = self.process.as_ref().expect("it was started just now");
             tokio::select! {
                 biased;
-                done = work(running) => return done,
+                done = work(running) => match done {
+                    Err(error) if error.is_unknown() => {}
+                    done => return done,
+                },
                 () = connection.cut() => {}
+                () = self.wait_for_store() => {}
+            }
+        }
+    }
+
+    /// Moves the clock on while a slow store is all that anything waits for. Never ends.
+    async fn wait_for_store(&self) {
+        let mut rounds = 0;
+        loop {
+            tokio::task::yield_now().await;
+            rounds = if self.luck.is_waited_for() { rounds + 1 } else { 0 };
+            if rounds > ROUNDS_TO_NEXT_MOMENT
+                && let Some(wake) = self.clock.next_wake()
+            {
+                self.clock.advance(wake);
+                rounds = 0;
             }
         }
     }
@@ -252,11 +317,7 @@ impl Harness {
     }
 
     /// Publishes an event under an id.
-    pub async fn publish_as<E: Event>(
-        &mut self,
-        id: EventId,
-        event: E,
-    ) -> Result<Admitted, ensue_core::Error> {
+    pub async fn publish_as<E: Event>(&mut self, id: EventId, event: E) -> Result<Admitted, Error> {
         let body = Body::of(&event);
         self.persist(move |running| Box::pin(running.publish_as::<E>(id.clone(), body.again()))).await
     }
@@ -274,6 +335,23 @@ impl Harness {
         .await
     }
 
+    /// Tries the dead letters of a key again, in order, and says how many there were; 0 if nothing is parked there.
+    ///
+    /// # Panics
+    /// If no handler has this name.
+    pub async fn redrive(&mut self, handler: &str, key: &str) -> usize {
+        let (handler, key) = (handler.to_owned(), key.to_owned());
+        let asked = self.persist(move |running| {
+            let (handler, key) = (handler.clone(), key.clone());
+            Box::pin(async move { running.redrive(&handler, &key).await })
+        });
+        match asked.await {
+            Ok(letters) => letters,
+            Err(error) if error.code() == Code::NOT_FOUND => 0,
+            Err(error) => panic!("nothing can be redriven: {error}"),
+        }
+    }
+
     /// Runs until nothing is in flight but timers that are not due. Pauses between attempts are waited out: the clock
     /// moves to their end.
     ///
@@ -281,14 +359,11 @@ impl Harness {
     /// If something stays busy; the message says what.
     pub async fn settle(&mut self) {
         for _ in 0..PAUSES_MAX {
-            if self.run(ROUNDS_TO_REST).await == Still::Idle {
-                return;
+            match self.run(ROUNDS_TO_REST).await {
+                Still::Idle => return,
+                Still::Stuck => panic!("nothing moves on, but it is not at rest: {}", self.in_hand().await),
+                Still::Pausing => self.clock.advance(self.clock.next_wake().unwrap_or_default()),
             }
-            let pausing = self.quiescence().await == Quiescence::Pausing;
-            let Some(pause) = self.clock.next_wake().filter(|_| pausing) else {
-                panic!("nothing moves on, but it is not at rest: {}", self.in_hand().await)
-            };
-            self.clock.advance(pause);
         }
         panic!("still not at rest after {PAUSES_MAX} pauses: {}", self.in_hand().await);
     }
@@ -305,7 +380,7 @@ impl Harness {
             }
             let step = match still {
                 Still::Idle => self.until_next_timer().await,
-                Still::Waiting => self.clock.next_wake(),
+                Still::Pausing | Still::Stuck => self.clock.next_wake(),
             };
             self.clock.advance(step.unwrap_or(left).min(left));
         }
@@ -318,8 +393,11 @@ impl Harness {
             tokio::task::yield_now().await;
             match self.quiescence().await {
                 Quiescence::Idle => return Still::Idle,
-                Quiescence::Pausing => return Still::Waiting,
-                Quiescence::Busy if rounds > rounds_max => return Still::Waiting,
+                Quiescence::Pausing => return Still::Pausing,
+                Quiescence::Busy if self.luck.is_waited_for() && rounds > ROUNDS_TO_NEXT_MOMENT => {
+                    return Still::Pausing;
+                }
+                Quiescence::Busy if rounds > rounds_max => return Still::Stuck,
                 Quiescence::Busy if commits == self.luck.commits() => rounds += 1,
                 Quiescence::Busy => (rounds, commits) = (0, self.luck.commits()),
             }
@@ -377,6 +455,24 @@ impl Harness {
     /// Where an instance of a saga stands; `None` if there is none.
     pub async fn saga(&self, name: &str, key: &str) -> Option<SagaHead> {
         head::get(&*self.store, name, key).await.expect("heads can be read")
+    }
+}
+
+/// An error that may mean that it was done.
+trait Outcome {
+    /// Whether it was lost what became of it.
+    fn is_unknown(&self) -> bool;
+}
+
+impl Outcome for Error {
+    fn is_unknown(&self) -> bool {
+        self.code() == Code::OUTCOME_UNKNOWN
+    }
+}
+
+impl<F> Outcome for DispatchError<F> {
+    fn is_unknown(&self) -> bool {
+        matches!(self, Self::Failed(error) if error.is_unknown())
     }
 }
 

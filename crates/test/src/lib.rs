@@ -5,6 +5,7 @@
 //! - [`MemoryStore`]: the store as plain lists, the model that real stores are compared with, with faults on request;
 //! - [`VirtualClock`], [`SeededEntropy`] and [`host`]: time that moves when told to, randomness that repeats;
 //! - [`conformance`]: the contracts of the ports as suites, for everyone who writes an adapter;
+//! - [`verifier`]: random programs on the runtime, compared with a plain model;
 //! - [`checker`]: a recorded history of clients compared with the log that they left.
 //!
 //! Invariants: nothing here reads the real clock or real randomness. The store conformance suite and the checker
@@ -18,9 +19,10 @@ pub mod given;
 pub mod harness;
 pub mod memory;
 pub mod time;
+pub mod verifier;
 
 pub use entropy::SeededEntropy;
 pub use given::{given, given_folded};
-pub use harness::{Crash, Harness, crash_everywhere};
+pub use harness::{Crash, Harness, Misfortune, crash_everywhere};
 pub use memory::{CommitHook, MemoryStore, Verdict};
 pub use time::{VirtualClock, host};

@@ -51,8 +51,10 @@ async fn fire_due(shared: &Arc<Shared>) -> Result<Duration, Error> {
         let (due, later): (Vec<Record>, Vec<Record>) =
             page.into_iter().partition(|record| due_of(record) <= now);
         if due.is_empty() {
+            // Time went on while the store was read.
+            let now = shared.press.host.clock.now();
             let next = later.first().map(|record| due_of(record).duration_since(now));
-            let next = next.and_then(|pause| Duration::try_from(pause).ok());
+            let next = next.map(|pause| Duration::try_from(pause).unwrap_or_default());
             return Ok(next.map_or(LOOK_AGAIN, |pause| pause.min(LOOK_AGAIN)));
         }
         fire_all(shared, &due, now).await?;

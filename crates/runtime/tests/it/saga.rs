@@ -9,6 +9,7 @@ use world::{ALWAYS, Charge, Ledger, OrderFulfilled, Refund, Release, Reserve, Sh
 
 mod attention;
 mod late;
+mod replay;
 mod waiting;
 pub(crate) mod world;
 

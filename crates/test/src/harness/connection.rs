@@ -3,45 +3,83 @@
 //! A cut connection answers nothing any more, as if the process were gone: whoever waits for a commit waits for ever.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use ensue_core::{
-    BoxFuture, BoxStream, Change, Commit, CommitError, Committed, Envelope, Error, EventId, Position, Read,
-    RecordPage, RecordScan, Recorded, Store, StoreCapabilities,
+    BoxFuture, BoxStream, Change, Code, Commit, CommitError, Committed, Envelope, Error, EventId, Host,
+    Position, Read, RecordPage, RecordScan, Recorded, Store, StoreCapabilities,
 };
 use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
 
-use super::Crash;
+use super::{Crash, Misfortune};
 use crate::{MemoryStore, SeededEntropy};
 
 /// Longest hesitation, in turns of the scheduler.
 const HESITATION_MAX: u64 = 6;
 
+/// One reply in so many is lost where replies are lost at random.
+const REPLIES_PER_LOSS: u64 = 6;
+
 /// What goes wrong, over all lives of the application.
-#[derive(Default)]
 pub(super) struct Luck {
+    host: Host,
     commits: AtomicU64,
     crashes: AtomicU32,
-    doom: Mutex<Option<Crash>>,
-    delivers_twice: AtomicBool,
-    hesitation: OnceLock<SeededEntropy>,
+    replies_lost: AtomicU32,
+    /// How many wait for a slow store at this moment.
+    waiting: AtomicU32,
+    fate: Mutex<Fate>,
+}
+
+/// What is in store for the application.
+#[derive(Default)]
+struct Fate {
+    crashes: Vec<Crash>,
+    losses: HashSet<u64>,
+    losses_at_random: Option<SeededEntropy>,
+    delivers_twice: bool,
+    hesitation: Option<SeededEntropy>,
+    slowness: Duration,
+}
+
+/// What becomes of one commit.
+enum Stroke {
+    Nothing,
+    Crash(Crash),
+    LostReply,
 }
 
 impl Luck {
-    pub(super) fn deliver_twice(&self) {
-        self.delivers_twice.store(true, Ordering::Relaxed);
+    pub(super) fn new(host: Host) -> Self {
+        Self {
+            host,
+            commits: AtomicU64::new(0),
+            crashes: AtomicU32::new(0),
+            replies_lost: AtomicU32::new(0),
+            waiting: AtomicU32::new(0),
+            fate: Mutex::default(),
+        }
     }
 
-    pub(super) fn hesitate(&self, entropy: SeededEntropy) {
-        // The first seed holds.
-        let _first = self.hesitation.set(entropy).is_ok();
+    pub(super) fn add(&self, misfortune: Misfortune) {
+        let mut fate = lock(&self.fate);
+        match misfortune {
+            Misfortune::DeliverTwice => fate.delivers_twice = true,
+            Misfortune::ReorderAcrossKeys(seed) => fate.hesitation = Some(SeededEntropy::new(seed)),
+            Misfortune::Crash(crash) => fate.crashes.push(crash),
+            Misfortune::LoseReply(number) => {
+                fate.losses.insert(number);
+            }
+            Misfortune::Slow(by) => fate.slowness = by,
+        }
     }
 
-    pub(super) fn doom(&self, crash: Crash) {
-        *lock(&self.doom) = Some(crash);
+    pub(super) fn lose_at_random(&self, entropy: SeededEntropy) {
+        lock(&self.fate).losses_at_random = Some(entropy);
     }
 
     pub(super) fn commits(&self) -> u64 {
@@ -52,21 +90,65 @@ impl Luck {
         self.crashes.load(Ordering::Relaxed)
     }
 
-    /// Counts a commit, and says whether the process ends at it.
-    fn strike(&self) -> Option<Crash> {
+    pub(super) fn replies_lost(&self) -> u32 {
+        self.replies_lost.load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody waits for a slow store.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    fn delivers_twice(&self) -> bool {
+        lock(&self.fate).delivers_twice
+    }
+
+    /// Counts a commit, and says what becomes of it.
+    fn strike(&self) -> Stroke {
         let number = self.commits.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut doom = lock(&self.doom);
-        let strikes = doom.is_some_and(|crash| crash.number() == number);
-        let crash = if strikes { doom.take() } else { None };
-        self.crashes.fetch_add(u32::from(crash.is_some()), Ordering::Relaxed);
-        crash
+        let mut fate = lock(&self.fate);
+        if let Some(at) = fate.crashes.iter().position(|crash| crash.number() == number) {
+            self.crashes.fetch_add(1, Ordering::Relaxed);
+            return Stroke::Crash(fate.crashes.swap_remove(at));
+        }
+        let at_random = fate.losses_at_random.as_ref().is_some_and(|dice| dice.below(REPLIES_PER_LOSS) == 0);
+        if fate.losses.remove(&number) || at_random {
+            self.replies_lost.fetch_add(1, Ordering::Relaxed);
+            return Stroke::LostReply;
+        }
+        Stroke::Nothing
     }
 
     async fn pause(&self) {
-        let turns = self.hesitation.get().map_or(0, |entropy| entropy.below(HESITATION_MAX));
+        let turns = lock(&self.fate).hesitation.as_ref().map_or(0, |entropy| entropy.below(HESITATION_MAX));
         for _ in 0..turns {
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Takes as long as a commit takes.
+    async fn dawdle(&self) {
+        let slowness = lock(&self.fate).slowness;
+        if !slowness.is_zero() {
+            let _counted = Waiting::new(&self.waiting);
+            self.host.clock.sleep(slowness).await;
+        }
+    }
+}
+
+/// Counts one who waits, until it is dropped.
+struct Waiting<'a>(&'a AtomicU32);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicU32) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -104,18 +186,29 @@ impl Connection {
 
     async fn take(&self, commit: Commit) -> Result<Committed, CommitError> {
         self.luck.pause().await;
+        self.luck.dawdle().await;
         if self.is_cut() {
             return std::future::pending().await;
         }
-        if let Some(crash) = self.luck.strike() {
-            if matches!(crash, Crash::After(_)) {
+        match self.luck.strike() {
+            Stroke::Nothing => self.hand_on(commit).await,
+            Stroke::LostReply => {
                 // Nobody hears what became of it.
-                drop(self.store.commit(commit).await);
+                drop(self.hand_on(commit).await);
+                Err(Error::new(Code::OUTCOME_UNKNOWN, "the reply was lost by the test").into())
             }
-            self.sever();
-            return std::future::pending().await;
+            Stroke::Crash(crash) => {
+                if matches!(crash, Crash::After(_)) {
+                    drop(self.store.commit(commit).await);
+                }
+                self.sever();
+                std::future::pending().await
+            }
         }
-        if !self.luck.delivers_twice.load(Ordering::Relaxed) {
+    }
+
+    async fn hand_on(&self, commit: Commit) -> Result<Committed, CommitError> {
+        if !self.luck.delivers_twice() {
             return self.store.commit(commit).await;
         }
         if settlement(&commit).is_some_and(|settlement| lock(&self.thrown_away).insert(settlement)) {
@@ -125,8 +218,12 @@ impl Connection {
     }
 }
 
-/// The checkpoint of a lane that this commit moves, if it settles deliveries.
+/// The checkpoint of a lane that this commit moves, if it settles deliveries. What only parks an event was not computed
+/// from any state, so nothing of it can be out of date.
 fn settlement(commit: &Commit) -> Option<Settlement> {
+    if commit.records.iter().any(|write| write.space.as_str() == "dead") {
+        return None;
+    }
     let write = commit.records.iter().find(|write| {
         write.space.as_str() == "checkpoint"
             && write.key.contains(&0)

@@ -6,3 +6,4 @@ mod defects;
 mod faults;
 mod handles;
 mod histories;
+mod programs;
