@@ -12,7 +12,6 @@ use super::{Halt, Lane, Settlement};
 use crate::dead::Parked;
 use crate::effects::Effects;
 use crate::policy::OnFailure;
-use crate::subscription::fenced;
 use crate::timer::{Timer, delayed};
 
 /// A lane is held for a pause up to this long. A longer one is a timer, so that other keys of the lane go on.
@@ -58,11 +57,14 @@ impl Lane {
         let letter =
             Parked::deferred(failed, self.key(failed), attempts, shared).until(until, failure, shared);
         self.admit(failed)?;
-        let effects = self.deferral(&letter, until);
-        match self.settle(effects, failed.position, 1).await? {
-            Settlement::Done => Ok(()),
-            Settlement::OutOfDate => Err(Halt::Broken(fenced(&self.subscription.name, self.number))),
-            Settlement::Refused(error) => Err(Halt::Broken(error)),
+        loop {
+            let effects = self.deferral(&letter, until);
+            match self.settle(effects, failed.position, 1).await? {
+                Settlement::Done => return Ok(()),
+                // It was computed from nothing that could have changed meanwhile.
+                Settlement::OutOfDate => {}
+                Settlement::Refused(error) => return Err(Halt::Broken(error)),
+            }
         }
     }
 
