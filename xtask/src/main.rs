@@ -1,15 +1,18 @@
-//! Development tasks: `cargo xtask tidy`, `test`, `ci`, `docs`. One command is one file beside this one.
+//! Development tasks: `cargo xtask tidy`, `test`, `ci`, `docs`, `services`,
+//! `bench`. One command is one file beside this one.
 //!
 //! Never published and never part of the product. It depends on little, because every check waits for it to build.
 
 use std::env;
 use std::process::ExitCode;
 
+mod bench;
 mod cargo;
 mod ci;
 mod docs;
 mod finding;
 mod lexer;
+mod services;
 mod source;
 mod test;
 mod tidy;
@@ -23,6 +26,10 @@ usage: cargo xtask COMMAND
   test [--embedded]  every suite of the workspace; fails and names a suite that was left out
   ci [STEP]          format, clippy, tidy, test, documentation, no-c-code, licences; or one of them
   docs               writes docs/errors from the table of error codes
+  services up|down|status|env [NAME...] [--durable]
+                     real servers on loopback: kafka, postgres, restate; --durable as benchmarks want them
+  bench orders [--peers] [--seconds S] [--rate R] [--runs N] [--runner PROGRAM]
+                     writes bench/results/orders.md; --runner stands before what is measured, such as `nice -n -10`
 ";
 
 fn main() -> ExitCode {
@@ -36,6 +43,8 @@ fn main() -> ExitCode {
         ["ci"] => ci::run(None),
         ["ci", step] => ci::run(Some(step)),
         ["docs"] => docs::run(),
+        ["bench", words @ ..] => bench::run(words),
+        ["services", words @ ..] => services::run(words),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(())

@@ -44,7 +44,8 @@ pub(crate) fn run(mode: Mode) -> Result<(), String> {
     }
     let tree = Tree::read()?;
     let packages = workspace::packages(&tree.root)?;
-    let findings = check(&tree, &packages)?;
+    let beside = workspace::packages_beside(&tree.root)?;
+    let findings = check(&tree, &packages, &beside)?;
     for finding in &findings {
         println!("{finding}");
     }
@@ -55,13 +56,14 @@ pub(crate) fn run(mode: Mode) -> Result<(), String> {
     Err(format!("tidy found {} place(s) to mend", findings.len()))
 }
 
-fn check(tree: &Tree, packages: &[Package]) -> Result<Vec<Finding>, String> {
+fn check(tree: &Tree, packages: &[Package], beside: &[Package]) -> Result<Vec<Finding>, String> {
+    let everywhere = [packages, beside].concat();
     let mut findings: Vec<Finding> = tree.sources.iter().flat_map(check_source).collect();
     findings.extend(length::check_together(&tree.sources));
     findings.extend(assertion::check(&tree.sources));
-    findings.extend(orphan::check(&tree.sources, packages));
+    findings.extend(orphan::check(&tree.sources, &everywhere));
     findings.extend(place::check(tree));
-    findings.extend(manifest::check(tree, packages));
+    findings.extend(manifest::check(tree, &everywhere));
     findings.extend(link::check(tree));
     findings.extend(page::check(tree));
     findings.extend(promise::check(tree));

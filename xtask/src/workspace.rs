@@ -46,9 +46,24 @@ pub(crate) struct Target {
     pub(crate) has_doc_tests: bool,
 }
 
-/// Asks cargo.
+/// Manifests of workspaces beside ours, which no check builds; they are held to the same style.
+const BESIDE: [&str; 1] = ["bench/peers/Cargo.toml"];
+
+/// The packages of our workspace.
 pub(crate) fn packages(root: &Path) -> Result<Vec<Package>, String> {
-    let output = cargo::output(root, &["metadata", "--format-version", "1", "--no-deps"])?;
+    ask(root, "Cargo.toml")
+}
+
+/// The packages of the workspaces beside ours.
+pub(crate) fn packages_beside(root: &Path) -> Result<Vec<Package>, String> {
+    let each: Vec<Vec<Package>> =
+        BESIDE.iter().map(|manifest| ask(root, manifest)).collect::<Result<_, _>>()?;
+    Ok(each.concat())
+}
+
+fn ask(root: &Path, manifest: &str) -> Result<Vec<Package>, String> {
+    let arguments = ["metadata", "--format-version", "1", "--no-deps", "--manifest-path", manifest];
+    let output = cargo::output(root, &arguments)?;
     let document: Value = serde_json::from_slice(&output)
         .map_err(|error| format!("cargo metadata is not the JSON it should be: {error}"))?;
     Ok(parse(&document, root))

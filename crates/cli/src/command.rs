@@ -19,6 +19,7 @@ mod projection;
 mod saga;
 mod stat;
 mod stream;
+mod subscription;
 mod tail;
 mod verify;
 
@@ -43,6 +44,9 @@ pub(crate) enum Command {
     /// Look at sagas
     #[command(subcommand)]
     Saga(saga::Saga),
+    /// Look at subscriptions: how far each lane is, and who has it
+    #[command(subcommand)]
+    Subscription(subscription::Subscription),
     /// Look at what handlers could not process, try it again, or give it up
     #[command(subcommand)]
     Dead(dead::Dead),
@@ -84,6 +88,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Event(event) => event.run(&mut session).await,
         Command::Flow(flow) => flow.run(&mut session).await,
         Command::Saga(saga) => saga.run(&mut session).await,
+        Command::Subscription(subscription) => subscription.run(&mut session).await,
         Command::Dead(dead) => dead.run(&mut session).await,
         Command::Projection(projection) => projection.run(&mut session).await,
         Command::Verify => verify::run(&mut session),

@@ -10,7 +10,7 @@ use ensue_core::{
     Source, Store,
 };
 use smol_str::SmolStr;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::cache::{Cache, Invalidate};
 use crate::catalogue::{Catalogue, FlowEntry, HandlerEntry, HandlerKind};
@@ -25,6 +25,7 @@ use crate::progress::Board;
 use crate::projection::{Projection, ProjectionHandler, subscription_name};
 use crate::reaction::{Mounting, Reaction, ReactionHandler};
 use crate::saga::{SagaFn, SagaHandler};
+use crate::sharing::{MemberId, Sharing, View};
 use crate::subscription::{Handler, Shared, Subscription};
 use crate::timer::Timers;
 
@@ -43,6 +44,7 @@ pub struct App {
     mounts: Vec<Mount>,
     routes: Vec<Route>,
     catalogue: Catalogue,
+    sharing: Option<Sharing>,
     /// Events between two saves of the flow index; `None` where it is not kept.
     flow_index_every: Option<u64>,
     /// The first thing that could not be mounted; reported by `check`.
@@ -81,6 +83,7 @@ impl App {
             mounts: Vec::new(),
             routes: Vec::new(),
             catalogue: Catalogue { application: name.to_owned(), ..Catalogue::default() },
+            sharing: None,
             flow_index_every: Some(flow::follow::SAVE_EVERY),
             broken: None,
             replay: None,
@@ -104,6 +107,17 @@ impl App {
     #[must_use]
     pub fn store(mut self, store: impl Store + 'static) -> Self {
         self.store = Some(Arc::new(store));
+        self
+    }
+
+    /// Shares the work with other processes, or other applications of this process, that run on the same store: lanes,
+    /// timers and sagas are spread over all that mount them, and move when one of them goes. All of them have to share, with the
+    /// same settings.
+    /// Without this an application shares where its store can be shared
+    /// ([`can_share`](ensue_core::StoreCapabilities::can_share)), with the defaults of [`Sharing`].
+    #[must_use]
+    pub fn share(mut self, sharing: Sharing) -> Self {
+        self.sharing = Some(sharing);
         self
     }
 
@@ -362,6 +376,7 @@ impl App {
         self.check()?;
         let store =
             self.store.ok_or_else(|| Error::new(Code::UNSUPPORTED, "the application has no store"))?;
+        let me = MemberId::draw(&self.host);
         let shared = Arc::new(Shared {
             store: Arc::clone(&store),
             press: Press { host: self.host, source: Source::new(&self.name)? },
@@ -370,12 +385,19 @@ impl App {
             timers: Arc::default(),
             timers_wait: AtomicBool::new(false),
             closing: watch::Sender::new(false),
+            view: Arc::new(watch::Sender::new(View::alone(me))),
+            sharing: self.sharing.unwrap_or_default(),
         });
         self.states.insert(TypeId::of::<Timers>(), Box::new(shared.timers()));
         self.catalogue.save(&*store).await?;
         let parts = Parts { shared: Arc::clone(&shared), states: Arc::new(self.states), caches: self.caches };
         let mut running =
             Running::new(Arc::clone(&shared), Arc::clone(&parts.states), self.routes, self.catalogue);
+        if self.replay.is_none() && (self.sharing.is_some() || store.capabilities().can_share) {
+            let subscriptions =
+                self.mounts.iter().map(|mount| (mount.name.as_str().into(), mount.settings.lanes)).collect();
+            running.join(subscriptions).await?;
+        }
         for mount in self.mounts {
             let handler = (mount.build)(&parts)?;
             let handler = match &self.replay {
@@ -383,22 +405,26 @@ impl App {
                 None => handler,
             };
             handler.prepare().await?;
-            crate::dead::clear_halts(&*store, &mount.name).await?;
+            if !shared.is_shared() {
+                crate::dead::clear_halts(&*store, &mount.name).await?;
+            }
+            let (ask, requests) = mpsc::channel(16);
             let standing = shared.board.enter(&mount.name, mount.kind == HandlerKind::Projection);
-            let subscription = Subscription {
+            let subscription = Arc::new(Subscription {
                 name: mount.name.as_str().into(),
                 settings: mount.settings,
                 handler,
                 shared: Arc::clone(&shared),
                 standing,
-            };
-            running.spawn(Arc::new(subscription).run());
+                requests: tokio::sync::Mutex::new(requests),
+            });
+            running.spawn(subscription, ask);
         }
         if self.replay.is_none() {
             if let Some(every) = self.flow_index_every {
-                running.spawn(flow::follow::run(Arc::clone(&shared), every));
+                running.spawn_flow_index(flow::follow::run(Arc::clone(&shared), every));
             }
-            running.spawn(crate::timer::run(shared));
+            running.spawn_timers(crate::timer::run(shared));
         }
         Ok(running)
     }

@@ -9,7 +9,8 @@ use ensue_core::Error;
 /// Values by name, such as `orders:customer:CUST-3`. Cheap to clone; clones share the content.
 ///
 /// Concurrent loads of one name run once. A load that races with an invalidation may leave the older value until the
-/// next one; [`Cache::TTL`] bounds how long.
+/// next one; [`Cache::TTL`] bounds how long. Where processes share a store, the one that projects invalidates its own
+/// cache; in the others the same bound holds.
 #[derive(Clone)]
 pub struct Cache<V> {
     values: moka::future::Cache<String, V>,

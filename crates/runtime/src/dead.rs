@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use ensue_core::{
-    Code, Commit, Error, Position, Record, RecordScan, RecordWrite, Store, StoreExt, Timestamp,
+    Code, Commit, Error, Position, Record, RecordScan, RecordWrite, Revision, Store, StoreExt, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
@@ -159,15 +159,15 @@ pub(crate) async fn parked_keys(store: &dyn Store, handler: &str) -> Result<Hash
     Ok(keys)
 }
 
-/// Keys for which somebody asked for a redrive.
-pub(crate) async fn requested(store: &dyn Store, handler: &str) -> Result<Vec<SmolStr>, Error> {
+/// Keys for which somebody asked for a redrive, each with the revision of the request.
+pub(crate) async fn requested(store: &dyn Store, handler: &str) -> Result<Vec<(SmolStr, Revision)>, Error> {
     let prefix = spaces::within(&[handler]);
     let records = store.records(RecordScan::prefix(REDRIVE.clone(), prefix.clone())).await?;
-    Ok(records
-        .iter()
-        .filter_map(|record| record.key.get(prefix.len()..))
-        .map(|key| SmolStr::from(String::from_utf8_lossy(key)))
-        .collect())
+    let request = |record: &Record| {
+        let key = String::from_utf8_lossy(record.key.get(prefix.len()..)?).into_owned();
+        Some((SmolStr::from(key), record.revision))
+    };
+    Ok(records.iter().filter_map(request).collect())
 }
 
 /// Remembers that a lane has stopped, as well as the store still can.
@@ -198,7 +198,7 @@ pub(crate) async fn clear_halts(store: &dyn Store, handler: &str) -> Result<(), 
 }
 
 /// The first part of a key.
-fn owner(key: &[u8]) -> SmolStr {
+pub(crate) fn owner(key: &[u8]) -> SmolStr {
     let first = key.split(|byte| *byte == 0).next().unwrap_or_default();
     SmolStr::from(String::from_utf8_lossy(first))
 }

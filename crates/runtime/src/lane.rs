@@ -12,15 +12,16 @@ use bytes::Bytes;
 use ensue_core::{Code, Commit, CommitError, Error, Failure, Kind, Position, Recorded, Revision, StoreExt};
 use futures_util::FutureExt;
 use smol_str::SmolStr;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::dead::{self, Parked};
 use crate::effects::Effects;
 use crate::policy::OnFailure;
 use crate::spaces::{self, CHECKPOINT};
-use crate::subscription::{Checkpoints, Handled, Mark, Subscription, fenced, lane_key, mark_of, move_lane};
+use crate::subscription::{Handled, Mark, Subscription, lane_key, mark_of, move_lane};
 
 mod deferral;
+mod hand_over;
 mod redrive;
 
 /// Pause before a commit is repeated that the store could not take.
@@ -32,12 +33,16 @@ pub(crate) enum Work {
     Events(Vec<Recorded>),
     /// Try the dead letters of this key again, in order.
     Redrive(SmolStr),
+    /// Nothing of this lane is left up to here: store that.
+    Advance(Position),
 }
 
 /// Why a lane ends before its time.
 enum Halt {
-    /// The application closes.
+    /// It was told to end: the application closes, or another process should have the lane.
     Closing,
+    /// Another process has the lane.
+    Lost,
     /// It cannot go on.
     Broken(Error),
 }
@@ -59,61 +64,68 @@ pub(crate) struct Lane {
     mark: Mark,
     /// Keys that are parked, with how many events each.
     parked: HashMap<SmolStr, usize>,
+    /// Turns true, or ends, when another process should have the lane.
+    leaving: watch::Receiver<bool>,
 }
 
 impl Lane {
+    /// A lane that stands at a mark, which is ours, and whose record has this revision.
     pub(crate) fn new(
         subscription: Arc<Subscription>,
         number: u16,
-        from: &Checkpoints,
+        (mark, revision): (Mark, Revision),
         parked: HashMap<SmolStr, usize>,
+        leaving: watch::Receiver<bool>,
     ) -> Self {
-        let (mark, revision) = from.lane(number);
-        let owner = subscription.shared.press.host.below(u64::MAX);
-        Self {
-            checkpoint: lane_key(&subscription.name, number),
-            revision,
-            mark: Mark { owner, ..mark },
-            subscription,
-            number,
-            parked,
-        }
+        let checkpoint = lane_key(&subscription.name, number);
+        Self { subscription, number, checkpoint, revision, mark, parked, leaving }
     }
 
-    pub(crate) async fn run(mut self, mut work: mpsc::Receiver<Work>) {
+    /// Works until it is told to end, loses the lane or cannot go on. Says which lane it was.
+    pub(crate) async fn run(mut self, work: mpsc::Receiver<Work>) -> u16 {
+        match self.work_off_queue(work).await {
+            Ok(()) | Err(Halt::Closing) => self.release().await,
+            Err(Halt::Lost) => {}
+            Err(Halt::Broken(error)) => {
+                self.halt(error).await;
+                self.release().await;
+            }
+        }
+        self.number
+    }
+
+    async fn work_off_queue(&mut self, mut work: mpsc::Receiver<Work>) -> Result<(), Halt> {
         let mut queue = VecDeque::new();
         loop {
             let next = match queue.pop_front() {
-                Some(key) => Some(Work::Redrive(key)),
+                Some(next) => Some(next),
                 None => work.recv().await,
             };
-            let result = match next {
-                None => return,
-                Some(Work::Redrive(key)) => self.redrive(&key).await,
+            match next {
+                None => return Ok(()),
+                Some(Work::Redrive(key)) => self.redrive(&key).await?,
+                Some(Work::Advance(position)) => self.move_on(position).await?,
                 Some(Work::Events(mut events)) => {
                     // What has queued up meanwhile is settled along: fewer, larger commits under load.
                     while events.len() < self.subscription.settings.batch && queue.is_empty() {
                         match work.try_recv() {
                             Ok(Work::Events(more)) => events.extend(more),
-                            Ok(Work::Redrive(key)) => queue.push_back(key),
+                            Ok(other) => queue.push_back(other),
                             Err(_) => break,
                         }
                     }
-                    self.work_through(&events).await
-                }
-            };
-            match result {
-                Ok(()) => {}
-                Err(Halt::Closing) => return,
-                Err(Halt::Broken(error)) => {
-                    let number = self.number;
-                    // A lane that was taken over goes on elsewhere: nothing for operators to do.
-                    if error.code() != Code::STALE_RECORD {
-                        dead::record_halt(&self.subscription, number, &error).await;
-                    }
-                    return self.subscription.standing.halt_lane(usize::from(number), error);
+                    self.work_through(&events).await?;
                 }
             }
+        }
+    }
+
+    /// Stores that nothing is left up to here.
+    async fn move_on(&mut self, to: Position) -> Result<(), Halt> {
+        match self.settle(Effects::default(), to.max(self.mark.position), 1).await? {
+            Settlement::Done => Ok(()),
+            Settlement::OutOfDate => Err(self.taken_over()),
+            Settlement::Refused(error) => Err(Halt::Broken(error)),
         }
     }
 
@@ -121,7 +133,7 @@ impl Lane {
         let mut attempt = 1;
         let mut alone = false;
         while let Some(first) = rest.first() {
-            if *self.subscription.shared.closing.borrow() {
+            if self.is_told_to_end() {
                 return Err(Halt::Closing);
             }
             let done = if self.parked.contains_key(self.key(first)) {
@@ -237,7 +249,7 @@ impl Lane {
         self.subscription.standing.pause(usize::from(self.number), true);
         let closed = tokio::select! {
             biased;
-            () = shared.closed() => true,
+            () = self.told_to_end() => true,
             () = shared.press.host.clock.sleep(pause) => false,
         };
         self.subscription.standing.pause(usize::from(self.number), false);
@@ -356,7 +368,7 @@ impl Lane {
         if self.took_hold(goal).await.map_err(Halt::Broken)? {
             return Ok(Settlement::Done);
         }
-        Err(Halt::Broken(fenced(&self.subscription.name, self.number)))
+        Err(self.taken_over())
     }
 
     /// Whether the stored checkpoint is the one we tried to write.

@@ -21,6 +21,7 @@ pub mod policy;
 pub mod projection;
 pub mod reaction;
 pub mod saga;
+pub mod sharing;
 pub mod timer;
 
 mod effects;
@@ -44,4 +45,5 @@ pub use policy::{OnFailure, Retry, StartFrom};
 pub use projection::Projection;
 pub use reaction::Reaction;
 pub use saga::{Saga, SagaError, SagaFn};
+pub use sharing::Sharing;
 pub use timer::{TimerId, Timers};

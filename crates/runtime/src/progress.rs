@@ -21,21 +21,28 @@ pub(crate) struct Standing {
     /// Whether it feeds a read model, which `wait` waits for.
     pub(crate) is_projection: bool,
     cursor: AtomicU64,
-    /// Times it was told that the store holds a request for it, since it last looked.
+    /// Requests of operators that no lane has yet.
     asked: AtomicUsize,
-    asking: Notify,
+    /// Times it was told that the store holds a request for it, since it last looked.
+    told: AtomicUsize,
+    telling: Notify,
     /// The reader waits: for a lane that has too much queued, or for the store to come back.
     is_reader_waiting: AtomicBool,
+    /// It has not yet found out which lanes it has.
+    is_starting: AtomicBool,
     /// Nothing runs any more.
     is_over: AtomicBool,
+    /// Why it has stopped as a whole.
     halted: Mutex<Option<Error>>,
     lanes: Mutex<Vec<LaneMark>>,
     changed: Arc<Notify>,
 }
 
 /// How far one lane is.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct LaneMark {
+    /// This process has it.
+    is_ours: bool,
     /// Last position handed to the lane.
     sent: Position,
     /// Everything of this lane up to here is settled.
@@ -44,7 +51,7 @@ struct LaneMark {
     outstanding: usize,
     is_pausing: bool,
     /// It takes nothing more; what it had stays unsettled and holds the floor back.
-    is_halted: bool,
+    halted: Option<Error>,
 }
 
 impl Board {
@@ -54,8 +61,10 @@ impl Board {
             is_projection,
             cursor: AtomicU64::new(0),
             asked: AtomicUsize::new(0),
-            asking: Notify::new(),
+            told: AtomicUsize::new(0),
+            telling: Notify::new(),
             is_reader_waiting: AtomicBool::new(false),
+            is_starting: AtomicBool::new(true),
             is_over: AtomicBool::new(false),
             halted: Mutex::default(),
             lanes: Mutex::default(),
@@ -69,11 +78,12 @@ impl Board {
         lock(&self.entries).clone()
     }
 
-    /// Tells a subscription that the store holds a request for it. One that does not run here finds it when it starts.
-    pub(crate) fn ask(&self, name: &str) {
+    /// Tells a subscription that the store holds requests for it, however many. One that does not run here finds them
+    /// when it starts.
+    pub(crate) fn tell(&self, name: &str) {
         if let Some(standing) = lock(&self.entries).iter().find(|standing| standing.name == name) {
-            standing.asked.fetch_add(1, Ordering::AcqRel);
-            standing.asking.notify_one();
+            standing.told.fetch_add(1, Ordering::AcqRel);
+            standing.telling.notify_one();
         }
     }
 
@@ -92,11 +102,50 @@ impl Board {
 }
 
 impl Standing {
-    /// The lanes begin, each with everything up to its mark settled and nothing in hand.
-    pub(crate) fn begin(&self, settled: Vec<Position>, floor: Position) {
-        let begun = |settled| LaneMark { sent: settled, settled, ..LaneMark::default() };
-        *lock(&self.lanes) = settled.into_iter().map(begun).collect();
-        self.advance_cursor(floor);
+    /// There are so many lanes; which of them this process has, it has yet to find out.
+    pub(crate) fn begin(&self, lanes: usize) {
+        *lock(&self.lanes) = vec![LaneMark::default(); lanes];
+        self.is_starting.store(true, Ordering::Release);
+    }
+
+    /// It has found out.
+    pub(crate) fn begun(&self) {
+        self.is_starting.store(false, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+
+    /// This process has a lane, with everything up to `settled` settled and nothing in hand.
+    pub(crate) fn hold(&self, lane: usize, settled: Position) {
+        if let Some(mark) = lock(&self.lanes).get_mut(lane) {
+            *mark = LaneMark { is_ours: true, sent: settled, settled, ..LaneMark::default() };
+        }
+    }
+
+    /// Another process has the lane, or will.
+    pub(crate) fn drop_lane(&self, lane: usize) {
+        if let Some(mark) = lock(&self.lanes).get_mut(lane) {
+            *mark = LaneMark::default();
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// Whether every lane is here.
+    pub(crate) fn has_all(&self) -> bool {
+        let lanes = lock(&self.lanes);
+        !lanes.is_empty() && lanes.iter().all(|mark| mark.is_ours)
+    }
+
+    /// Idle lanes whose checkpoint is so far behind what has been read.
+    pub(crate) fn lagging(&self, behind: u64) -> Vec<usize> {
+        let cursor = self.cursor.load(Ordering::Acquire);
+        let is_lagging = |mark: &LaneMark| {
+            mark.is_ours
+                && mark.outstanding == 0
+                && mark.halted.is_none()
+                && mark.settled.0 + behind <= cursor
+        };
+        let lanes = lock(&self.lanes);
+        lanes.iter().enumerate().filter(|(_, mark)| is_lagging(mark)).map(|(lane, _)| lane).collect()
     }
 
     /// Everything up to here has been read and handed to lanes.
@@ -114,14 +163,14 @@ impl Standing {
             }
             mark.sent = mark.sent.max(last);
             // What a lane that has stopped is sent waits for the next start: it holds the floor back, and is not in hand.
-            mark.outstanding += if mark.is_halted { 0 } else { count };
+            mark.outstanding += if mark.halted.is_some() { 0 } else { count };
         }
     }
 
     /// A request of an operator is about to be handed to a lane.
     pub(crate) fn requested(&self, lane: usize) {
         if let Some(mark) = lock(&self.lanes).get_mut(lane) {
-            mark.outstanding += usize::from(!mark.is_halted);
+            mark.outstanding += usize::from(mark.halted.is_none());
         }
     }
 
@@ -138,7 +187,11 @@ impl Standing {
         // The cursor first: a lane that is sent more in the meantime only lowers the result.
         let cursor = Position(self.cursor.load(Ordering::Acquire));
         let lanes = lock(&self.lanes);
-        let held_back = lanes.iter().filter(|mark| mark.settled < mark.sent).map(|mark| mark.settled).min();
+        let held_back = lanes
+            .iter()
+            .filter(|mark| mark.is_ours && mark.settled < mark.sent)
+            .map(|mark| mark.settled)
+            .min();
         held_back.map_or(cursor, |settled| settled.min(cursor))
     }
 
@@ -147,8 +200,13 @@ impl Standing {
         if self.is_over.load(Ordering::Acquire) {
             return Quiescence::Idle;
         }
-        let is_behind = self.cursor.load(Ordering::Acquire) < head.0 || self.asked() > 0;
         let lanes = lock(&self.lanes);
+        let is_reading_on =
+            self.cursor.load(Ordering::Acquire) < head.0 && lanes.iter().any(|mark| mark.is_ours);
+        let is_behind = self.is_starting.load(Ordering::Acquire)
+            || self.asked.load(Ordering::Acquire) > 0
+            || self.told() > 0
+            || is_reading_on;
         let mut busy = lanes.iter().filter(|mark| mark.outstanding > 0).peekable();
         let is_reading = is_behind && !self.is_reader_waiting.load(Ordering::Acquire);
         if !is_behind && busy.peek().is_none() {
@@ -170,19 +228,24 @@ impl Standing {
         )
     }
 
+    /// A request of an operator came, or was handed to its lane.
+    pub(crate) fn asked(&self, delta: isize) {
+        self.asked.fetch_add(delta.cast_unsigned(), Ordering::AcqRel);
+    }
+
     /// How often it was told of requests and has not looked since.
-    pub(crate) fn asked(&self) -> usize {
-        self.asked.load(Ordering::Acquire)
+    pub(crate) fn told(&self) -> usize {
+        self.told.load(Ordering::Acquire)
     }
 
     /// The requests that it was told of so often are in the hands of their lanes.
-    pub(crate) fn looked(&self, asked: usize) {
-        self.asked.fetch_sub(asked, Ordering::AcqRel);
+    pub(crate) fn looked(&self, told: usize) {
+        self.told.fetch_sub(told, Ordering::AcqRel);
     }
 
     /// Resolves when it was told of a request.
-    pub(crate) async fn is_asked(&self) {
-        self.asking.notified().await;
+    pub(crate) async fn is_told(&self) {
+        self.telling.notified().await;
     }
 
     /// The reader waits, or goes on.
@@ -200,9 +263,8 @@ impl Standing {
     /// A lane has stopped; the others go on.
     pub(crate) fn halt_lane(&self, lane: usize, error: Error) {
         if let Some(mark) = lock(&self.lanes).get_mut(lane) {
-            (mark.is_halted, mark.outstanding) = (true, 0);
+            (mark.halted, mark.outstanding) = (Some(error), 0);
         }
-        lock(&self.halted).get_or_insert(error);
         self.changed.notify_waiters();
     }
 
@@ -219,11 +281,13 @@ impl Standing {
     }
 
     pub(crate) fn is_halted(&self) -> bool {
-        lock(&self.halted).is_some()
+        self.halted().is_some()
     }
 
+    /// Why the subscription, or the first of its lanes that has, has stopped here.
     pub(crate) fn halted(&self) -> Option<Error> {
-        lock(&self.halted).clone()
+        let whole = lock(&self.halted).clone();
+        whole.or_else(|| lock(&self.lanes).iter().find_map(|mark| mark.halted.clone()))
     }
 }
 
@@ -236,11 +300,34 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
+    fn begin(standing: &Standing, settled: &[Position]) {
+        standing.begin(settled.len());
+        settled.iter().enumerate().for_each(|(lane, settled)| standing.hold(lane, *settled));
+        standing.begun();
+    }
+
+    #[test]
+    fn a_lane_of_another_process_holds_nothing_back() {
+        let board = Board::default();
+        let standing = board.enter("a", false);
+        begin(&standing, &[Position(0), Position(0)]);
+        standing.sent(0, Position(3), Position(4), 2);
+        standing.sent(1, Position(5), Position(5), 1);
+        standing.advance_cursor(Position(9));
+        standing.drop_lane(0);
+        assert_eq!(standing.floor(), Position(4), "lane 1 has everything before 5");
+        standing.settled(1, Position(5), 1);
+        assert_eq!(standing.quiescence_at(Position(9)), Quiescence::Idle);
+        assert!(!standing.has_all());
+        standing.drop_lane(1);
+        assert_eq!(standing.quiescence_at(Position(12)), Quiescence::Idle, "what comes is for others");
+    }
+
     #[test]
     fn the_floor_is_held_back_by_the_slowest_busy_lane_only() {
         let board = Board::default();
         let standing = board.enter("a", false);
-        standing.begin(vec![Position(5), Position(0)], Position(5));
+        begin(&standing, &[Position(5), Position(0)]);
         standing.sent(0, Position(8), Position(9), 2);
         standing.sent(1, Position(7), Position(7), 1);
         standing.advance_cursor(Position(10));
@@ -256,7 +343,7 @@ mod tests {
     fn a_request_does_not_let_the_floor_pass_a_busy_lane() {
         let board = Board::default();
         let standing = board.enter("a", false);
-        standing.begin(vec![Position(0)], Position(0));
+        begin(&standing, &[Position(0)]);
         standing.sent(0, Position(3), Position(4), 2);
         standing.requested(0);
         standing.advance_cursor(Position(9));
@@ -267,7 +354,7 @@ mod tests {
     fn a_lane_that_has_stopped_holds_the_floor_and_hides_no_other_lane() {
         let board = Board::default();
         let standing = board.enter("a", false);
-        standing.begin(vec![Position(0); 2], Position(0));
+        begin(&standing, &[Position(0); 2]);
         standing.sent(0, Position(1), Position(1), 1);
         standing.sent(1, Position(2), Position(2), 1);
         standing.advance_cursor(Position(2));

@@ -26,6 +26,8 @@ spaces! {
     REDRIVE = "redrive";
     /// subscription + lane -> why it has stopped.
     HALTED = "halted";
+    /// process -> that it is alive, and what it mounts.
+    MEMBER = "member";
     /// source + id -> what came in under it.
     INBOX = "inbox";
     /// due + owner + name -> what to do then.

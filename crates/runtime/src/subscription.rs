@@ -6,30 +6,30 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
-use ensue_core::{BoxFuture, Code, Error, EventType, Failure, Position, Query, Read, Recorded, Store};
+use ensue_core::{BoxFuture, Error, EventType, Failure, Position, Query, Read, Recorded, Store};
 use futures_util::TryStreamExt;
 use smol_str::SmolStr;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 
 use crate::effects::Effects;
-use crate::lane::{Lane, STORE_PAUSE, Work};
+use crate::lane::{STORE_PAUSE, Work};
 use crate::message::Press;
 use crate::policy::{Settings, StartFrom};
 use crate::progress::{Board, Standing};
-use crate::spaces;
+use crate::sharing::{Sharing, View};
 use crate::timer::Timers;
 
 mod checkpoint;
+mod elsewhere;
+mod lanes;
+
 pub(crate) use checkpoint::{Checkpoints, Mark, lane_key, mark_of, move_lane};
+use lanes::{Adjusted, Lanes};
 
 /// Deliveries read from the store before they are handed to the lanes.
 const PAGE: usize = 512;
-/// Pages that may wait in front of a lane; then reading waits, so memory stays bounded.
-const QUEUED_PAGES: usize = 8;
-/// The common checkpoint is written when it has moved this far; the lanes' own are exact.
-const FLOOR_STRIDE: u64 = 4_096;
 
 /// What is shared by everything that runs in one application.
 pub(crate) struct Shared {
@@ -44,12 +44,20 @@ pub(crate) struct Shared {
     pub(crate) timers_wait: AtomicBool,
     /// Turns true when the application shuts down.
     pub(crate) closing: watch::Sender<bool>,
+    /// Who else is there, and what follows for us.
+    pub(crate) view: Arc<watch::Sender<View>>,
+    pub(crate) sharing: Sharing,
 }
 
 impl Shared {
     /// The timers of the store.
     pub(crate) fn timers(&self) -> Timers {
         Timers::new(Arc::clone(&self.store), self.press.clone(), Arc::clone(&self.timers))
+    }
+
+    /// Whether other processes may work on the same subscriptions.
+    pub(crate) fn is_shared(&self) -> bool {
+        !self.view.borrow().is_alone
     }
 
     /// Resolves when the application shuts down.
@@ -80,6 +88,12 @@ pub(crate) trait Handler: Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    /// Takes in what other processes have changed of what it reads. Called where processes share the store, when the end of
+    /// the log is known and before the log is read up to there.
+    fn refresh(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Works through `batch` in order until one fails or it is time to settle. Effects are those of the first
     /// `count` deliveries.
     fn work<'a>(&'a self, batch: &'a [Recorded], attempt: u32) -> BoxFuture<'a, Handled>;
@@ -100,6 +114,14 @@ pub(crate) struct Subscription {
     pub(crate) handler: Arc<dyn Handler>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) standing: Arc<Standing>,
+    /// Requests of operators, by key.
+    pub(crate) requests: tokio::sync::Mutex<mpsc::Receiver<Request>>,
+}
+
+/// What an operator asks of a running subscription.
+pub(crate) enum Request {
+    /// Work off the dead letters of this key.
+    Redrive(SmolStr),
 }
 
 impl Subscription {
@@ -124,184 +146,180 @@ impl Subscription {
     }
 
     async fn follow(self: &Arc<Self>) -> Result<(), Error> {
-        let store = &*self.shared.store;
-        let mut checkpoints = Checkpoints::load(store, &self.name).await?;
-        if !checkpoints.has_run() {
-            let start = match self.settings.start {
-                StartFrom::Beginning => Position::ZERO,
-                StartFrom::Now => ensue_core::StoreExt::head(store).await?,
-                StartFrom::After(position) => position,
+        loop {
+            let checkpoints = self.checkpoints().await?;
+            let at = match self.phase(checkpoints.lane_count()).await? {
+                End::Closing => return Ok(()),
+                End::Outdated => continue,
+                End::Met(at) => at,
             };
-            checkpoints = checkpoints.restart(store, self.settings.lanes, start).await?;
-        }
-        if checkpoints.lane_count() != self.settings.lanes {
-            // The old lanes first come to one position: a key that moves to another lane must not be overtaken.
-            let meeting_point = checkpoints.furthest();
-            self.phase(&mut checkpoints, Some(meeting_point)).await?;
             // A lane that stopped on the way has not come to the meeting point; what it left would be lost.
             if *self.shared.closing.borrow() || self.standing.is_halted() {
                 return Ok(());
             }
-            checkpoints = Checkpoints::load(store, &self.name).await?;
-            checkpoints = checkpoints.restart(store, self.settings.lanes, meeting_point).await?;
+            let checkpoints = self.checkpoints().await?;
+            let me = self.shared.view.borrow().me;
+            if !self.shared.is_shared() || checkpoints.are_all_of(me) {
+                checkpoints.restart(&*self.shared.store, self.settings.lanes, at).await?;
+            }
         }
-        self.phase(&mut checkpoints, None).await
     }
 
-    /// Reads and hands out, with a fixed number of lanes, to the end of time or up to a position.
-    async fn phase(self: &Arc<Self>, from: &mut Checkpoints, until: Option<Position>) -> Result<(), Error> {
-        self.standing.begin(from.settled(), from.floor());
-        let mut lanes = Lanes::open(self, from).await?;
-        let followed = self.hand_out_all(&mut lanes, from, until).await;
-        if followed.is_err() {
-            // What they have in hand is delivered again from the checkpoints, which nobody may move meanwhile.
-            lanes.tasks.shutdown().await;
-            return followed;
+    /// Where it stands. The first time, where it begins.
+    async fn checkpoints(&self) -> Result<Checkpoints, Error> {
+        let store = &*self.shared.store;
+        let checkpoints = Checkpoints::load(store, &self.name).await?;
+        if checkpoints.has_run() {
+            return Ok(checkpoints);
         }
-        lanes.close().await;
-        from.write_floor(&*self.shared.store, self.standing.floor()).await
+        let start = match self.settings.start {
+            StartFrom::Beginning => Position::ZERO,
+            StartFrom::Now => ensue_core::StoreExt::head(store).await?,
+            StartFrom::After(position) => position,
+        };
+        checkpoints.restart(store, self.settings.lanes, start).await
     }
 
-    async fn hand_out_all(
+    /// Reads and hands out with a fixed number of lanes. Before there is another number, the lanes come to one position: a
+    /// key that moves to another lane must not be overtaken.
+    async fn phase(self: &Arc<Self>, count: u16) -> Result<End, Error> {
+        let mut lanes = Lanes::new(Arc::clone(self), count);
+        let end = self.hand_out_all(&mut lanes).await;
+        if end.is_ok() {
+            lanes.close().await;
+        } else {
+            lanes.abort().await;
+            self.standing.begin(0);
+        }
+        end
+    }
+
+    async fn hand_out_all(&self, lanes: &mut Lanes) -> Result<End, Error> {
+        let mut requests = self.requests.lock().await;
+        let mut view = self.shared.view.subscribe();
+        let mut asked = None;
+        loop {
+            let seen = view.borrow_and_update().clone();
+            if lanes.adjust(&seen).await? == Adjusted::Outdated {
+                return Ok(End::Outdated);
+            }
+            self.standing.begun();
+            let request = seen.requests.get(&self.name).copied();
+            if asked != request {
+                asked = request;
+                lanes.ask_all().await?;
+            }
+            if let Some(end) = self.hand_out_until_changed(lanes, &mut view, &mut requests).await? {
+                return Ok(end);
+            }
+        }
+    }
+
+    /// Hands out until something has changed about the lanes, or it is the end.
+    async fn hand_out_until_changed(
         &self,
         lanes: &mut Lanes,
-        from: &mut Checkpoints,
-        until: Option<Position>,
-    ) -> Result<(), Error> {
-        let mut cursor = from.floor();
-        while until.is_none_or(|until| cursor < until) {
+        view: &mut watch::Receiver<View>,
+        requests: &mut mpsc::Receiver<Request>,
+    ) -> Result<Option<End>, Error> {
+        loop {
+            if let Some(at) = lanes.have_met() {
+                return Ok(Some(End::Met(at)));
+            }
+            let (cursor, has_any) = (lanes.cursor(), lanes.has_any());
+            let look_again = lanes.look_again_in();
             let head = tokio::select! {
                 biased;
-                () = self.shared.closed() => break,
-                () = self.standing.is_asked() => {
-                    lanes.take_requests(self).await?;
+                () = self.shared.closed() => return Ok(Some(End::Closing)),
+                Ok(()) = view.changed() => return Ok(None),
+                () = self.sleep(look_again) => return Ok(None),
+                () = lanes.ended() => return Ok(None),
+                () = self.standing.is_told() => {
+                    let told = self.standing.told();
+                    lanes.ask_all().await?;
+                    self.standing.looked(told);
                     continue;
                 }
-                head = self.shared.store.advanced(cursor) => head?,
+                Some(Request::Redrive(key)) = requests.recv() => {
+                    lanes.ask_for(key).await?;
+                    self.standing.asked(-1);
+                    continue;
+                }
+                head = self.shared.store.advanced(cursor), if has_any => lanes.bound(head?),
             };
-            let head = until.map_or(head, |until| head.min(until));
-            if !self.hand_out(lanes, cursor, head).await? {
-                break;
-            }
-            cursor = head;
-            self.standing.advance_cursor(cursor);
-            let floor = self.standing.floor();
-            if floor.0 >= from.floor().0 + FLOOR_STRIDE {
-                from.write_floor(&*self.shared.store, floor).await?;
+            match self.hand_out(lanes, view, head).await? {
+                Handed::All => lanes.advance(head),
+                Handed::Interrupted => return Ok(None),
+                Handed::Closing => return Ok(Some(End::Closing)),
             }
         }
-        Ok(())
     }
 
-    /// Queues work for a lane; waits while its queue is full.
-    async fn hand_over(
-        &self,
-        queue: &mpsc::Sender<Work>,
-        work: Work,
-    ) -> Result<(), mpsc::error::SendError<Work>> {
+    /// Sleeps; for ever where there is nothing to wait for.
+    async fn sleep(&self, duration: Option<Duration>) {
+        match duration {
+            Some(duration) => self.shared.press.host.clock.sleep(duration).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// A place in the queue of a lane; waits while it is full. `None`: the lane has ended.
+    async fn place_in<'a>(&self, queue: &'a mpsc::Sender<Work>) -> Option<mpsc::Permit<'a, Work>> {
         self.standing.reader_waits(true);
-        let sent = queue.send(work).await;
+        let place = queue.reserve().await;
         self.standing.reader_waits(false);
-        sent
+        place.ok()
     }
 
-    /// Hands everything in `(cursor, head]` that matches to the lanes. False: the application is closing.
-    async fn hand_out(&self, lanes: &mut Lanes, cursor: Position, head: Position) -> Result<bool, Error> {
+    /// Hands everything up to `head` that matches to the lanes.
+    async fn hand_out(
+        &self,
+        lanes: &mut Lanes,
+        view: &mut watch::Receiver<View>,
+        head: Position,
+    ) -> Result<Handed, Error> {
+        if self.shared.is_shared() {
+            self.handler.refresh().await?;
+        }
         let types = self.handler.types();
         if types.is_empty() {
-            return Ok(true);
+            return Ok(Handed::All);
         }
-        let read = Read::query(Query::types(types)).after(cursor).until(head);
+        let read = Read::query(Query::types(types)).after(lanes.cursor()).until(head);
         let mut events = self.shared.store.read(read).try_ready_chunks(PAGE);
         loop {
             let page = match events.try_next().await {
                 Ok(Some(page)) => page,
-                Ok(None) => return Ok(true),
+                Ok(None) => return Ok(Handed::All),
                 Err(error) => return Err(error.1),
             };
             tokio::select! {
                 biased;
-                () = self.shared.closed() => return Ok(false),
-                () = lanes.deliver(self, page) => {}
+                () = self.shared.closed() => return Ok(Handed::Closing),
+                Ok(()) = view.changed() => {
+                    self.standing.reader_waits(false);
+                    return Ok(Handed::Interrupted);
+                }
+                () = lanes.deliver(page) => {}
             }
         }
     }
 }
 
-/// The lanes of a running subscription.
-struct Lanes {
-    queues: Vec<mpsc::Sender<Work>>,
-    already: Vec<Position>,
-    tasks: JoinSet<()>,
+/// Why reading with a fixed number of lanes has ended.
+enum End {
+    /// The application closes.
+    Closing,
+    /// Another process has made another number of lanes.
+    Outdated,
+    /// All lanes are here and have been handed everything up to this position: there can be another number of them.
+    Met(Position),
 }
 
-impl Lanes {
-    async fn open(subscription: &Arc<Subscription>, from: &Checkpoints) -> Result<Self, Error> {
-        let parked = crate::dead::parked_keys(&*subscription.shared.store, &subscription.name).await?;
-        let mut lanes = Self { queues: Vec::new(), already: from.settled(), tasks: JoinSet::new() };
-        for number in 0..from.lane_count() {
-            let (queue, work) = mpsc::channel(QUEUED_PAGES);
-            let mine = parked.iter().filter(|(key, _)| spaces::spread(key, from.lane_count()) == number);
-            let lane = Lane::new(
-                Arc::clone(subscription),
-                number,
-                from,
-                mine.map(|(key, count)| (key.clone(), *count)).collect(),
-            );
-            lanes.tasks.spawn(lane.run(work));
-            lanes.queues.push(queue);
-        }
-        lanes.take_requests(subscription).await?;
-        Ok(lanes)
-    }
-
-    fn lane_of(&self, key: &str) -> usize {
-        usize::from(spaces::spread(key, u16::try_from(self.queues.len()).unwrap_or(u16::MAX)))
-    }
-
-    /// Hands what the store holds of requests, by operators and by timers, to the lanes of their keys.
-    async fn take_requests(&self, subscription: &Subscription) -> Result<(), Error> {
-        let asked = subscription.standing.asked();
-        for key in crate::dead::requested(&*subscription.shared.store, &subscription.name).await? {
-            if let Some(queue) = self.queues.get(self.lane_of(&key)) {
-                subscription.standing.requested(self.lane_of(&key));
-                // A lane that has stopped takes nothing; the request stays in the store for the next start.
-                let _stopped = subscription.hand_over(queue, Work::Redrive(key)).await.is_err();
-            }
-        }
-        subscription.standing.looked(asked);
-        Ok(())
-    }
-
-    async fn deliver(&self, subscription: &Subscription, page: Vec<Recorded>) {
-        let mut shares: Vec<Vec<Recorded>> = self.queues.iter().map(|_| Vec::new()).collect();
-        for recorded in page {
-            let lane = self.lane_of(subscription.handler.key(&recorded));
-            let done = self.already.get(lane).copied().unwrap_or_default();
-            if recorded.position > done
-                && let Some(share) = shares.get_mut(lane)
-            {
-                share.push(recorded);
-            }
-        }
-        for (lane, (share, queue)) in shares.into_iter().zip(&self.queues).enumerate() {
-            let (Some(first), Some(last)) = (share.first(), share.last()) else { continue };
-            subscription.standing.sent(lane, first.position, last.position, share.len());
-            // A lane that has stopped takes nothing more; its checkpoint stays where it is.
-            let _stopped = subscription.hand_over(queue, Work::Events(share)).await.is_err();
-        }
-    }
-
-    /// Waits for the lanes to finish what they were handed; when the application closes they stop after the batch in
-    /// hand, and the rest is delivered again at the next start.
-    async fn close(mut self) {
-        self.queues.clear();
-        while self.tasks.join_next().await.is_some() {}
-    }
-}
-
-/// The error of a subscription that was taken over by another process.
-pub(crate) fn fenced(name: &str, lane: u16) -> Error {
-    Error::new(Code::STALE_RECORD, format!("lane {lane} of {name} was taken over by another process"))
-        .with_fix("nothing to do: the other process goes on from the checkpoint")
+/// How far handing out has come.
+enum Handed {
+    All,
+    /// The lanes may be others now.
+    Interrupted,
+    Closing,
 }

@@ -21,7 +21,7 @@ mod operate;
 mod publish;
 mod stored;
 
-pub(crate) use firing::run;
+pub(crate) use firing::{is_ours, run};
 pub use operate::{Broken, Filter, TimerChanged, Timers};
 pub use publish::{Delay, Publish, Scheduled};
 

@@ -2,6 +2,7 @@
 //!
 //! - [`given()`] … `when` … `then`: decisions as sentences, with a readable difference where they are broken;
 //! - [`Harness`]: the production application in process, with virtual time and misfortune on request;
+//! - [`Cluster`]: several processes on one store, to kill, freeze, shut down and add;
 //! - [`MemoryStore`]: the store as plain lists, the model that real stores are compared with, with faults on request;
 //! - [`VirtualClock`], [`SeededEntropy`] and [`host`]: time that moves when told to, randomness that repeats;
 //! - [`conformance`]: the contracts of the ports as suites, for everyone who writes an adapter;
@@ -12,6 +13,7 @@
 //! stand on `ensue-core` alone, so that a store can be tested without the rest of Ensue.
 
 pub mod checker;
+pub mod cluster;
 pub mod conformance;
 mod diff;
 pub mod entropy;
@@ -21,6 +23,7 @@ pub mod memory;
 pub mod time;
 pub mod verifier;
 
+pub use cluster::Cluster;
 pub use entropy::SeededEntropy;
 pub use given::{given, given_folded};
 pub use harness::{Crash, Harness, Misfortune, crash_everywhere};

@@ -25,25 +25,28 @@ pub(super) fn check(tree: &Tree, packages: &[Package]) -> Vec<Finding> {
     let members: Vec<(&str, &str)> =
         paths.iter().filter_map(|path| tree.text(path).map(|text| (path.as_str(), text))).collect();
     if let Some(root) = tree.text(ROOT) {
-        findings.extend(check_root(root, &members));
+        findings.extend(check_root(ROOT, root, &members));
     }
+    // A workspace of one package has its root and its member in one file.
+    let alone = members.iter().filter(|(_, text)| text.contains(WORKSPACE));
+    findings.extend(alone.flat_map(|(path, text)| check_root(path, text, &[(path, text)])));
     findings.extend(members.iter().flat_map(|(path, text)| check_member(path, text)));
     findings
 }
 
-fn check_root(text: &str, members: &[(&str, &str)]) -> Vec<Finding> {
+fn check_root(path: &str, text: &str, members: &[(&str, &str)]) -> Vec<Finding> {
     let entries = entries(text, WORKSPACE);
-    let mut findings = unsorted(ROOT, &entries);
+    let mut findings = unsorted(path, &entries);
     for entry in &entries {
         let is_ours = entry.value.contains("path =");
         if !is_ours && entry.reason.is_none_or(|reason| reason.split(' ').count() < 2) {
             let advice =
                 format!("say at the end of the line why `{}` is worth its weight: `# …`", entry.name);
-            findings.push(Finding::new(ROOT, entry.line, RULE, advice));
+            findings.push(Finding::new(path, entry.line, RULE, advice));
         }
         if !is_ours && !members.iter().any(|(_, member)| uses(member, entry.name)) {
             let advice = format!("nothing uses `{}`: remove the line", entry.name);
-            findings.push(Finding::new(ROOT, entry.line, RULE, advice));
+            findings.push(Finding::new(path, entry.line, RULE, advice));
         }
     }
     findings
@@ -123,7 +126,7 @@ mod tests {
     #[test]
     fn unsorted_unexplained_and_unused_dependencies_are_caught() {
         let root = "[workspace.dependencies]\nbeta = \"1\"\nalpha = \"1\" # for the sake of it\ngamma = \"1\" # nobody wants it\n";
-        let findings = check_root(root, &[("a/Cargo.toml", MEMBER)]);
+        let findings = check_root(ROOT, root, &[("a/Cargo.toml", MEMBER)]);
         let lines: Vec<usize> = findings.iter().map(|finding| finding.line).collect();
         assert_eq!(lines, [3, 2, 4], "{findings:?}");
     }
@@ -131,7 +134,7 @@ mod tests {
     #[test]
     fn sorted_explained_and_used_dependencies_pass() {
         let root = "[workspace.dependencies]\nalpha = \"1\" # the first letter\nbeta = \"1\" # the second letter\nours = { path = \"o\" }\n";
-        assert_eq!(check_root(root, &[("a/Cargo.toml", MEMBER)]), []);
+        assert_eq!(check_root(ROOT, root, &[("a/Cargo.toml", MEMBER)]), []);
         assert_eq!(check_member("a/Cargo.toml", MEMBER), []);
     }
 

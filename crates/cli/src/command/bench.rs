@@ -10,6 +10,8 @@ use crate::failure::Failure;
 mod append;
 mod load;
 mod orders;
+mod pace;
+mod process;
 mod read;
 mod waiting;
 

@@ -82,6 +82,23 @@ fn dead_letters_are_listed_redriven_and_discarded() {
 }
 
 #[test]
+fn the_lanes_of_a_subscription_show_how_far_they_are_and_who_has_them() {
+    let ensue = with_parcels();
+    let lanes = ensue.run(&["subscription", "ls", "labels", "-o", "jsonl"]).ok().objects();
+    assert_eq!(lanes.len(), 8);
+    let worked: Vec<_> = lanes.iter().filter(|lane| lane["settlements"] != 0).collect();
+    assert!((1..=2).contains(&worked.len()), "two parcels in one lane or two: {lanes:?}");
+    for lane in worked {
+        assert_eq!(lane["owner"].as_str().map(str::len), Some(16), "{lane}");
+        assert_eq!((&lane["epoch"], &lane["code"]), (&json!(1), &json!(null)), "{lane}");
+        assert!(lane["since"].is_string() && lane["position"].as_u64() > Some(0), "{lane}");
+    }
+    let table = ensue.run(&["subscription", "ls"]).ok().out;
+    assert!(table.contains("saga.tracking") && table.contains("labels"), "{table}");
+    assert_eq!(ensue.run(&["subscription", "ls", "others"]).ok().out, "");
+}
+
+#[test]
 fn a_saga_shows_where_it_stands_and_how_it_got_there() {
     let ensue = with_parcels();
     let heads = ensue.run(&["saga", "ls", "--open", "-o", "jsonl"]).ok().objects();

@@ -1,11 +1,14 @@
 //! A running application: what callers ask of it, and how it stops.
 
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ensue_core::{Code, Command, Draft, Error, Event, EventId, Position, Store, StoreExt};
+use smol_str::SmolStr;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::route_of;
@@ -16,7 +19,8 @@ use crate::context::{States, lookup};
 use crate::door::{Admitted, Door, check_rules};
 use crate::flow::Flows;
 use crate::projection::Projection;
-use crate::subscription::Shared;
+use crate::sharing::{Member, MemberId, Membership, Seat};
+use crate::subscription::{Request, Shared, Subscription};
 use crate::timer::{Publish, Timers};
 
 /// A running application. Dropping it stops it at once, which loses nothing: what was in hand is delivered again.
@@ -25,7 +29,10 @@ pub struct Running {
     states: Arc<States>,
     routes: Vec<Route>,
     catalogue: Catalogue,
+    subscriptions: Vec<Arc<Subscription>>,
+    asks: HashMap<String, mpsc::Sender<Request>>,
     tasks: JoinSet<()>,
+    seat: Option<Seat>,
 }
 
 /// Whether anything is going on.
@@ -46,11 +53,38 @@ impl Running {
         routes: Vec<Route>,
         catalogue: Catalogue,
     ) -> Self {
-        Self { shared, states, routes, catalogue, tasks: JoinSet::new() }
+        let (subscriptions, asks) = (Vec::new(), HashMap::new());
+        Self { shared, states, routes, catalogue, subscriptions, asks, tasks: JoinSet::new(), seat: None }
     }
 
-    pub(super) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(task);
+    /// Takes a place among those who share the store.
+    pub(super) async fn join(&mut self, subscriptions: BTreeMap<SmolStr, u16>) -> Result<(), Error> {
+        let Shared { store, press, view, sharing, closing, .. } = &*self.shared;
+        let me = Member {
+            id: view.borrow().me,
+            application: press.source.to_string().into(),
+            since: press.host.clock.now(),
+            is_leaving: false,
+            subscriptions,
+        };
+        let membership =
+            Membership::new(Arc::clone(store), press.host.clone(), *sharing, me, Arc::clone(view));
+        self.seat = Some(membership.join(closing.subscribe()).await?);
+        Ok(())
+    }
+
+    pub(super) fn spawn(&mut self, subscription: Arc<Subscription>, ask: mpsc::Sender<Request>) {
+        self.asks.insert(subscription.name.to_string(), ask);
+        self.tasks.spawn(Arc::clone(&subscription).run());
+        self.subscriptions.push(subscription);
+    }
+
+    pub(super) fn spawn_timers(&mut self, timers: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(timers);
+    }
+
+    pub(super) fn spawn_flow_index(&mut self, index: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(index);
     }
 
     /// The store it runs on.
@@ -118,6 +152,12 @@ impl Running {
     /// Resolves when every read model shows everything up to this position: read your writes. An error if one of them has
     /// stopped.
     pub async fn wait(&self, position: Position) -> Result<(), Error> {
+        if self.shared.is_shared() {
+            for subscription in self.subscriptions.iter().filter(|one| one.standing.is_projection) {
+                subscription.until_settled(position).await?;
+            }
+            return Ok(());
+        }
         let reached =
             |standing: &crate::progress::Standing| standing.is_halted() || standing.floor() >= position;
         self.shared
@@ -135,7 +175,7 @@ impl Running {
     /// Tries the dead letters of a key again, in order, now. Returns how many there were.
     pub async fn redrive(&self, handler: &str, key: &str) -> Result<usize, Error> {
         let letters = crate::dead::request_redrive(&*self.shared.store, handler, key).await?;
-        self.shared.board.ask(handler);
+        self.ask_redrive(handler, key).await?;
         Ok(letters)
     }
 
@@ -149,8 +189,31 @@ impl Running {
         reason: &str,
     ) -> Result<usize, Error> {
         let letters = crate::dead::discard(&*self.shared.store, handler, key, only, reason).await?;
-        self.shared.board.ask(handler);
+        self.ask_redrive(handler, key).await?;
         Ok(letters)
+    }
+
+    async fn ask_redrive(&self, handler: &str, key: &str) -> Result<(), Error> {
+        let standing = self.shared.board.all().into_iter().find(|standing| standing.name == handler);
+        let (Some(ask), Some(standing)) = (self.asks.get(handler), standing) else {
+            return Err(Error::new(Code::NOT_FOUND, format!("no handler is named {handler}")));
+        };
+        let closed = |_| Error::new(Code::CLOSED, "the handler has stopped");
+        let place = ask.reserve().await.map_err(closed)?;
+        // Counted before it is sent, so that at no moment it is nowhere.
+        standing.asked(1);
+        place.send(Request::Redrive(SmolStr::from(key)));
+        Ok(())
+    }
+
+    /// What the others know this process by. Another after it was held for dead.
+    pub fn member(&self) -> MemberId {
+        self.shared.view.borrow().me
+    }
+
+    /// The processes that share the store, this one included, as it sees them; none if it shares with nobody.
+    pub fn members(&self) -> Vec<Member> {
+        self.shared.view.borrow().members.clone()
     }
 
     /// The handlers that have stopped, with why.
@@ -160,7 +223,8 @@ impl Running {
     }
 
     /// Whether anything is in flight: every subscription has seen everything, every delivery is settled, no request is
-    /// open and no timer is due.
+    /// open and no timer is due. Where processes share the store, what others have in hand counts as a pause: it goes on
+    /// there, or here when they are gone.
     pub async fn quiescence(&self) -> Result<Quiescence, Error> {
         let store = &*self.shared.store;
         let head = store.head().await?;
@@ -171,14 +235,30 @@ impl Running {
         }
         let now = self.shared.press.host.clock.now();
         let is_due = crate::timer::next_due(store).await?.is_some_and(|due| due <= now);
-        if is_due && !self.shared.timers_wait.load(Ordering::Acquire) {
+        let is_firing =
+            crate::timer::is_ours(&self.shared) && !self.shared.timers_wait.load(Ordering::Acquire);
+        if is_due && is_firing {
             return Ok(Quiescence::Busy);
         }
-        if is_due || standings.contains(&Quiescence::Pausing) {
+        if is_due || standings.contains(&Quiescence::Pausing) || self.is_open_elsewhere(head).await? {
             return Ok(Quiescence::Pausing);
         }
         // What was settled after the first look at the head may have moved it.
         Ok(if store.head().await? == head { Quiescence::Idle } else { Quiescence::Busy })
+    }
+
+    /// Whether another process has something in hand, or nobody has yet what should be.
+    async fn is_open_elsewhere(&self, head: Position) -> Result<bool, Error> {
+        if !self.shared.is_shared() {
+            return Ok(false);
+        }
+        for subscription in self.subscriptions.iter().filter(|one| !one.standing.is_halted()) {
+            let requested = crate::dead::requested(&*self.shared.store, &subscription.name).await?;
+            if !requested.is_empty() || !subscription.is_settled(head).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// What is not at rest, in words: for the message of a test that waits in vain.
@@ -191,6 +271,13 @@ impl Running {
 
     /// Resolves when everything up to this position is settled by every handler, or the handler has stopped.
     pub async fn settled(&self, position: Position) {
+        if self.shared.is_shared() {
+            for subscription in &self.subscriptions {
+                // Whether it is settled or has stopped: it does not go on by itself.
+                let _stopped = subscription.until_settled(position).await.is_err();
+            }
+            return;
+        }
         let reached =
             |standing: &crate::progress::Standing| standing.is_halted() || standing.floor() >= position;
         self.shared.board.until(|all| all.iter().all(|standing| reached(standing))).await;
@@ -208,7 +295,7 @@ impl Running {
                 biased;
                 ended = self.tasks.join_next() => match ended {
                     Some(_) => {}
-                    None => return Ok(()),
+                    None => break,
                 },
                 () = &mut deadline => {
                     let left = self.tasks.len();
@@ -217,5 +304,14 @@ impl Running {
                 }
             }
         }
+        if let Some(seat) = self.seat.take() {
+            tokio::select! {
+                biased;
+                () = seat.leave() => {}
+                // Whoever does not get the goodbye waits until the lease is over.
+                () = &mut deadline => {}
+            }
+        }
+        Ok(())
     }
 }

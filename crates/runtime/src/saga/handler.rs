@@ -225,6 +225,12 @@ impl Handler for SagaHandler {
     }
 
     fn prepare(&self) -> BoxFuture<'_, Result<(), Error>> {
+        self.refresh()
+    }
+
+    /// Types that instances in other processes wait for. A wait that was stored before an event is found here before that
+    /// event is read, so no event is passed over that somebody waits for.
+    fn refresh(&self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async move {
             let prefix = spaces::within(&[&self.name]);
             for record in

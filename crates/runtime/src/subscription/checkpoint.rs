@@ -1,15 +1,17 @@
-//! Checkpoints: how far each lane is, and one floor for the whole subscription so that an idle lane costs no re-reading.
+//! Checkpoints: how far each lane is, who has it, and one record that says how many lanes there are.
 
 use bytes::Bytes;
 use ensue_core::{
     Commit, CommitError, Error, Position, Record, RecordScan, RecordWrite, Revision, Store, StoreExt,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-use crate::spaces::{self, CHECKPOINT};
+use crate::sharing::MemberId;
+use crate::spaces::{self, CHECKPOINT, HALTED};
 
-/// The floor: everything up to here is settled in every lane.
+/// How many lanes there are, and where all of them began.
 #[derive(Serialize, Deserialize)]
 struct Floor {
     position: Position,
@@ -22,10 +24,28 @@ pub(crate) struct Mark {
     pub(crate) position: Position,
     /// How many settlements there were.
     pub(crate) settlements: u64,
-    /// Drawn by the lane when it began. With the count it tells a settlement of ours whose reply was lost from one by
-    /// another process that did the same work.
+    /// Who may settle. With the count it tells a settlement of ours whose reply was lost from one by another process that
+    /// did the same work.
     #[serde(default)]
-    pub(crate) owner: u64,
+    pub(crate) owner: MemberId,
+    /// How often the lane has changed hands.
+    #[serde(default)]
+    pub(crate) epoch: u64,
+    /// Since when the owner has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) since: Option<Timestamp>,
+}
+
+impl Mark {
+    /// The same place in the hands of another.
+    pub(crate) fn taken_by(self, owner: MemberId, now: Timestamp) -> Self {
+        Self { owner, epoch: self.epoch + 1, since: Some(now), ..self }
+    }
+
+    /// The same place, free for anybody.
+    pub(crate) fn released(self) -> Self {
+        Self { owner: MemberId::NOBODY, since: None, settlements: self.settlements + 1, ..self }
+    }
 }
 
 /// The stored progress of one subscription.
@@ -54,18 +74,24 @@ pub(crate) fn mark_of(record: &Record) -> Result<Mark, Error> {
 
 impl Checkpoints {
     pub(crate) async fn load(store: &dyn Store, name: &SmolStr) -> Result<Self, Error> {
-        let floor = store.record(CHECKPOINT.clone(), spaces::join(&[name])).await?;
-        let floor_revision = floor.as_ref().map(|record| record.revision).unwrap_or_default();
+        // One scan for the record of the subscription and those of its lanes, so that they belong together.
+        let until = spaces::within(&[name]).iter().copied().chain([u8::MAX]).collect::<Vec<u8>>();
+        let all = RecordScan {
+            from: spaces::join(&[name]),
+            until: Some(until.into()),
+            ..RecordScan::all(CHECKPOINT.clone())
+        };
+        let mut records = store.records(all).await?.into_iter().peekable();
+        let head = records.next_if(|record| record.key.len() == name.len());
+        let floor_revision = head.as_ref().map(|record| record.revision).unwrap_or_default();
         let floor: Option<Floor> =
-            floor.map(|record| spaces::decode("checkpoint", &record.value)).transpose()?;
+            head.map(|record| spaces::decode("checkpoint", &record.value)).transpose()?;
         let count = floor.as_ref().map_or(0, |floor| floor.lanes);
         let mut lanes = vec![(Mark::default(), Revision::ZERO); usize::from(count)];
-        for record in store.records(RecordScan::prefix(CHECKPOINT.clone(), spaces::within(&[name]))).await? {
+        for record in records {
             let mark = mark_of(&record)?;
-            let number = record
-                .key
-                .get(name.len() + 1..)
-                .and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+            let digits = record.key.get(name.len() + 1..).unwrap_or_default();
+            let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
             if let Some(lane) = number.and_then(|number: usize| lanes.get_mut(number)) {
                 *lane = (mark, record.revision);
             }
@@ -77,7 +103,13 @@ impl Checkpoints {
         self.floor.is_some()
     }
 
+    /// Everything up to here is settled in every lane.
     pub(crate) fn floor(&self) -> Position {
+        self.settled().into_iter().min().unwrap_or_default()
+    }
+
+    /// Where all lanes began.
+    fn beginning(&self) -> Position {
         self.floor.as_ref().map(|floor| floor.position).unwrap_or_default()
     }
 
@@ -87,35 +119,66 @@ impl Checkpoints {
 
     /// What each lane has settled.
     pub(crate) fn settled(&self) -> Vec<Position> {
-        self.lanes.iter().map(|(mark, _)| mark.position.max(self.floor())).collect()
+        self.lanes.iter().map(|(mark, _)| mark.position.max(self.beginning())).collect()
     }
 
     /// What this lane begins with: its mark, not before the floor, and the revision that fences it.
     pub(crate) fn lane(&self, lane: u16) -> (Mark, Revision) {
         let (mark, revision) = self.lanes.get(usize::from(lane)).copied().unwrap_or_default();
-        (Mark { position: mark.position.max(self.floor()), ..mark }, revision)
+        (Mark { position: mark.position.max(self.beginning()), ..mark }, revision)
     }
 
-    /// The furthest position any lane has settled.
-    pub(crate) fn furthest(&self) -> Position {
-        self.settled().into_iter().max().unwrap_or_default()
+    /// Whether this process has every lane.
+    pub(crate) fn are_all_of(&self, owner: MemberId) -> bool {
+        self.lanes.iter().all(|(mark, _)| mark.owner == owner)
     }
 
-    /// Begins anew with this many lanes, all at one position. Every lane gets a record, so that a process that still works
-    /// with other lanes finds a revision it does not expect, in whatever lane.
+    /// Writes a new owner into the records of these lanes, and forgets that one of them had stopped. Nothing is returned if
+    /// somebody else was faster with one of them. From then on nobody else can settle there.
+    pub(crate) async fn take(
+        &self,
+        store: &dyn Store,
+        lanes: &[u16],
+        owner: MemberId,
+        now: Timestamp,
+    ) -> Result<Vec<(u16, Mark, Revision)>, Error> {
+        let marks = lanes.iter().map(|lane| (*lane, self.lane(*lane)));
+        let taken: Vec<(u16, Mark, Revision)> =
+            marks.map(|(lane, (mark, revision))| (lane, mark.taken_by(owner, now), revision)).collect();
+        let mut records = Vec::new();
+        for (lane, mark, revision) in &taken {
+            let key = lane_key(&self.name, *lane);
+            records.push(RecordWrite::delete(HALTED.clone(), key.clone()));
+            records.push(move_lane(key, *mark, *revision));
+        }
+        match store.commit(Commit { records, ..Commit::default() }).await {
+            Ok(committed) => {
+                Ok(taken.into_iter().map(|(lane, mark, _)| (lane, mark, committed.revision)).collect())
+            }
+            Err(CommitError::RecordConflict { .. }) => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Begins anew with this many lanes, all at one position, if nobody has touched one of the old ones since these
+    /// checkpoints were loaded. Every lane gets a record, so that a process that still works with other lanes finds a
+    /// revision it does not expect, in whatever lane.
     pub(crate) async fn restart(self, store: &dyn Store, lanes: u16, at: Position) -> Result<Self, Error> {
-        let mark = Mark { position: at, ..Mark::default() };
-        let mut records: Vec<RecordWrite> = (lanes..self.lane_count().max(lanes))
-            .map(|lane| RecordWrite::delete(CHECKPOINT.clone(), lane_key(&self.name, lane)))
-            .collect();
-        let begin = |lane| {
-            let value = spaces::encode(&mark);
-            RecordWrite::put(CHECKPOINT.clone(), lane_key(&self.name, lane), value)
-        };
-        records.extend((0..lanes).map(begin));
+        let epoch = self.lanes.iter().map(|(mark, _)| mark.epoch).max().unwrap_or_default();
+        let mark = Mark { position: at, epoch, ..Mark::default() };
+        let records = (0..self.lane_count().max(lanes)).map(|lane| {
+            let key = lane_key(&self.name, lane);
+            let (_, revision) = self.lane(lane);
+            if lane < lanes {
+                move_lane(key, mark, revision)
+            } else {
+                RecordWrite::delete(CHECKPOINT.clone(), key).expect(revision)
+            }
+        });
+        let mut records: Vec<RecordWrite> = records.collect();
         records.push(self.floor_write(&Floor { position: at, lanes }));
         match store.commit(Commit { records, ..Commit::default() }).await {
-            // Another process began at the same moment: what it wrote holds.
+            // Another process was faster: what it wrote holds.
             Ok(_) | Err(CommitError::RecordConflict { .. }) => Self::load(store, &self.name).await,
             Err(error) => Err(error.into()),
         }
@@ -124,33 +187,5 @@ impl Checkpoints {
     fn floor_write(&self, floor: &Floor) -> RecordWrite {
         RecordWrite::put(CHECKPOINT.clone(), spaces::join(&[&self.name]), spaces::encode(floor))
             .expect(self.floor_revision)
-    }
-
-    /// Stores the floor; never goes back. It saves reading at the next start and nothing hangs on it, so a store that is
-    /// away for a moment is no error. Another process that has made other lanes is one: `E0203`.
-    pub(crate) async fn write_floor(&mut self, store: &dyn Store, position: Position) -> Result<(), Error> {
-        if position <= self.floor() {
-            return Ok(());
-        }
-        let floor = Floor { position, lanes: self.lane_count() };
-        let commit = Commit { records: vec![self.floor_write(&floor)], ..Commit::default() };
-        match store.commit(commit).await {
-            Ok(committed) => {
-                (self.floor, self.floor_revision) = (Some(floor), committed.revision);
-                Ok(())
-            }
-            Err(CommitError::RecordConflict { .. }) => self.catch_up(store).await,
-            Err(error) => Some(Error::from(error)).filter(|error| !error.is_retryable()).map_or(Ok(()), Err),
-        }
-    }
-
-    /// Another process wrote the floor, or we did without hearing of it.
-    async fn catch_up(&mut self, store: &dyn Store) -> Result<(), Error> {
-        let stored = Self::load(store, &self.name).await?;
-        if stored.lane_count() != self.lane_count() {
-            return Err(super::fenced(&self.name, 0));
-        }
-        (self.floor, self.floor_revision) = (stored.floor, stored.floor_revision);
-        Ok(())
     }
 }

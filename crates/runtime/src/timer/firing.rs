@@ -28,11 +28,11 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         let fired = tokio::select! {
             biased;
             () = shared.closed() => return,
-            fired = fire_due(&shared) => fired,
+            fired = fire_if_ours(&shared) => fired,
         };
         // The store is away for a moment or for good; the subscriptions report it, timers only wait.
         shared.timers_wait.store(fired.is_err(), Ordering::Release);
-        let pause = fired.unwrap_or(LOOK_AGAIN);
+        let pause = fired.unwrap_or(LOOK_AGAIN).min(look_again(&shared));
         tokio::select! {
             biased;
             () = shared.closed() => return,
@@ -41,6 +41,20 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         }
         shared.timers_wait.store(false, Ordering::Release);
     }
+}
+
+/// Whether this process is the one that fires. When two believe it, for a moment, the timers' records decide.
+pub(crate) fn is_ours(shared: &Shared) -> bool {
+    shared.view.borrow().is_ours("timers")
+}
+
+/// How long to wait at most: others set timers too, and may leave firing to us.
+fn look_again(shared: &Shared) -> Duration {
+    if shared.view.borrow().has_others() { shared.sharing.look } else { LOOK_AGAIN }
+}
+
+async fn fire_if_ours(shared: &Arc<Shared>) -> Result<Duration, Error> {
+    if is_ours(shared) { fire_due(shared).await } else { Ok(LOOK_AGAIN) }
 }
 
 /// Fires everything that is due, and says how long to wait for the next one.
@@ -142,7 +156,7 @@ fn act(shared: &Arc<Shared>, timer: Timer, now: Timestamp, effects: &mut Effects
             );
             effects.put(request);
             let (shared, handler) = (Arc::clone(shared), timer.owner);
-            effects.after.push(Box::new(move || shared.board.ask(&handler)));
+            effects.after.push(Box::new(move || shared.board.tell(&handler)));
         }
     }
     Ok(())

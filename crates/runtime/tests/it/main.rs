@@ -12,6 +12,7 @@ mod misuse;
 mod past;
 mod projections;
 mod saga;
+mod sharing;
 mod timers;
 mod upcasting;
 mod words;

@@ -218,18 +218,16 @@ impl Connection {
     }
 }
 
-/// The checkpoint of a lane that this commit moves, if it settles deliveries. What only parks an event was not computed
-/// from any state, so nothing of it can be out of date.
+/// The checkpoint of a lane that this commit moves, if it settles deliveries. What writes several makes new lanes. What
+/// only parks an event was not computed from any state, so nothing of it can be out of date.
 fn settlement(commit: &Commit) -> Option<Settlement> {
     if commit.records.iter().any(|write| write.space.as_str() == "dead") {
         return None;
     }
-    let write = commit.records.iter().find(|write| {
-        write.space.as_str() == "checkpoint"
-            && write.key.contains(&0)
-            && matches!(write.change, Change::Put { .. })
-    })?;
-    Some((write.key.clone(), write.expected?.0))
+    let mut checkpoints = commit.records.iter().filter(|write| write.space.as_str() == "checkpoint");
+    let (write, None) = (checkpoints.next()?, checkpoints.next()) else { return None };
+    let is_of_lane = write.key.contains(&0) && matches!(write.change, Change::Put { .. });
+    if is_of_lane { Some((write.key.clone(), write.expected?.0)) } else { None }
 }
 
 /// Every answer to a saga once more, under an id of its own, right behind the first.

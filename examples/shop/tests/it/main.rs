@@ -5,4 +5,5 @@ mod demo;
 mod folder;
 mod ledgers;
 mod served;
+mod several;
 mod shop;

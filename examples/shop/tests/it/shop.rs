@@ -68,21 +68,31 @@ impl Shop {
 
     /// Resolves when nothing is going on any more.
     pub(crate) async fn idle(&self, running: &Running) {
-        use ensue::runtime::app::Quiescence;
-        while running.quiescence().await.expect("a store that answers") != Quiescence::Idle {
-            assert_eq!(running.halted().len(), 0, "{:?}", running.halted());
-            let head = self.store.head().await.expect("a store that answers");
-            running.settled(head).await;
-            tokio::task::yield_now().await;
-        }
+        idle(running, &*self.store).await;
     }
 
     /// All business events, in order.
     pub(crate) async fn events(&self) -> Vec<Recorded> {
-        let types = ShopEvent::types();
-        let types = types.iter().map(|info| info.event_type.parse().expect("a valid name"));
-        self.store.collect(Read::query(Query::types(types))).await.expect("a store that answers")
+        recorded(&*self.store).await
     }
+}
+
+/// Resolves when nothing is going on any more.
+pub(crate) async fn idle(running: &Running, store: &dyn Store) {
+    use ensue::runtime::app::Quiescence;
+    while running.quiescence().await.expect("a store that answers") != Quiescence::Idle {
+        assert_eq!(running.halted().len(), 0, "{:?}", running.halted());
+        let head = store.head().await.expect("a store that answers");
+        running.settled(head).await;
+        tokio::task::yield_now().await;
+    }
+}
+
+/// All business events, in order.
+pub(crate) async fn recorded(store: &dyn Store) -> Vec<Recorded> {
+    let types = ShopEvent::types();
+    let types = types.iter().map(|info| info.event_type.parse().expect("a valid name"));
+    store.collect(Read::query(Query::types(types))).await.expect("a store that answers")
 }
 
 /// Places an order under an id that belongs to it.

@@ -2,6 +2,7 @@
 //! figures are those of the log and the runtime alone.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,9 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+
+use super::pace::pace;
+use super::process;
 
 /// Orders in flight when no rate is given.
 const IN_FLIGHT_MAX: usize = 512;
@@ -39,10 +43,11 @@ pub(crate) struct Figures {
     pub(crate) rss_mb: f64,
 }
 
-/// From the record of the first event to that of the last, in microseconds.
+/// From the moment an order was due to the record of its last event, in microseconds.
 #[derive(Debug, Serialize)]
 pub(crate) struct Latency {
     pub(crate) p50: u64,
+    pub(crate) p95: u64,
     pub(crate) p99: u64,
     pub(crate) max: u64,
 }
@@ -100,8 +105,8 @@ async fn fulfil(saga: Saga<Placed>) -> Result<Closed, SagaError> {
 pub(crate) async fn run(
     store: Arc<dyn Store>,
     style: Style,
-    rate: Option<f64>,
-    seconds: f64,
+    rate: Option<u32>,
+    seconds: u32,
 ) -> Result<Figures, Error> {
     let app = App::new("bench").store(Arc::clone(&store)).external::<Placed>();
     let app = match style {
@@ -110,12 +115,12 @@ pub(crate) async fn run(
     };
     let running = Arc::new(app.start().await?);
     let course = Arc::new(Course::new(store.head().await?));
-    let cpu_before = cpu_seconds()?;
+    let cpu_before = process::cpu_seconds()?;
     let started = Instant::now();
     let finish = tokio::spawn(Arc::clone(&course).watch(Arc::clone(&store)));
-    let end = started + Duration::from_secs_f64(seconds);
+    let end = started + Duration::from_secs(u64::from(seconds));
     match rate {
-        Some(rate) => course.place_at(&running, rate, end).await?,
+        Some(rate) => course.place_at(&running, rate, started..end).await?,
         None => course.place_freely(&running, end).await?,
     }
     course.all_placed();
@@ -124,17 +129,18 @@ pub(crate) async fn run(
         .map_err(|cause| Error::new(Code::CLOSED, "the bench was cancelled").with_source(cause))??;
     let elapsed = started.elapsed().as_secs_f64();
     // The kernel counts in hundredths.
-    let cpu_s = ((cpu_seconds()? - cpu_before) * 100.0).round() / 100.0;
+    let cpu_s = ((process::cpu_seconds()? - cpu_before) * 100.0).round() / 100.0;
     let figures = Figures {
         orders: latency.len(),
         orders_per_s: (float(latency.len()) / elapsed).round(),
         latency_us: Latency {
             p50: latency.value_at_quantile(0.5),
+            p95: latency.value_at_quantile(0.95),
             p99: latency.value_at_quantile(0.99),
             max: latency.max(),
         },
         cpu_s,
-        rss_mb: rss_mb()?,
+        rss_mb: process::rss_mb()?,
     };
     let running = Arc::into_inner(running).expect("every publisher is done");
     running.stop(Duration::from_secs(10)).await?;
@@ -144,7 +150,6 @@ pub(crate) async fn run(
 /// The orders under way.
 struct Course {
     begin: Position,
-    started: Instant,
     state: Mutex<State>,
     /// An order has ended, or all are placed.
     changed: tokio::sync::Notify,
@@ -155,50 +160,43 @@ struct Course {
 #[derive(Default)]
 struct State {
     placed: u64,
-    open: HashMap<u64, Duration>,
+    open: HashMap<u64, Instant>,
     is_complete: bool,
 }
 
 impl Course {
     fn new(begin: Position) -> Self {
         let room = Semaphore::new(IN_FLIGHT_MAX);
-        Self {
-            begin,
-            started: Instant::now(),
-            state: Mutex::default(),
-            changed: tokio::sync::Notify::new(),
-            room,
-        }
+        Self { begin, state: Mutex::default(), changed: tokio::sync::Notify::new(), room }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn place(&self, running: &Running) -> Result<(), Error> {
+    async fn place(&self, running: &Running, due: Instant) -> Result<(), Error> {
         let number = {
             let mut state = self.state();
             state.placed += 1;
             let number = state.placed;
-            state.open.insert(number, self.started.elapsed());
+            state.open.insert(number, due);
             number
         };
         running.publish(Placed { order: number.to_string() }).await.map(|_| ())
     }
 
-    /// One order each tick, late ones at once: the load does not wait for the system.
+    /// One order whenever one is due, and late ones at once: the load does not wait for the system.
     async fn place_at(
         self: &Arc<Self>,
         running: &Arc<Running>,
-        rate: f64,
-        end: Instant,
+        rate: u32,
+        within: Range<Instant>,
     ) -> Result<(), Error> {
-        let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
+        let mut moments = pace(rate, within);
         let mut placing = JoinSet::new();
-        while Instant::now() < end {
-            ticks.tick().await;
+        while let Some(due) = moments.recv().await {
             let (course, running) = (Arc::clone(self), Arc::clone(running));
-            placing.spawn(async move { course.place(&running).await });
+            placing.spawn(async move { course.place(&running, due).await });
         }
         all(placing).await
     }
@@ -211,7 +209,7 @@ impl Course {
             placing.spawn(async move {
                 while Instant::now() < end {
                     course.room.acquire().await.expect("the room is never closed").forget();
-                    course.place(&running).await?;
+                    course.place(&running, Instant::now()).await?;
                 }
                 Ok(())
             });
@@ -237,12 +235,13 @@ impl Course {
             let read = Read::query(last.clone()).after(cursor).until(head);
             let closed: Vec<Recorded> = store.read(read).try_collect().await?;
             cursor = head;
-            let now = self.started.elapsed();
+            let now = Instant::now();
             let mut state = self.state();
             for recorded in &closed {
                 let number = recorded.stream.key.as_str().parse().unwrap_or_default();
-                let began = state.open.remove(&number).expect("an order ends once, after it began");
-                let micros = u64::try_from(now.saturating_sub(began).as_micros()).unwrap_or(u64::MAX);
+                let due = state.open.remove(&number).expect("an order ends once, after it began");
+                let micros =
+                    u64::try_from(now.saturating_duration_since(due).as_micros()).unwrap_or(u64::MAX);
                 latency.saturating_record(micros);
             }
             self.room.add_permits(closed.len());
@@ -258,28 +257,6 @@ async fn all(mut tasks: JoinSet<Result<(), Error>>) -> Result<(), Error> {
         ended.map_err(|cause| Error::new(Code::CLOSED, "a publisher was cancelled").with_source(cause))??;
     }
     Ok(())
-}
-
-/// User and system time of this process so far, from the kernel's own accounting.
-fn cpu_seconds() -> Result<f64, Error> {
-    let stat = proc_file("/proc/self/stat")?;
-    // After the closing parenthesis of the name: utime and stime are the 12th and 13th fields, in ticks of 10 ms.
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-    Ok(float(ticks) / 100.0)
-}
-
-/// The most memory this process has held.
-pub(super) fn rss_mb() -> Result<f64, Error> {
-    let status = proc_file("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
-    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().unwrap_or_default();
-    Ok((kib / 1024.0).round())
-}
-
-fn proc_file(path: &str) -> Result<String, Error> {
-    std::fs::read_to_string(path)
-        .map_err(|cause| Error::new(Code::IO, format!("cannot read {path}")).with_source(cause))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of a bench are far below 2^52")]

@@ -41,8 +41,7 @@ impl Orders {
         let scratch = Scratch::beside(session.folder.path())?;
         let floor = floor::floor(scratch.path(), &*session.host.clock)?;
         let log = Log::open(scratch.path(), Config::new(session.host.clone()))?;
-        let rate = self.rate.map(f64::from);
-        let figures = run(Arc::new(log.clone()), self.style, rate, f64::from(self.seconds)).await?;
+        let figures = run(Arc::new(log.clone()), self.style, self.rate, self.seconds).await?;
         log.close()?;
         drop(scratch);
         let words = in_words(&figures, floor);
@@ -57,11 +56,12 @@ impl Orders {
 fn in_words(figures: &Figures, floor: Floor) -> String {
     let latency = &figures.latency_us;
     format!(
-        "{:.0} orders/s, {} orders\np50 {} µs, p99 {} µs, max {} µs from the first event to the last\n{:.1} s of processor, \
-         {:.0} MiB of memory\nfloor {} µs: one synced write of 4 KiB here, by {}",
+        "{:.0} orders/s, {} orders\np50 {} µs, p95 {} µs, p99 {} µs, max {} µs from when an order was due to its last event\n\
+         {:.1} s of processor, {:.0} MiB of memory\nfloor {} µs: one synced write of 4 KiB here, by {}",
         figures.orders_per_s,
         figures.orders,
         latency.p50,
+        latency.p95,
         latency.p99,
         latency.max,
         figures.cpu_s,

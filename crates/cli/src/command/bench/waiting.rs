@@ -12,7 +12,7 @@ use ensue::{App, Event, Running, Saga, SagaError};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-use super::load::rss_mb;
+use super::process::rss_mb;
 use crate::command::Session;
 use crate::failure::Failure;
 use crate::scratch::Scratch;

@@ -115,7 +115,7 @@ macro_rules! commands {
             }
         )*
 
-        fn mount_commands(app: App) -> App {
+        pub(crate) fn mount_commands(app: App) -> App {
             app$(.handle($handler))*
         }
     };

@@ -1,0 +1,152 @@
+//! PostgreSQL, from the distribution's packages. It refuses to run as root; then it runs as the user `postgres`, which the
+//! package makes.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::cache::{self, Cache};
+use super::place::Place;
+use super::{Purpose, Service};
+
+const PACKAGE: &str = "postgresql";
+const PROGRAMS: &str = "/usr/lib/postgresql";
+const DATABASE: &str = "ensue";
+
+/// The service of this file.
+pub(crate) struct Postgres;
+
+impl Service for Postgres {
+    fn name(&self) -> &'static str {
+        "postgres"
+    }
+
+    fn ports(&self) -> &'static [u16] {
+        &[21432]
+    }
+
+    fn install(&self, _cache: &Cache) -> Result<(), String> {
+        if programs().is_some() { Ok(()) } else { cache::install_package(PACKAGE) }
+    }
+
+    fn command(&self, _cache: &Cache, place: &Place) -> Result<Command, String> {
+        let data = data(place);
+        make(&data)?;
+        if !data.join("PG_VERSION").exists() {
+            initialise(&data)?;
+        }
+        let mut command = as_postgres(&program("postgres")?);
+        command.arg("-D").arg(&data).args(["-p", &place.port(0).to_string()]);
+        for setting in settings(place.purpose()) {
+            command.args(["-c", setting]);
+        }
+        Ok(command)
+    }
+
+    fn is_ready(&self, place: &Place) -> bool {
+        let ask = |database: &str, sql: &str| {
+            let program = program("psql").ok()?;
+            let mut psql = Command::new(program);
+            psql.args(["-h", "127.0.0.1", "-U", "postgres", "-p", &place.port(0).to_string()]);
+            let output = psql.args(["-Atq", "-c", sql, database]).stderr(Stdio::null()).output().ok()?;
+            output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        };
+        let count = format!("SELECT count(*) FROM pg_database WHERE datname = '{DATABASE}'");
+        match ask("postgres", &count).as_deref() {
+            Some("1") => true,
+            Some(_) => ask("postgres", &format!("CREATE DATABASE {DATABASE}")).is_some(),
+            None => false,
+        }
+    }
+
+    /// TERM would wait for its clients to leave.
+    fn stop_signal(&self) -> &'static str {
+        "INT"
+    }
+
+    fn environment(&self, place: &Place) -> Vec<(&'static str, String)> {
+        let url = format!("postgres://postgres@{}/{DATABASE}?sslmode=disable", place.address(0));
+        vec![("ENSUE_TEST_POSTGRES", url)]
+    }
+}
+
+fn settings(purpose: Purpose) -> Vec<&'static str> {
+    let always = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200"];
+    let by_purpose: &[&str] = match purpose {
+        // Safe against a killed server, not against a lost machine.
+        Purpose::Tests => {
+            &["fsync=off", "synchronous_commit=off", "full_page_writes=off", "wal_level=logical"]
+        }
+        // What a server of its own on two cores is usually given; all that makes it durable stays on.
+        Purpose::Measurement => &[
+            "shared_buffers=1GB",
+            "max_wal_size=8GB",
+            "checkpoint_timeout=15min",
+            "wal_level=replica",
+            "jit=off",
+        ],
+    };
+    always.iter().chain(by_purpose).copied().collect()
+}
+
+/// The programs of the newest version that is installed.
+fn programs() -> Option<PathBuf> {
+    let versions = fs::read_dir(PROGRAMS).ok()?.flatten();
+    let versions = versions.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let newest = versions.max()?;
+    Some(Path::new(PROGRAMS).join(newest.to_string()).join("bin"))
+        .filter(|folder| folder.join("postgres").exists())
+}
+
+fn program(name: &str) -> Result<PathBuf, String> {
+    Ok(programs().ok_or("PostgreSQL is not installed")?.join(name))
+}
+
+/// In the folder of the service, or, where the user `postgres` cannot get there, below `/var/tmp`.
+fn data(place: &Place) -> PathBuf {
+    let wanted = place.data();
+    if !is_root() || reaches(&wanted) {
+        return wanted;
+    }
+    let name: String =
+        wanted.to_string_lossy().chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
+    Path::new("/var/tmp").join(format!("ensue-services{name}"))
+}
+
+fn reaches(folder: &Path) -> bool {
+    as_postgres(Path::new("test")).arg("-x").arg(folder).status().is_ok_and(|status| status.success())
+}
+
+fn make(data: &Path) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("cannot make {}: {error}", data.display());
+    fs::create_dir_all(data).map_err(failed)?;
+    fs::set_permissions(data, fs::Permissions::from_mode(0o700)).map_err(failed)?;
+    if is_root() { cache::install("chown", &["postgres:postgres", &data.to_string_lossy()]) } else { Ok(()) }
+}
+
+fn initialise(data: &Path) -> Result<(), String> {
+    let mut command = as_postgres(&program("initdb")?);
+    command.arg("-D").arg(data).args(["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]);
+    let output = command.output().map_err(|error| format!("cannot run initdb: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("initdb failed: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+fn as_postgres(program: &Path) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"])
+        .arg(program)
+        .current_dir("/");
+    command
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0)
+}

@@ -1,0 +1,126 @@
+//! Starts, finds and stops the process of a service. A pid file holds the pid and the start time of the process, so that a
+//! pid which the kernel gave to somebody else is never taken for ours.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::place::Place;
+
+/// Until it answers, and until it has stopped.
+const READY_WITHIN: Duration = Duration::from_secs(90);
+const STOPPED_WITHIN: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Lines of its log that a failure shows.
+const LAST_LINES: usize = 15;
+
+/// Starts it in a process group of its own, so that an interrupt of ours is not one of it.
+pub(crate) fn spawn(mut command: Command, place: &Place) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("cannot start {}: {error}", place.name());
+    let log = File::options().create(true).append(true).open(place.log()).map_err(failed)?;
+    command.stdin(Stdio::null()).stdout(log.try_clone().map_err(failed)?).stderr(log).process_group(0);
+    let child = command.spawn().map_err(failed)?;
+    let started = start_time(child.id()).unwrap_or_default();
+    fs::write(place.pid_file(), format!("{} {started}", child.id())).map_err(failed)
+}
+
+/// The pid of the living process that the file names.
+pub(crate) fn find(pid_file: &Path) -> Option<u32> {
+    let text = fs::read_to_string(pid_file).ok()?;
+    let (pid, started) = text.split_once(' ')?;
+    let pid = pid.parse().ok()?;
+    let started: u64 = started.parse().ok()?;
+    (start_time(pid)? == started).then_some(pid)
+}
+
+/// Waits until it answers; one that has ended, or takes too long, is an error with the end of its log.
+pub(crate) fn await_ready(place: &Place, is_ready: impl Fn() -> bool) -> Result<(), String> {
+    let deadline = Instant::now() + READY_WITHIN;
+    while !is_ready() {
+        let why = match find(&place.pid_file()) {
+            None => "ended while it started",
+            Some(_) if Instant::now() > deadline => "does not answer",
+            Some(_) => {
+                thread::sleep(LOOK_EVERY);
+                continue;
+            }
+        };
+        let log = fs::read_to_string(place.log()).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default().join("\n");
+        return Err(format!("{} {why}; the end of {}:\n{last}", place.name(), place.log().display()));
+    }
+    Ok(())
+}
+
+/// Asks it to stop, and kills it if it does not.
+pub(crate) fn stop(pid_file: &Path, signal: &str) -> Result<(), String> {
+    for (signal, within) in [(signal, STOPPED_WITHIN), ("KILL", STOPPED_WITHIN)] {
+        let Some(pid) = find(pid_file) else { break };
+        kill(pid, signal)?;
+        let deadline = Instant::now() + within;
+        while find(pid_file).is_some() && Instant::now() < deadline {
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+    match find(pid_file) {
+        Some(pid) => Err(format!("process {pid} does not end")),
+        None if pid_file.exists() => fs::remove_file(pid_file)
+            .map_err(|error| format!("cannot remove {}: {error}", pid_file.display())),
+        None => Ok(()),
+    }
+}
+
+fn kill(pid: u32, signal: &str) -> Result<(), String> {
+    let status = Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status();
+    // It may have ended by itself in between, which is what is wanted.
+    status.map(|_| ()).map_err(|error| format!("cannot run kill: {error}"))
+}
+
+/// When the process started, in ticks since the machine did; nothing for one that has ended, also if nobody has asked how.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit(')').next()?.split_whitespace();
+    let state = fields.next()?;
+    // The state is the 3rd field, the start time the 22nd.
+    (state != "Z" && state != "X").then(|| fields.nth(18)?.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::services::Purpose;
+
+    fn place() -> Place {
+        let folder = std::env::temp_dir().join(format!("ensue-process-{}", std::process::id()));
+        let mut place = Place::new(&folder, "sleep", &[], Purpose::Tests);
+        place.make().expect("a folder");
+        place
+    }
+
+    #[test]
+    fn a_process_is_found_and_stopped_and_a_strange_one_is_neither() {
+        let place = place();
+        let pid_file = place.pid_file();
+        let mut sleep = Command::new("sleep");
+        sleep.arg("60");
+        spawn(sleep, &place).expect("it starts");
+        let pid = find(&pid_file).expect("it runs");
+
+        let started = start_time(pid).expect("it runs");
+        fs::write(&pid_file, format!("{pid} {}", started + 1)).expect("writable");
+        assert_eq!(find(&pid_file), None, "a process of another start time is not ours");
+        stop(&pid_file, "TERM").expect("nothing to stop");
+        assert_eq!(start_time(pid), Some(started), "it was not signalled");
+
+        fs::write(&pid_file, format!("{pid} {started}")).expect("writable");
+        stop(&pid_file, "TERM").expect("it stops");
+        assert_eq!(start_time(pid), None);
+        let dead = await_ready(&place, || false).expect_err("it has ended");
+        assert!(dead.contains("ended while it started"), "{dead}");
+        fs::remove_dir_all(place.data().parent().expect("it has a folder")).expect("the folder is ours");
+    }
+}
