@@ -1,12 +1,12 @@
 //! The commands, one file each.
 
 use clap::Subcommand;
-use ensue::core::Host;
+use ensue::core::{Code, Error, Host};
 
 use crate::arguments::Arguments;
 use crate::failure::Failure;
 use crate::folder::Folder;
-use crate::output::Output;
+use crate::output::{Format, Output};
 
 mod bench;
 mod dead;
@@ -64,6 +64,18 @@ pub(crate) enum Command {
     Explain(explain::Explain),
 }
 
+impl Command {
+    /// Refuses a drawing where there is nothing to draw: `E0701`.
+    fn can_print(&self, format: Format) -> Result<(), Error> {
+        let drawings = if let Self::Flow(flow) = self { flow.drawings() } else { &[] };
+        if !format.is_drawing() || drawings.contains(&format) {
+            return Ok(());
+        }
+        Err(Error::new(Code::USAGE, "this command cannot draw what `-o` asks for")
+            .with_fix("`-o` takes table, json or jsonl here; `flow show` draws tree, sequence and mermaid, `flow map` mermaid"))
+    }
+}
+
 /// What a command works with.
 pub(crate) struct Session {
     pub(crate) folder: Folder,
@@ -74,6 +86,7 @@ pub(crate) struct Session {
 /// Runs the command that was asked for.
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { everywhere, command } = arguments;
+    command.can_print(everywhere.format)?;
     let host = ensue::runtime::host::system();
     let mut session = Session {
         folder: Folder::new(everywhere.data, host.clone()),

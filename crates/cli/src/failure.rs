@@ -57,9 +57,10 @@ impl Failure {
                 (error.with_source(cause), None)
             }
         };
-        let text = match format {
-            Format::Table => in_words(&error, excerpt.as_deref(), &Colours::of_standard_error()),
-            Format::Json | Format::Jsonl => as_json(&error),
+        let text = if format.is_json() {
+            as_json(&error)
+        } else {
+            in_words(&error, excerpt.as_deref(), &Colours::of_standard_error())
         };
         eprintln!("{text}");
         ExitCode::from(exit_code(&error))

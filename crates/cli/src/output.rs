@@ -18,6 +18,24 @@ pub(crate) enum Format {
     Json,
     /// One JSON object per line
     Jsonl,
+    /// A tree of what caused what (`flow show`)
+    Tree,
+    /// Who told whom what, in order (`flow show`)
+    Sequence,
+    /// A Mermaid diagram (`flow show`, `flow map`)
+    Mermaid,
+}
+
+impl Format {
+    /// Whether programs read it.
+    pub(crate) fn is_json(self) -> bool {
+        matches!(self, Self::Json | Self::Jsonl)
+    }
+
+    /// Whether only some commands can draw it.
+    pub(crate) fn is_drawing(self) -> bool {
+        matches!(self, Self::Tree | Self::Sequence | Self::Mermaid)
+    }
 }
 
 /// Something that is one of many: a row for people, an object for programs.
@@ -67,9 +85,10 @@ impl Output {
 
     /// One thing: an object, or these words.
     pub(crate) fn one<T: Serialize>(&mut self, value: &T, words: &str) -> io::Result<()> {
-        match self.format {
-            Format::Table => self.out.write_all(words.as_bytes())?,
-            Format::Json | Format::Jsonl => serde_json::to_writer(&mut self.out, value)?,
+        if self.format.is_json() {
+            serde_json::to_writer(&mut self.out, value)?;
+        } else {
+            self.out.write_all(words.as_bytes())?;
         }
         self.out.write_all(b"\n")?;
         self.out.flush()
@@ -118,7 +137,8 @@ impl List<'_> {
         let is_first = self.printed == 0;
         self.printed += 1;
         match self.output.format {
-            Format::Table => {
+            // Lists are not drawn: whoever asks for a drawing of one is refused before.
+            Format::Table | Format::Tree | Format::Sequence | Format::Mermaid => {
                 let cells = row.cells();
                 self.widen(&cells);
                 if is_first {

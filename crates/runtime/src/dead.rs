@@ -4,20 +4,28 @@
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
 use ensue_core::{
-    Code, Commit, Error, Position, Record, RecordScan, RecordWrite, Revision, Store, StoreExt, Timestamp,
+    Commit, Error, Position, Record, RecordScan, RecordWrite, Revision, Store, StoreExt, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-use crate::spaces::{self, DEAD, DISCARDED, HALTED, REDRIVE};
+use crate::spaces::{self, DEAD, HALTED, REDRIVE};
 use crate::subscription::Subscription;
 
+mod discard;
 mod group;
 mod letter;
+mod letters;
+mod redrive;
+mod which;
+pub use discard::{Discarded, discarded};
 pub use group::{Group, GroupId, groups};
 pub use letter::{DeadLetter, Parked};
+pub use letters::{DeadLetters, Requested};
+pub(crate) use redrive::front;
+pub use redrive::{Redrive, RedriveState, redrives};
+pub use which::{Planned, Which, plan};
 
 /// A lane that has stopped.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -82,7 +90,7 @@ async fn letters(store: &dyn Store) -> Result<Vec<DeadLetter>, Error> {
         .iter()
         .map(|record| {
             let parked = spaces::decode("dead letter", &record.value)?;
-            Ok(DeadLetter { handler: owner(&record.key), parked })
+            Ok(DeadLetter { handler: owner(&record.key), parked, revision: record.revision })
         })
         .collect()
 }
@@ -93,59 +101,10 @@ pub async fn halted(store: &dyn Store) -> Result<Vec<Halted>, Error> {
     records.iter().map(|record| spaces::decode("halted lane", &record.value)).collect()
 }
 
-/// Asks that the dead letters of a key be tried again, in order. The handler does it as soon as it runs. `E0414` if
-/// nothing is parked there.
-pub async fn request_redrive(store: &dyn Store, handler: &str, key: &str) -> Result<usize, Error> {
-    let letters = letters_of(store, handler, key).await?;
-    if letters.is_empty() {
-        return Err(none_parked(handler, key));
-    }
-    let record = RecordWrite::put(REDRIVE.clone(), spaces::join(&[handler, key]), Bytes::from_static(b"{}"));
-    store.commit(Commit { records: vec![record], ..Commit::default() }).await?;
-    Ok(letters.len())
-}
-
-/// Gives up what is parked under a key, or only the letter at one position. The letters are kept aside with the
-/// reason. What remains is asked to be tried again, so that nothing waits behind a letter that is gone.
-pub async fn discard(
-    store: &dyn Store,
-    handler: &str,
-    key: &str,
-    only: Option<Position>,
-    reason: &str,
-) -> Result<usize, Error> {
-    let mut letters = letters_of(store, handler, key).await?;
-    letters.retain(|(_, letter)| only.is_none_or(|position| letter.position == position));
-    if letters.is_empty() {
-        return Err(none_parked(handler, key));
-    }
-    let mut records = Vec::new();
-    for (record, letter) in &letters {
-        let aside = serde_json::json!({ "handler": handler, "letter": letter, "reason": reason });
-        records.push(RecordWrite::delete(DEAD.clone(), record.key.clone()).expect(record.revision));
-        records.push(RecordWrite::put(DISCARDED.clone(), record.key.clone(), spaces::encode(&aside)));
-    }
-    records.push(RecordWrite::put(REDRIVE.clone(), spaces::join(&[handler, key]), Bytes::from_static(b"{}")));
-    store.commit(Commit { records, ..Commit::default() }).await?;
-    Ok(letters.len())
-}
-
-fn none_parked(handler: &str, key: &str) -> Error {
-    Error::new(Code::NOT_FOUND, format!("{handler} has nothing parked under {key}"))
-        .with_fix("`ensue dead ls` lists handlers and keys")
-}
-
-/// The letters of one key, oldest first.
-pub(crate) async fn letters_of(
-    store: &dyn Store,
-    handler: &str,
-    key: &str,
-) -> Result<Vec<(Record, Parked)>, Error> {
+/// How many letters a key holds.
+pub(crate) async fn count(store: &dyn Store, handler: &str, key: &str) -> Result<usize, Error> {
     let records = store.records(RecordScan::prefix(DEAD.clone(), spaces::within(&[handler, key]))).await?;
-    records
-        .into_iter()
-        .map(|record| Ok((record.clone(), spaces::decode("dead letter", &record.value)?)))
-        .collect()
+    Ok(records.len())
 }
 
 /// The keys that are parked, with how many letters each.

@@ -70,6 +70,26 @@ pub enum FlowStatus {
     Done,
 }
 
+impl FlowStatus {
+    /// Whether nothing more is expected.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Failed | Self::Done)
+    }
+
+    /// In one word, as documents write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Late => "late",
+            Self::Stuck => "stuck",
+            Self::Failed => "failed",
+            Self::Compensating => "compensating",
+            Self::Done => "done",
+        }
+    }
+}
+
 /// A flow in one line.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct FlowSummary {
@@ -179,8 +199,31 @@ impl Flows {
         Ok(Self { store, now, catalogue, progress, figures, timers })
     }
 
-    /// The newest flows, newest first, at most `limit`, of one status or of any.
+    /// The newest flows, newest first, at most `limit`, of one status or of any. Those that are over are found by reading
+    /// flow by flow from the end of the log, the others by the index.
     pub async fn list(&self, only: Option<FlowStatus>, limit: usize) -> Result<Vec<FlowSummary>, Error> {
+        match only.filter(|status| !status.is_over()) {
+            Some(status) => self.list_open(status, limit).await,
+            None => self.list_any(only, limit).await,
+        }
+    }
+
+    async fn list_open(&self, status: FlowStatus, limit: usize) -> Result<Vec<FlowSummary>, Error> {
+        let index = self.index().await?;
+        let mut flows: Vec<(Timestamp, &EventId)> =
+            index.open.iter().map(|(id, flow)| (flow.started_at, id)).collect();
+        flows.sort_unstable_by(|one, other| other.cmp(one));
+        let mut found = Vec::new();
+        for (_, id) in flows {
+            if found.len() >= limit {
+                break;
+            }
+            found.extend(Some(self.view(id).await?.summary).filter(|flow| flow.status == status));
+        }
+        Ok(found)
+    }
+
+    async fn list_any(&self, only: Option<FlowStatus>, limit: usize) -> Result<Vec<FlowSummary>, Error> {
         let starts = self.start_types()?;
         let read = if starts.is_empty() { Read::all() } else { Read::query(Query::types(starts)) };
         let mut roots = self.store.read(read.backward());

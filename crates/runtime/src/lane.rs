@@ -64,6 +64,8 @@ pub(crate) struct Lane {
     mark: Mark,
     /// Keys that are parked, with how many events each.
     parked: HashMap<SmolStr, usize>,
+    /// The newest event that was counted there.
+    admitted: Position,
     /// Turns true, or ends, when another process should have the lane.
     leaving: watch::Receiver<bool>,
 }
@@ -77,8 +79,8 @@ impl Lane {
         parked: HashMap<SmolStr, usize>,
         leaving: watch::Receiver<bool>,
     ) -> Self {
-        let checkpoint = lane_key(&subscription.name, number);
-        Self { subscription, number, checkpoint, revision, mark, parked, leaving }
+        let (checkpoint, admitted) = (lane_key(&subscription.name, number), Position::ZERO);
+        Self { subscription, number, checkpoint, revision, mark, parked, admitted, leaving }
     }
 
     /// Works until it is told to end, loses the lane or cannot go on. Says which lane it was.
@@ -272,7 +274,7 @@ impl Lane {
             letter.iter().for_each(|letter| effects.put(letter.write(&self.subscription.name)));
             match self.settle(effects, failed.position, 1).await? {
                 Settlement::Done => return Ok(()),
-                // It was computed from nothing that could have changed meanwhile.
+                // Not the checkpoint, which would have ended the lane.
                 Settlement::OutOfDate => {}
                 Settlement::Refused(error) => return Err(Halt::Broken(error)),
             }
@@ -288,8 +290,11 @@ impl Lane {
         Ok(Handled { effects, count: 1, failure: None })
     }
 
-    /// Counts one more parked event, if there is room.
+    /// Counts one more parked event, if there is room. One whose settlement is repeated counts once.
     fn admit(&mut self, recorded: &Recorded) -> Result<(), Halt> {
+        if recorded.position <= self.admitted {
+            return Ok(());
+        }
         let lanes = usize::from(self.subscription.settings.lanes.max(1));
         let bound = (self.subscription.settings.dead_max / lanes).max(1);
         if self.parked.values().sum::<usize>() >= bound {
@@ -299,7 +304,12 @@ impl Lane {
             )));
         }
         *self.parked.entry(self.key(recorded).into()).or_default() += 1;
+        self.admitted = recorded.position;
         Ok(())
+    }
+
+    fn now(&self) -> ensue_core::Timestamp {
+        self.subscription.shared.press.host.clock.now()
     }
 
     /// One commit: everything that was caused, and the checkpoint.

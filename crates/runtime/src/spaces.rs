@@ -24,6 +24,8 @@ spaces! {
     DISCARDED = "discarded";
     /// subscription + key -> somebody asked for a redrive.
     REDRIVE = "redrive";
+    /// subscription + key -> how the last redrive ended.
+    REDRIVEN = "redriven";
     /// subscription + lane -> why it has stopped.
     HALTED = "halted";
     /// process -> that it is alive, and what it mounts.

@@ -338,15 +338,15 @@ impl Harness {
     /// Tries the dead letters of a key again, in order, and says how many there were; 0 if nothing is parked there.
     ///
     /// # Panics
-    /// If no handler has this name.
+    /// If the store refuses it.
     pub async fn redrive(&mut self, handler: &str, key: &str) -> usize {
-        let (handler, key) = (handler.to_owned(), key.to_owned());
+        let which = dead::Which::key(handler, key);
         let asked = self.persist(move |running| {
-            let (handler, key) = (handler.clone(), key.clone());
-            Box::pin(async move { running.redrive(&handler, &key).await })
+            let which = which.clone();
+            Box::pin(async move { running.dead().redrive(&which).await })
         });
         match asked.await {
-            Ok(letters) => letters,
+            Ok(requested) => requested.letters,
             Err(error) if error.code() == Code::NOT_FOUND => 0,
             Err(error) => panic!("nothing can be redriven: {error}"),
         }

@@ -1,4 +1,4 @@
-//! `ensue dead ls|redrive|discard`: what handlers could not process.
+//! `ensue dead ls|groups|redrive|redrives|discard`: what handlers could not process.
 
 use clap::Subcommand;
 
@@ -6,8 +6,11 @@ use crate::command::Session;
 use crate::failure::Failure;
 
 mod discard;
+mod groups;
 mod ls;
+mod meant;
 mod redrive;
+mod redrives;
 mod row;
 
 /// Look at what handlers could not process, try it again, or give it up
@@ -15,9 +18,13 @@ mod row;
 pub(crate) enum Dead {
     /// List dead letters, by handler and key
     Ls(ls::Ls),
-    /// Ask that the dead letters of a key be tried again, in order
+    /// List dead letters by cause: one mistake is one row
+    Groups,
+    /// Ask that dead letters be tried again, each key in order
     Redrive(redrive::Redrive),
-    /// Give dead letters up; they are kept aside with the reason
+    /// List how redrives go on and how they ended
+    Redrives,
+    /// Give dead letters up; they are kept aside with the reason, and what remains is tried again
     Discard(discard::Discard),
 }
 
@@ -25,7 +32,9 @@ impl Dead {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         match self {
             Self::Ls(ls) => ls.run(session).await,
+            Self::Groups => groups::run(session).await,
             Self::Redrive(redrive) => redrive.run(session).await,
+            Self::Redrives => redrives::run(session).await,
             Self::Discard(discard) => discard.run(session).await,
         }
     }

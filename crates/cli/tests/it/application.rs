@@ -69,14 +69,34 @@ fn dead_letters_are_listed_redriven_and_discarded() {
     let table = ensue.run(&["dead", "ls", "labels"]).ok().out;
     assert!(table.contains("E0306") && table.contains("the address is blank"), "{table}");
     assert_eq!(ensue.run(&["dead", "ls", "others"]).ok().out, "");
-    let redriven = ensue.run(&["dead", "redrive", "labels", "P-1", "-o", "json"]).ok().object();
-    assert_eq!(redriven, json!({"handler": "labels", "key": "P-1", "letters": 1, "dry_run": false}));
-    let discard = ["dead", "discard", "labels", "P-2", "--reason", "the parcel is lost"];
+    let groups = ensue.run(&["dead", "groups", "-o", "jsonl"]).ok().objects();
+    let counts: Vec<_> =
+        groups.iter().map(|group| (&group["cause"], &group["letters"], &group["keys"])).collect();
+    assert_eq!(counts, [(&json!("the address is blank"), &json!(2), &json!(2))]);
+    let group = groups[0]["group"].as_str().expect("a group has a name").to_owned();
+    let planned =
+        ensue.run(&["dead", "redrive", "--group", &group, "--dry-run", "-o", "jsonl"]).ok().objects();
+    let letters = |key: &serde_json::Value| key["letters"].as_array().map(Vec::len);
+    let planned: Vec<_> = planned.iter().map(|key| (&key["key"], letters(key))).collect();
+    assert_eq!(planned, [(&json!("P-1"), Some(1)), (&json!("P-2"), Some(1))]);
+    assert_eq!(ensue.run(&["dead", "redrives", "-o", "jsonl"]).ok().out, "", "it was only rehearsed");
+    let ask = ["dead", "redrive", "labels", "P-1", "--by", "ada", "-o", "json"];
+    let asked = ensue.run(&ask).ok().object();
+    assert_eq!((&asked["keys"], &asked["letters"]), (&json!(1), &json!(1)));
+    let waiting = ensue.run(&["dead", "redrives", "-o", "jsonl"]).ok().objects();
+    let waiting: Vec<_> =
+        waiting.iter().map(|one| (&one["key"], &one["state"], &one["requested_by"])).collect();
+    assert_eq!(waiting, [(&json!("P-1"), &json!("waiting"), &json!("ada"))]);
+    ensue.run(&["dead", "redrive", "others"]).refused(3, "E0414");
+    ensue.run(&["dead", "redrive"]).refused(2, "E0701");
+    let discard = ["dead", "discard", "labels", "P-2", "--reason", "the parcel is lost", "--by", "ada"];
     ensue.run(&[&discard[..], &["--dry-run"]].concat()).ok();
     assert_eq!(keys(), ["P-1", "P-2"]);
     ensue.run(&[&discard[..], &["--position", "99999"]].concat()).refused(3, "E0414");
     ensue.run(&discard).ok();
     assert_eq!(keys(), ["P-1"]);
+    let kept = ensue.run(&["dead", "ls", "--discarded", "-o", "json"]).ok().out;
+    assert!(kept.contains("the parcel is lost") && kept.contains("ada") && kept.contains("E0306"), "{kept}");
     ensue.run(&discard).refused(3, "E0414");
     ensue.run(&["dead", "discard", "labels", "P-1"]).refused(2, "E0701");
 }

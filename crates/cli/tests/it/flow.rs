@@ -87,3 +87,83 @@ fn a_saga_whose_command_is_parked_is_stuck() {
     assert_eq!(stuck.keys().collect::<Vec<_>>(), broken.keys().collect::<Vec<_>>());
     stuck.values().for_each(|flow| is_listed_as("parked", flow));
 }
+
+#[test]
+fn the_figures_of_a_demonstration_are_those_of_its_report() {
+    let ensue = Ensue::new();
+    let report = ensue.run(&["demo", "--orders", "120", "--break", "8", "-o", "json"]).ok().object();
+    let report = &report["choreography"];
+    let stats = ensue.run(&["flow", "stats", "-o", "json"]).ok().object();
+    assert_eq!(members(&stats), ["completeness", "kinds", "statement"]);
+    let [order] = stats["kinds"].as_array().expect("a list").as_slice() else { panic!("{stats}") };
+    let outcome = |name: &str| report["outcomes"][name].as_u64().expect("a count");
+    assert_eq!((&order["kind"], &order["flows"], &order["open"]), (&json!("order"), &json!(120), &json!(8)));
+    assert_eq!(order["done"], outcome("completed"));
+    let failed = outcome("payment_failed") + outcome("inventory_failed") + outcome("shipping_failed");
+    assert_eq!(order["failed"], failed);
+    let served = ["OrderPlaced", "PaymentCompleted", "StockReserved", "ShipmentCreated", "CustomerNotified"];
+    let first = &order["variants"][0];
+    assert_eq!(first["events"], json!(served), "most orders are served");
+    let ways: u64 = order["variants"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|way| way["count"].as_u64().unwrap_or(0))
+        .sum();
+    assert_eq!(ways, outcome("completed") + failed);
+    let paid =
+        order["edges"].as_array().expect("a list").iter().find(|edge| edge["to"] == "PaymentCompleted");
+    let paid = paid.expect("somebody paid");
+    assert_eq!((&paid["from"], &paid["service"]), (&json!("OrderPlaced"), &json!("payment")));
+    assert!(paid["latency_us"]["p50"].as_u64() <= paid["latency_us"]["p95"].as_u64(), "{paid}");
+    assert!(text(&stats["statement"]).starts_with("complete: "), "{stats}");
+    let words = ensue.run(&["flow", "stats"]).ok().out;
+    assert!(
+        words.contains("order  120 flows") && words.contains("OrderPlaced → PaymentCompleted"),
+        "{words}"
+    );
+}
+
+#[test]
+fn the_topology_of_the_shop_holds_together_and_is_mapped() {
+    for style in ["choreography", "saga"] {
+        let ensue = Ensue::new();
+        ensue.run(&["demo", "--orders", "40", "--style", style, "-q"]).ok();
+        let findings = ensue.run(&["flow", "lint", "-o", "jsonl"]).ok().objects();
+        assert!(findings.iter().all(|finding| finding["rule"] == "unconsumed"), "{style}: {findings:?}");
+        let map = ensue.run(&["flow", "map", "-o", "json"]).ok().object();
+        assert_eq!(members(&map), ["handlers", "links", "never_observed", "observed"]);
+        assert!(
+            map["observed"].as_array().expect("a list").iter().all(|edge| edge["is_declared"] == true),
+            "{style}: {map}"
+        );
+        let diagram = ensue.run(&["flow", "map", "-o", "mermaid"]).ok().out;
+        assert!(diagram.starts_with("flowchart LR\n"), "{diagram}");
+        assert!(
+            diagram.contains("[\"payment\"]") && diagram.contains(" -->|\"OrderPlaced · "),
+            "{style}: {diagram}"
+        );
+    }
+}
+
+#[test]
+fn a_flow_is_drawn_as_a_tree_a_sequence_and_a_diagram_and_nothing_else_is() {
+    let ensue = Ensue::new();
+    let demo = ["demo", "--orders", "30", "--break", "3", "-o", "json"];
+    let report = ensue.run(&demo).ok().object();
+    let parked = broken(&report["choreography"]).into_iter().find(|(_, kind)| kind == "parked");
+    let (key, _) = parked.expect("one of three is parked");
+    let draw = |format: &str| ensue.run(&["flow", "show", &key, "-o", format]).ok().out;
+    assert!(draw("tree").trim_start().starts_with("OrderPlaced"), "{}", draw("tree"));
+    assert!(draw("sequence").contains("order → payment"), "{}", draw("sequence"));
+    let diagram = draw("mermaid");
+    assert!(diagram.starts_with("sequenceDiagram\n    participant s0 as order\n"), "{diagram}");
+    assert!(
+        diagram
+            .contains("    s0 --x s1: OrderPlaced (parked: E0301 the payment provider did not answer#59; "),
+        "{diagram}"
+    );
+    assert!(diagram.contains("    Note over s0,s1: stuck: waits for PaymentCompleted"), "{diagram}");
+    ensue.run(&["flow", "ls", "-o", "mermaid"]).refused(2, "E0701").says("flow show");
+    ensue.run(&["stat", "-o", "tree"]).refused(2, "E0701");
+}

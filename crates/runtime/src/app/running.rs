@@ -16,6 +16,7 @@ use crate::catalogue::Catalogue;
 use crate::collection::Collection;
 use crate::command::{Dispatch, Route};
 use crate::context::{States, lookup};
+use crate::dead::DeadLetters;
 use crate::door::{Admitted, Door, check_rules};
 use crate::flow::Flows;
 use crate::projection::Projection;
@@ -172,38 +173,20 @@ impl Running {
         halted.map_or(Ok(()), Err)
     }
 
-    /// Tries the dead letters of a key again, in order, now. Returns how many there were.
-    pub async fn redrive(&self, handler: &str, key: &str) -> Result<usize, Error> {
-        let letters = crate::dead::request_redrive(&*self.shared.store, handler, key).await?;
-        self.ask_redrive(handler, key).await?;
-        Ok(letters)
+    /// The dead letters: what handlers could not process, and what to do about it.
+    pub fn dead(&self) -> DeadLetters<'_> {
+        DeadLetters::of(self, self.shared.press.host.clone(), self.shared.press.source.as_str())
     }
 
-    /// Gives up what is parked under a key, or only the letter at one position; the letters are kept aside with the
-    /// reason. What remains is tried again, so that the key goes on.
-    pub async fn discard(
-        &self,
-        handler: &str,
-        key: &str,
-        only: Option<Position>,
-        reason: &str,
-    ) -> Result<usize, Error> {
-        let letters = crate::dead::discard(&*self.shared.store, handler, key, only, reason).await?;
-        self.ask_redrive(handler, key).await?;
-        Ok(letters)
-    }
-
-    async fn ask_redrive(&self, handler: &str, key: &str) -> Result<(), Error> {
+    /// Tells a handler that the store holds a request for this key. One that has stopped, or does not run here, finds it
+    /// when it starts.
+    pub(crate) async fn ask_redrive(&self, handler: &str, key: &str) {
         let standing = self.shared.board.all().into_iter().find(|standing| standing.name == handler);
-        let (Some(ask), Some(standing)) = (self.asks.get(handler), standing) else {
-            return Err(Error::new(Code::NOT_FOUND, format!("no handler is named {handler}")));
-        };
-        let closed = |_| Error::new(Code::CLOSED, "the handler has stopped");
-        let place = ask.reserve().await.map_err(closed)?;
+        let (Some(ask), Some(standing)) = (self.asks.get(handler), standing) else { return };
+        let Ok(place) = ask.reserve().await else { return };
         // Counted before it is sent, so that at no moment it is nowhere.
         standing.asked(1);
         place.send(Request::Redrive(SmolStr::from(key)));
-        Ok(())
     }
 
     /// What the others know this process by. Another after it was held for dead.

@@ -209,7 +209,7 @@ mod tests {
             code_version: None,
             until: None,
         };
-        DeadLetter { handler: "take-payment".into(), parked }
+        DeadLetter { handler: "take-payment".into(), parked, revision: ensue_core::Revision::ZERO }
     }
 
     #[test]

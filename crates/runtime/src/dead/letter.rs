@@ -1,6 +1,9 @@
 //! A dead letter: which event, why, since when.
 
-use ensue_core::{Code, Error, EventId, EventType, Failure, Position, RecordWrite, Recorded, Timestamp};
+use bytes::Bytes;
+use ensue_core::{
+    Code, Error, EventId, EventType, Failure, Position, RecordWrite, Recorded, Revision, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
@@ -109,8 +112,12 @@ impl Parked {
     }
 
     pub(crate) fn write(&self, subscription: &str) -> RecordWrite {
-        let key = spaces::at_position(&[subscription, &self.key], self.position);
-        RecordWrite::put(DEAD.clone(), key, spaces::encode(self))
+        RecordWrite::put(DEAD.clone(), self.place(subscription), spaces::encode(self))
+    }
+
+    /// Its record: letters sort by handler, key and position.
+    pub(crate) fn place(&self, handler: &str) -> Bytes {
+        spaces::at_position(&[handler, &self.key], self.position)
     }
 
     /// Whether this is the event that failed, not one that waits behind it.
@@ -127,4 +134,7 @@ pub struct DeadLetter {
     /// The event and why.
     #[serde(flatten)]
     pub parked: Parked,
+    /// Of its record; what is done to the letter is done only if it still has this one.
+    #[serde(skip)]
+    pub(crate) revision: Revision,
 }

@@ -1,6 +1,6 @@
 //! Who would have to do what for a flow to go on, from the declared topology and what has happened.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, VecDeque};
 
 use ensue_core::Recorded;
 
@@ -12,8 +12,8 @@ use crate::message;
 /// What a flow of this kind wants to come to, seen from how far it is.
 pub(super) struct Expected<'a> {
     catalogue: &'a Catalogue,
-    /// Types that lead there.
-    leading: BTreeSet<&'a str>,
+    /// Types that lead there, with how many steps are left.
+    leading: BTreeMap<&'a str, usize>,
 }
 
 /// A handler was given an event and has caused nothing of what leads on.
@@ -24,7 +24,7 @@ pub(super) struct Owed<'a> {
 
 impl<'a> Expected<'a> {
     pub(super) fn new(catalogue: &'a Catalogue, declared: Option<&'a FlowEntry>, stage: Stage) -> Self {
-        let Some(declared) = declared else { return Self { catalogue, leading: BTreeSet::new() } };
+        let Some(declared) = declared else { return Self { catalogue, leading: BTreeMap::new() } };
         let goals: Vec<&str> = match stage {
             Stage::Undoing | Stage::Attention => declared.undone.values().map(String::as_str).collect(),
             _ => declared.ends.iter().map(String::as_str).collect(),
@@ -32,7 +32,7 @@ impl<'a> Expected<'a> {
         Self { catalogue, leading: leading_to(catalogue, goals) }
     }
 
-    /// The types this handler can cause that lead on, in words; `None` if none does.
+    /// The types this handler can cause that lead on most directly, in words; `None` if none does.
     ///
     /// What the answer to a command leads to, only the saga that sent it knows: it is the first that the handler publishes.
     pub(super) fn of(&self, handler: &HandlerEntry) -> Option<String> {
@@ -40,9 +40,10 @@ impl<'a> Expected<'a> {
             let answer = || handler.consumes.first().map(|command| format!("the answer to {command}"));
             return handler.causes.first().cloned().or_else(answer);
         }
-        let leading = handler.causes.iter().filter(|caused| self.leading.contains(caused.as_str()));
-        let words: Vec<&str> = leading.map(String::as_str).collect();
-        (!words.is_empty()).then(|| words.join(" or "))
+        let steps = |caused: &&String| self.leading.get(caused.as_str()).copied();
+        let fewest = handler.causes.iter().filter_map(|caused| steps(&caused)).min()?;
+        let most_direct = handler.causes.iter().filter(|caused| steps(caused) == Some(fewest));
+        Some(most_direct.map(String::as_str).collect::<Vec<&str>>().join(" or "))
     }
 
     /// The latest event whose handler has caused nothing of what leads on.
@@ -81,7 +82,7 @@ impl<'a> Expected<'a> {
                 && !declared.starts.iter().any(|start| start == **event_type)
                 && !has_come(event_type)
         };
-        self.leading.iter().find(is_open).copied()
+        self.leading.keys().find(is_open).copied()
     }
 }
 
@@ -93,14 +94,19 @@ pub(super) fn has_caused(events: &[Recorded], cause: &Recorded, handler: &str) -
     })
 }
 
-/// The types from which one of the goals can be reached, the goals included.
-fn leading_to<'a>(catalogue: &'a Catalogue, goals: Vec<&'a str>) -> BTreeSet<&'a str> {
-    let mut leading: BTreeSet<&str> = goals.iter().copied().collect();
-    let mut todo = goals;
-    while let Some(goal) = todo.pop() {
+/// The types from which one of the goals can be reached, and in how many steps; the goals in none.
+fn leading_to<'a>(catalogue: &'a Catalogue, goals: Vec<&'a str>) -> BTreeMap<&'a str, usize> {
+    let mut leading: BTreeMap<&str, usize> = goals.iter().map(|goal| (*goal, 0)).collect();
+    let mut todo: VecDeque<&str> = goals.into();
+    while let Some(goal) = todo.pop_front() {
+        let steps = leading.get(goal).copied().unwrap_or_default() + 1;
         for handler in catalogue.producers(goal).filter(|handler| handler.kind != HandlerKind::Projection) {
-            let new = handler.consumes.iter().map(String::as_str).filter(|consumed| leading.insert(consumed));
-            todo.extend(new);
+            for consumed in &handler.consumes {
+                leading.entry(consumed).or_insert_with(|| {
+                    todo.push_back(consumed);
+                    steps
+                });
+            }
         }
     }
     leading

@@ -14,6 +14,8 @@ use crate::subscription::Shared;
 
 /// Events between two saves, unless the application says otherwise.
 pub(crate) const SAVE_EVERY: u64 = 16_384;
+/// Events that are read at once, at most: so few that the store mostly has them in memory.
+const READ_EVERY: u64 = 2_048;
 
 /// Follows until the application closes, or the store fails for good. A short log is never written to.
 pub(crate) async fn run(shared: Arc<Shared>, save_every: u64) {
@@ -33,23 +35,25 @@ pub(crate) async fn run(shared: Arc<Shared>, save_every: u64) {
 async fn follow(shared: &Shared, save_every: u64) -> Result<(), Error> {
     let store = &*shared.store;
     let (mut index, mut revision) = Index::take_up(store).await?;
+    let mut saved_at = index.position;
     loop {
-        let enough = Position(index.position.0.saturating_add(save_every.max(1) - 1));
+        let enough = Position(index.position.0 + save_every.min(READ_EVERY) - 1);
         let head = tokio::select! {
             biased;
             () = shared.closed() => return Ok(()),
             head = store.advanced(enough) => head?,
         };
-        let mut reached = Reached::Limit;
-        while reached == Reached::Limit {
-            reached = index.advance(store, head).await?;
-            end_flows(&mut index, store).await?;
-            match index.save(store, revision).await? {
-                Some(saved) => revision = saved,
-                // Another process has saved meanwhile: go on from what it has.
-                None => (index, revision) = Index::take_up(store).await?,
-            }
+        let reached = index.advance(store, head).await?;
+        if reached == Reached::Target && index.position.0 - saved_at.0 < save_every {
+            continue;
         }
+        end_flows(&mut index, store).await?;
+        match index.save(store, revision).await? {
+            Some(saved) => revision = saved,
+            // Another process has saved meanwhile: go on from what it has.
+            None => (index, revision) = Index::take_up(store).await?,
+        }
+        saved_at = index.position;
     }
 }
 

@@ -6,7 +6,7 @@ use ensue_core::{Error, Read, StoreExt};
 use serde::Serialize;
 
 use super::Flows;
-use super::index::{Edge, Figures, handler_name};
+use super::index::{Edge, Figures, Index};
 use super::stats::EdgeStats;
 use crate::catalogue::{Catalogue, HandlerEntry, HandlerKind};
 
@@ -37,7 +37,7 @@ pub struct Link {
     pub to: Option<String>,
     /// The handler that takes it.
     pub handler: Option<String>,
-    /// How often the handler was seen to cause something by it. Zero for read models, which cause nothing.
+    /// How often it was seen to come from there.
     pub observed: u64,
     /// The same in each second of the log.
     pub per_s: f64,
@@ -112,7 +112,7 @@ impl Flows {
         let seconds = self.seconds().await?;
         Ok(FlowMap {
             handlers: self.catalogue.handlers.clone(),
-            links: links(&self.catalogue, &observed, seconds),
+            links: links(&self.catalogue, &observed, &begun(&self.catalogue, &index), seconds),
             observed,
             never_observed,
         })
@@ -127,21 +127,27 @@ impl Flows {
     }
 }
 
-fn links(catalogue: &Catalogue, observed: &[EdgeStats], seconds: f64) -> Vec<Link> {
+fn links(
+    catalogue: &Catalogue,
+    observed: &[EdgeStats],
+    begun: &BTreeMap<&str, u64>,
+    seconds: f64,
+) -> Vec<Link> {
     let mut links = Vec::new();
     for (event, sources) in sources(catalogue, observed) {
-        for from in &sources {
-            let link = |to: Option<&HandlerEntry>| {
-                let seen = to.map_or(0, |to| taken(observed, event, &to.name, sources.len()));
-                Link {
-                    event: event.to_owned(),
-                    from: (*from).to_owned(),
-                    to: to.map(|to| to.service.clone()),
-                    handler: to.map(|to| to.name.clone()),
-                    observed: seen,
-                    per_s: rate(seen, seconds),
-                    is_declared: true,
-                }
+        for from in sources {
+            let seen = match from {
+                OUTSIDE => begun.get(event).copied().unwrap_or_default(),
+                service => caused(observed, event, service),
+            };
+            let link = |to: Option<&HandlerEntry>| Link {
+                event: event.to_owned(),
+                from: from.to_owned(),
+                to: to.map(|to| to.service.clone()),
+                handler: to.map(|to| to.name.clone()),
+                observed: seen,
+                per_s: rate(seen, seconds),
+                is_declared: true,
             };
             let takers: Vec<Link> = catalogue.consumers(event).map(|to| link(Some(to))).collect();
             if takers.is_empty() {
@@ -162,6 +168,18 @@ fn links(catalogue: &Catalogue, observed: &[EdgeStats], seconds: f64) -> Vec<Lin
     links
 }
 
+/// How often each type began a flow; one of several starts of a kind is not told from another.
+fn begun<'a>(catalogue: &'a Catalogue, index: &'a Index) -> BTreeMap<&'a str, u64> {
+    let mut begun: BTreeMap<&str, u64> = BTreeMap::new();
+    for (kind, figures) in &index.kinds {
+        let declared = catalogue.flows.iter().find(|flow| flow.name == *kind);
+        let starts = declared
+            .map_or_else(|| vec![kind.as_str()], |flow| flow.starts.iter().map(String::as_str).collect());
+        starts.into_iter().for_each(|start| *begun.entry(start).or_default() += figures.begun);
+    }
+    begun
+}
+
 /// The services that each type comes from.
 fn sources<'a>(catalogue: &'a Catalogue, observed: &'a [EdgeStats]) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
     let mut sources: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -180,12 +198,10 @@ fn sources<'a>(catalogue: &'a Catalogue, observed: &'a [EdgeStats]) -> BTreeMap<
     sources
 }
 
-/// How often a handler was seen to cause something by this type; where it comes from several services, which of them it
-/// was is not known, and it is not counted twice.
-fn taken(observed: &[EdgeStats], event: &str, handler: &str, sources: usize) -> u64 {
-    let edges = observed.iter().filter(|edge| edge.from == event && handler_name(&edge.handler) == handler);
-    let count: u64 = edges.map(|edge| edge.count).sum();
-    count / u64::try_from(sources.max(1)).unwrap_or(1)
+/// How often a service was seen to cause this type.
+fn caused(observed: &[EdgeStats], event: &str, service: &str) -> u64 {
+    let edges = observed.iter().filter(|edge| edge.to == event && edge.service == service);
+    edges.map(|edge| edge.count).sum()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use ensue_core::{Error, Failure, Recorded, Timestamp};
+use ensue_core::{Error, Failure, Recorded, Revision, Timestamp};
 
 use super::{Halt, Lane, Settlement};
 use crate::dead::Parked;
@@ -30,10 +30,6 @@ impl Lane {
                 Some((self.in_a_while(self.jittered(pause)), attempt + 1))
             }
         }
-    }
-
-    pub(super) fn now(&self) -> Timestamp {
-        self.subscription.shared.press.host.clock.now()
     }
 
     fn in_a_while(&self, pause: Duration) -> Timestamp {
@@ -75,6 +71,41 @@ impl Lane {
         let timer = Timer::deferral(&self.subscription.name, letter, until);
         delayed::set(&self.subscription.shared, &mut effects, &timer);
         effects
+    }
+
+    /// The writes by which a letter that has failed again waits for another time, as its policy says. `None`: it is for an
+    /// operator, or has failed for good.
+    pub(super) fn deferred_again(
+        &self,
+        letter: &Parked,
+        revision: Revision,
+        failure: &Failure,
+    ) -> Option<Effects> {
+        let is_dead = letter.is_cause() && letter.until.is_none();
+        if !self.may_set_aside() || (is_dead && !matches!(failure, Failure::Deferred(_))) {
+            return None;
+        }
+        let attempts = letter.attempts + u32::from(matches!(failure, Failure::Failed(_)));
+        let (until, _) = self.again(failure, attempts)?;
+        let shared = &self.subscription.shared;
+        let again = Parked { attempts, ..letter.clone() }.until(until, failure, shared);
+        let mut effects = Effects::default();
+        self.cancel_deferral(letter, &mut effects);
+        let deferral = self.deferral(&again, until);
+        deferral.records.into_iter().for_each(|write| effects.put(write));
+        effects.after.extend(deferral.after);
+        let place = letter.place(&self.subscription.name);
+        for write in effects.records.iter_mut().filter(|write| write.key == place) {
+            write.expected = Some(revision);
+        }
+        Some(effects)
+    }
+
+    /// Removes the timer of a letter that waits no more; does no harm when it has fired.
+    pub(super) fn cancel_deferral(&self, letter: &Parked, effects: &mut Effects) {
+        if let Some(until) = letter.until {
+            effects.put(Timer::deferral(&self.subscription.name, letter, until).cancel());
+        }
     }
 }
 

@@ -1,12 +1,17 @@
 //! Letters of one key, tried again in order, in the lane that owns the key: dead ones when an operator asks for it,
 //! deferred ones when they are due.
 
-use ensue_core::{Code, Error, Failure, Position, Read, Record, RecordWrite, StoreExt};
+use ensue_core::{Code, Error, Failure, Position, Read, RecordWrite, Revision, StoreExt};
 
-use super::deferral::error_of;
 use super::{Effects, Halt, Handled, Lane, Settlement, dead, spaces};
-use crate::dead::Parked;
-use crate::timer::Timer;
+use crate::dead::{Parked, Redrive, RedriveState};
+
+/// Whether there is more to try.
+#[derive(PartialEq, Eq)]
+enum Turn {
+    Next,
+    Over,
+}
 
 impl Lane {
     /// Works off what is parked under `key`, oldest first. A letter that fails again stays, with those behind it.
@@ -17,79 +22,95 @@ impl Lane {
     }
 
     async fn work_off(&mut self, key: &str) -> Result<(), Halt> {
-        let name = self.subscription.name.clone();
-        let store = self.subscription.shared.store.clone();
-        let request = store.record(spaces::REDRIVE.clone(), spaces::join(&[&name, key])).await;
-        // Only the request that is served here is taken back: one that comes meanwhile is served after it.
-        let done = request.map_err(Halt::Broken)?.map(|request| {
-            RecordWrite::delete(spaces::REDRIVE.clone(), request.key).expect(request.revision)
-        });
-        for (record, letter) in dead::letters_of(&*store, &name, key).await.map_err(Halt::Broken)? {
-            let recorded = self.parked_event(letter.position).await.map_err(Halt::Broken)?;
-            let attempt = if letter.until.is_some() { letter.attempts + 1 } else { 1 };
-            let Handled { mut effects, failure, .. } =
-                match self.work(std::slice::from_ref(&recorded), attempt).await {
-                    Ok(handled) => handled,
-                    Err(panic) => Handled { failure: Some(Failure::Failed(panic)), ..Handled::default() },
-                };
-            if let Some(failure) = failure {
-                let mut effects = self.still_waits(&record, &letter, &failure);
-                done.into_iter().for_each(|done| effects.put(done));
-                return self.settle_aside(effects).await;
-            }
-            effects
-                .put(RecordWrite::delete(spaces::DEAD.clone(), record.key.clone()).expect(record.revision));
-            if let Some(until) = letter.until {
-                effects.put(Timer::deferral(&name, &letter, until).cancel());
-            }
-            self.settle_aside(effects).await?;
-            if let Some(count) = self.parked.get_mut(key) {
-                *count = count.saturating_sub(1);
-            }
-        }
-        // Letters that an operator discarded meanwhile are gone as well: the key is free.
-        self.parked.remove(key);
-        let mut effects = Effects::default();
-        done.into_iter().for_each(|done| effects.put(done));
-        self.settle_aside(effects).await
+        let (store, name) = (self.subscription.shared.store.clone(), self.subscription.name.clone());
+        // An operator may have discarded some of them.
+        match dead::count(&*store, &name, key).await.map_err(Halt::Broken)? {
+            0 => self.parked.remove(key),
+            count => self.parked.insert(key.into(), count),
+        };
+        while self.try_front(key).await? == Turn::Next {}
+        Ok(())
     }
 
-    /// A letter that has failed again: one that waits for its turn is tried again as its policy says, one that an operator
-    /// has sent stays dead.
-    fn still_waits(&self, record: &Record, letter: &Parked, failure: &Failure) -> Effects {
-        let attempts = letter.attempts + u32::from(matches!(failure, Failure::Failed(_)));
-        let is_dead = letter.is_cause() && letter.until.is_none();
-        let again = self.again(failure, attempts).filter(|_| !is_dead && self.may_set_aside());
-        let mut effects = match (again, error_of(failure)) {
-            (Some((until, _)), _) => {
-                let letter =
-                    Parked { attempts, ..letter.clone() }.until(until, failure, &self.subscription.shared);
-                self.deferral(&letter, until)
-            }
-            (None, Some(error)) => {
-                let mut effects = Effects::default();
-                effects.put(
-                    letter
-                        .clone()
-                        .failed_again(&error, &self.subscription.shared)
-                        .write(&self.subscription.name),
-                );
-                effects
-            }
-            // Asked to wait where nothing waits: an operator tries again.
-            (None, None) => return Effects::default(),
+    /// Tries the oldest letter of the key, read anew each time: an operator may have edited or discarded it meanwhile.
+    async fn try_front(&mut self, key: &str) -> Result<Turn, Halt> {
+        let (store, name) = (self.subscription.shared.store.clone(), self.subscription.name.clone());
+        let request = Redrive::open(&*store, &name, key).await.map_err(Halt::Broken)?;
+        let Some((asked, redrive)) = request else { return Ok(Turn::Over) };
+        let front = dead::front(&*store, &name, key).await.map_err(Halt::Broken)?;
+        let Some((revision, letter, has_more)) = front else {
+            self.parked.remove(key);
+            let end = redrive.end(asked, RedriveState::Done { ended_at: self.now() }, self.now());
+            return self.settle_aside(effects_of(end), Turn::Over).await;
         };
-        if let Some(write) = effects.records.first_mut() {
-            write.expected = Some(record.revision);
+        let recorded = self.parked_event(&letter).await.map_err(Halt::Broken)?;
+        let attempt = letter.until.map_or(1, |_| letter.attempts + 1);
+        let worked = self.work(std::slice::from_ref(&recorded), attempt).await;
+        let Handled { effects, failure, .. } = match worked {
+            Ok(handled) => handled,
+            Err(panic) => Handled { failure: Some(Failure::Failed(panic)), ..Handled::default() },
+        };
+        let Some(failure) = failure else {
+            return self.letter_done(effects, &letter, revision, (asked, redrive), has_more).await;
+        };
+        if let Some(effects) = self.deferred_again(&letter, revision, &failure) {
+            let mut effects = effects;
+            effects.put(redrive.served(asked));
+            return self.settle_aside(effects, Turn::Over).await;
         }
-        if let Some(until) = letter.until.filter(|until| again.is_none_or(|(next, _)| next != *until)) {
-            effects.put(Timer::deferral(&self.subscription.name, letter, until).cancel());
+        match failure {
+            Failure::Later(pause) => {
+                self.pause(pause).await?;
+                Ok(Turn::Next)
+            }
+            Failure::Deferred(until) => {
+                let pause = until.duration_since(self.now());
+                self.pause(std::time::Duration::try_from(pause).unwrap_or_default()).await?;
+                Ok(Turn::Next)
+            }
+            Failure::Failed(error) | Failure::Rejected(error) => {
+                let state = RedriveState::failed_again(&letter, &error, self.now());
+                let mut effects = effects_of(redrive.end(asked, state, self.now()));
+                self.cancel_deferral(&letter, &mut effects);
+                let again = letter.failed_again(&error, &self.subscription.shared);
+                effects.put(again.write(&name).expect(revision));
+                self.settle_aside(effects, Turn::Over).await
+            }
         }
-        effects
+    }
+
+    /// A letter is processed: it goes, with what it causes, in one commit.
+    async fn letter_done(
+        &mut self,
+        mut effects: Effects,
+        letter: &Parked,
+        revision: Revision,
+        (asked, redrive): (Revision, Redrive),
+        has_more: bool,
+    ) -> Result<Turn, Halt> {
+        let place = letter.place(&self.subscription.name);
+        effects.put(RecordWrite::delete(spaces::DEAD.clone(), place).expect(revision));
+        self.cancel_deferral(letter, &mut effects);
+        let redrive = redrive.one_done();
+        if has_more {
+            effects.put(redrive.go_on(asked));
+        } else {
+            let state = RedriveState::Done { ended_at: self.now() };
+            redrive.end(asked, state, self.now()).into_iter().for_each(|write| effects.put(write));
+        }
+        let settlement = self.settle(effects, self.mark.position, 0).await?;
+        if matches!(settlement, Settlement::Done) {
+            match self.parked.get_mut(&letter.key) {
+                Some(count) if has_more => *count = count.saturating_sub(1).max(1),
+                _ => drop(self.parked.remove(&letter.key)),
+            }
+        }
+        after(settlement, if has_more { Turn::Next } else { Turn::Over })
     }
 
     /// The event that a letter names.
-    async fn parked_event(&self, at: Position) -> Result<ensue_core::Recorded, Error> {
+    async fn parked_event(&self, letter: &Parked) -> Result<ensue_core::Recorded, Error> {
+        let at = letter.position;
         let read = Read::all().after(at.previous()).until(at);
         self.subscription.shared.store.collect(read).await?.pop().ok_or_else(|| {
             let name = &self.subscription.name;
@@ -101,11 +122,24 @@ impl Lane {
     }
 
     /// Commits without moving on, but fenced all the same.
-    async fn settle_aside(&mut self, effects: Effects) -> Result<(), Halt> {
-        match self.settle(effects, self.mark.position, 0).await? {
-            // Out of date: an operator discarded the letter at the same moment. Nothing was settled twice or lost.
-            Settlement::Done | Settlement::OutOfDate => Ok(()),
-            Settlement::Refused(error) => Err(Halt::Broken(error)),
-        }
+    async fn settle_aside(&mut self, effects: Effects, turn: Turn) -> Result<Turn, Halt> {
+        let settlement = self.settle(effects, self.mark.position, 0).await?;
+        after(settlement, turn)
     }
+}
+
+/// What comes after a settlement. Out of date: somebody edited or discarded the letter, or asked anew, at the same
+/// moment, so the front of the key is looked at again. Nothing was settled twice or lost.
+fn after(settlement: Settlement, turn: Turn) -> Result<Turn, Halt> {
+    match settlement {
+        Settlement::Done => Ok(turn),
+        Settlement::OutOfDate => Ok(Turn::Next),
+        Settlement::Refused(error) => Err(Halt::Broken(error)),
+    }
+}
+
+fn effects_of(writes: impl IntoIterator<Item = RecordWrite>) -> Effects {
+    let mut effects = Effects::default();
+    writes.into_iter().for_each(|write| effects.put(write));
+    effects
 }

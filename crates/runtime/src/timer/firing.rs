@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
 use ensue_core::{
     Append, Commit, CommitError, Error, Expected, Record, RecordScan, RecordWrite, StoreExt, Timestamp,
 };
@@ -13,7 +12,7 @@ use super::{Action, Timer, due_of};
 use crate::dead;
 use crate::effects::Effects;
 use crate::message::Origin;
-use crate::spaces::{self, REDRIVE, TIMER, TIMER_BROKEN, TIMER_NAME};
+use crate::spaces::{self, TIMER, TIMER_BROKEN, TIMER_NAME};
 use crate::subscription::Shared;
 
 /// Timers that fire in one commit.
@@ -149,11 +148,7 @@ fn act(shared: &Arc<Shared>, timer: Timer, now: Timestamp, effects: &mut Effects
             effects.appends.push(Append { stream, expected: Expected::Any, events: vec![*event] });
         }
         Action::Deliver { key, .. } => {
-            let request = RecordWrite::put(
-                REDRIVE.clone(),
-                spaces::join(&[&timer.owner, &key]),
-                Bytes::from_static(b"{}"),
-            );
+            let request = dead::Redrive::due(&timer.owner, &key, &timer.cause, now);
             effects.put(request);
             let (shared, handler) = (Arc::clone(shared), timer.owner);
             effects.after.push(Box::new(move || shared.board.tell(&handler)));

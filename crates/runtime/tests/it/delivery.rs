@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use ensue_core::{Clock, Code, ContentType, Envelope, EventId, Outcome, Source, StreamName};
+use ensue_runtime::dead::{DeadLetters, Which};
 use ensue_runtime::{App, Attempt, OnFailure, Reaction, Retry, State, dead};
 use ensue_test::Harness;
 
@@ -50,6 +51,11 @@ async fn publish(harness: &mut Harness, ticks: &[(&str, u32)]) {
     for (key, number) in ticks {
         harness.publish(tick(key, *number)).await;
     }
+}
+
+/// The dead letters as somebody sees them who does not run the application.
+fn offline(harness: &Harness) -> DeadLetters<'static> {
+    DeadLetters::new(harness.store().clone(), harness.host().clone(), "operator")
 }
 
 /// What is parked, as key, code and attempts.
@@ -105,7 +111,17 @@ async fn a_redrive_works_the_key_off_in_order_and_frees_it() {
     publish(&mut harness, &[("bad", 0), ("bad", 1), ("bad", 2)]).await;
     harness.settle().await;
     mood.mend(true);
-    assert_eq!(harness.running().await.redrive("moody", "bad").await.expect("it is parked"), 3);
+    assert_eq!(
+        harness
+            .running()
+            .await
+            .dead()
+            .redrive(&Which::key("moody", "bad"))
+            .await
+            .expect("it is parked")
+            .letters,
+        3
+    );
     harness.settle().await;
     publish(&mut harness, &[("bad", 3)]).await;
     harness.settle().await;
@@ -120,7 +136,7 @@ async fn a_second_failure_keeps_the_letter_and_those_behind_it() {
     let mut harness = harness(&mood, || moody.retry(1));
     publish(&mut harness, &[("bad", 1), ("bad", 0), ("bad", 3), ("bad", 2)]).await;
     harness.settle().await;
-    harness.running().await.redrive("moody", "bad").await.expect("it is parked");
+    harness.running().await.dead().redrive(&Which::key("moody", "bad")).await.expect("it is parked");
     harness.settle().await;
     let codes: Vec<_> =
         parked(&harness).await.into_iter().map(|(_, code, attempts)| (code, attempts)).collect();
@@ -139,12 +155,12 @@ async fn a_redrive_that_was_asked_for_while_nothing_ran_happens_at_the_next_star
     publish(&mut harness, &[("bad", 0), ("bad", 1)]).await;
     harness.settle().await;
     mood.mend(true);
-    dead::request_redrive(&**harness.store(), "moody", "bad").await.expect("it is parked");
+    offline(&harness).redrive(&Which::key("moody", "bad")).await.expect("it is parked");
     harness.restart().await;
     harness.settle().await;
     assert_eq!(parked(&harness).await, []);
     assert_eq!(mood.diary.count("bad1"), 1);
-    let nothing = dead::request_redrive(&**harness.store(), "moody", "bad").await;
+    let nothing = offline(&harness).redrive(&Which::key("moody", "bad")).await;
     assert_eq!(nothing.expect_err("nothing is parked").code(), Code::NOT_FOUND);
 }
 
@@ -155,18 +171,18 @@ async fn a_discarded_letter_is_kept_aside_with_the_reason_and_the_key_goes_on() 
     publish(&mut harness, &[("bad", 0), ("bad", 1)]).await;
     harness.settle().await;
     let [first, _] = harness.dead_letters().await.try_into().expect("two letters");
-    let only = Some(first.parked.position);
-    harness.running().await.discard("moody", "bad", only, "refunded by hand").await.expect("it is parked");
+    let at = first.parked.position;
+    let dead = harness.running().await.dead();
+    dead.discard_one("moody", "bad", at, "refunded by hand").await.expect("it is parked");
     harness.settle().await;
     publish(&mut harness, &[("bad", 3)]).await;
     harness.settle().await;
     assert_eq!((mood.diary.count("bad1"), mood.diary.count("bad3")), (1, 1));
     assert_eq!(parked(&harness).await, []);
-    let aside = ensue_core::RecordScan::all(ensue_core::Space::new("discarded").expect("valid"));
-    let kept = ensue_core::StoreExt::records(&**harness.store(), aside).await.expect("memory can be read");
-    let [kept] = kept.as_slice() else { panic!("{} kept", kept.len()) };
-    let text = String::from_utf8_lossy(&kept.value).into_owned();
-    assert!(text.contains("refunded by hand") && text.contains("bad mood"), "{text}");
+    let kept = dead::discarded(&**harness.store()).await.expect("memory can be read");
+    let [kept] = kept.as_slice() else { panic!("{kept:?}") };
+    assert_eq!((kept.discard_reason.as_str(), kept.discarded_by.as_str()), ("refunded by hand", "test"));
+    assert_eq!((kept.parked.reason.as_str(), kept.parked.position), ("bad mood", at));
 }
 
 #[tokio::test]
@@ -183,7 +199,7 @@ async fn full_dead_letters_stop_the_lane_visibly_and_lose_nothing() {
     assert_eq!((parked(&harness).await.len(), mood.diary.count("good0")), (2, 0));
     // Mended and redriven, it goes on after a restart where it stopped.
     mood.mend(true);
-    dead::request_redrive(&**harness.store(), "moody", "bad").await.expect("it is parked");
+    offline(&harness).redrive(&Which::key("moody", "bad")).await.expect("it is parked");
     harness.restart().await;
     harness.settle().await;
     assert_eq!(mood.diary.count("bad1") + mood.diary.count("bad2") + mood.diary.count("good0"), 3);

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ensue_core::Host;
+use ensue_runtime::dead::Which;
 use ensue_runtime::flow::{FlowStatus, StuckFlow};
 use ensue_runtime::{App, OnFailure, Reaction, Retry, State};
 use ensue_test::Harness;
@@ -141,7 +142,8 @@ async fn a_parked_key_is_stuck_under_its_code_with_what_waits_behind_it_and_well
 
     diary.forget("unreachable ORD-17");
     let running = shop.running().await;
-    assert_eq!(running.redrive("take-payment", "ORD-17").await.expect("it is parked"), 2);
+    let which = Which::key("take-payment", "ORD-17");
+    assert_eq!(running.dead().redrive(&which).await.expect("it is parked").letters, 2);
     shop.settle().await;
     assert_eq!(stuck(&mut shop).await, []);
 }

@@ -228,7 +228,13 @@ async fn a_dead_letter_is_redriven_in_the_newest_version() {
     harness.settle().await;
     assert_eq!((harness.dead_letters().await.len(), diary.lines().len()), (3, 0));
     is_mended.store(true, Ordering::Relaxed);
-    harness.running().await.redrive("fussy", "ORD-1").await.expect("they are there");
+    harness
+        .running()
+        .await
+        .dead()
+        .redrive(&ensue_runtime::dead::Which::key("fussy", "ORD-1"))
+        .await
+        .expect("they are there");
     harness.settle().await;
     assert_eq!(diary.lines(), SEEN);
     assert_eq!(harness.dead_letters().await, []);

@@ -30,22 +30,8 @@ pub(super) trait Trade: Send + 'static {
     /// What it does, or the reason why not. Changes nothing.
     fn decide(&self, request: &Self::Request) -> Result<Self::Effect, String>;
 
-    /// Whether a request is lost however often it is made, or left for later for good.
-    fn neglects(&self, _request: &Self::Request) -> Option<Neglect> {
-        None
-    }
-
     /// Enters what was done into the books.
     fn apply(&mut self, request: &Self::Request, effect: &Self::Effect);
-}
-
-/// How a business lets a request down.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Neglect {
-    /// It cannot be reached.
-    Unreachable,
-    /// It says that it will answer later.
-    Later,
 }
 
 /// The calls a business got.
@@ -128,11 +114,6 @@ impl<T: Trade> Ledger<T> {
     /// Asks under an idempotency key. The answer is safe on the disk before it is given. A dropped future takes nothing
     /// back: the call may have taken effect, as with a lost answer.
     pub(super) async fn call(&self, key: &str, request: T::Request) -> Result<T::Effect, Trouble> {
-        match self.inspect(|trade, _| trade.neglects(&request)) {
-            Some(Neglect::Unreachable) => return Err(Trouble::NoAnswer { who: T::NAME }),
-            Some(Neglect::Later) => return Err(Trouble::Later { who: T::NAME }),
-            None => {}
-        }
         let fate = self.fate(key);
         if fate == Fate::RequestLost {
             return Err(Trouble::NoAnswer { who: T::NAME });

@@ -7,8 +7,8 @@ use std::path::Path;
 use ensue::Error;
 use serde::{Deserialize, Serialize};
 
-use super::ledger::{AnsweredBy, Calls, Ledger, Neglect, Trade, doubled_keys};
-use super::{Config, Defect, Trouble};
+use super::ledger::{AnsweredBy, Calls, Ledger, Trade, doubled_keys};
+use super::{Broken, Config, Defect, Trouble};
 use crate::{Money, OrderId, PaymentId};
 
 const NAME: &str = "the payment provider";
@@ -39,16 +39,22 @@ pub struct ProviderTotals {
 /// The provider with its ledger.
 pub struct Provider {
     ledger: Ledger<Payments>,
+    broken: Broken,
 }
 
 impl Provider {
     /// Opens the ledger in `dir`, making it where it does not exist.
     pub fn open(dir: &Path, config: Config) -> Result<Self, Error> {
-        Ledger::open(dir, Payments::new(config), config).map(|ledger| Self { ledger })
+        Ledger::open(dir, Payments::new(config), config).map(|ledger| Self { ledger, broken: config.broken })
     }
 
     /// Charges for an order.
     pub async fn charge(&self, key: &str, order_id: &OrderId, amount: Money) -> Result<Payment, Trouble> {
+        match self.broken.defect(order_id.as_str()) {
+            Some(Defect::Parked) => return Err(Trouble::NoAnswer { who: NAME }),
+            Some(Defect::NoReply) => return Err(Trouble::Later { who: NAME }),
+            _ => {}
+        }
         self.ledger.call(key, Request::Charge { order_id: order_id.clone(), amount }).await
     }
 
@@ -133,15 +139,6 @@ impl Trade for Payments {
             Request::Refund { order_id } => {
                 self.charges.get(order_id).cloned().ok_or_else(|| format!("no charge of {order_id} is open"))
             }
-        }
-    }
-
-    fn neglects(&self, request: &Request) -> Option<Neglect> {
-        let Request::Charge { order_id, .. } = request else { return None };
-        match self.config.broken.defect(order_id.as_str())? {
-            Defect::Parked => Some(Neglect::Unreachable),
-            Defect::NoReply => Some(Neglect::Later),
-            _ => None,
         }
     }
 

@@ -6,8 +6,8 @@ use std::path::Path;
 use ensue::Error;
 use serde::{Deserialize, Serialize};
 
-use super::ledger::{AnsweredBy, Calls, Ledger, Neglect, Trade, doubled_keys};
-use super::{Config, Defect, Trouble};
+use super::ledger::{AnsweredBy, Calls, Ledger, Trade, doubled_keys};
+use super::{Broken, Config, Defect, Trouble};
 use crate::events::Item;
 use crate::generator::skus;
 use crate::{OrderId, ReservationId, Sku};
@@ -64,6 +64,7 @@ pub struct WarehouseTotals {
 /// The warehouse with its ledger.
 pub struct Warehouse {
     ledger: Ledger<Stock>,
+    broken: Broken,
 }
 
 impl Warehouse {
@@ -75,11 +76,14 @@ impl Warehouse {
             // A delivery is never refused, and the books show whether it came.
             ledger.answer(FIRST_DELIVERY, Request::Deliver { pieces }).await?.ok();
         }
-        Ok(Self { ledger })
+        Ok(Self { ledger, broken: config.broken })
     }
 
     /// Sets the items of an order aside: all of them or none.
     pub async fn reserve(&self, key: &str, order_id: &OrderId, items: &[Item]) -> Result<Slip, Trouble> {
+        if self.broken.has(order_id, Defect::NoConsumer) {
+            return Err(Trouble::Later { who: NAME });
+        }
         let pieces = pieces(items);
         self.ledger.call(key, Request::Reserve { order_id: order_id.clone(), pieces }).await
     }
@@ -206,11 +210,6 @@ impl Trade for Stock {
                 slip.ok_or_else(|| format!("nothing is set aside for {order_id}"))
             }
         }
-    }
-
-    fn neglects(&self, request: &Request) -> Option<Neglect> {
-        let Request::Reserve { order_id, .. } = request else { return None };
-        self.config.broken.has(order_id, Defect::NoConsumer).then_some(Neglect::Later)
     }
 
     fn apply(&mut self, request: &Request, slip: &Slip) {

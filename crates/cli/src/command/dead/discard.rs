@@ -1,44 +1,68 @@
-//! `ensue dead discard HANDLER KEY --reason R [--position P]`: gives up what is parked.
+//! `ensue dead discard [HANDLER [KEY]] [--group G | --all] --reason R [--position P]`: gives up what is parked.
+
+use std::sync::Arc;
 
 use clap::Args;
-use ensue::core::Position;
-use ensue::runtime::dead;
+use ensue::core::{Code, Error, Position};
+use ensue::runtime::dead::{DeadLetters, Which};
 
-use super::row::{Done, count};
+use super::meant::Meant;
+use super::row::Done;
 use crate::command::Session;
 use crate::failure::Failure;
 
-/// Give dead letters up; they are kept aside with the reason
+/// Give dead letters up; they are kept aside with the reason, and what remains is tried again
 #[derive(Args)]
 pub(crate) struct Discard {
-    /// The handler that parked them
-    handler: String,
-    /// The key
-    key: String,
+    #[command(flatten)]
+    meant: Meant,
     /// Why, for whoever asks later
     #[arg(long)]
     reason: String,
-    /// Only the letter of the event at this position
-    #[arg(long)]
+    /// Who gives them up, for the record
+    #[arg(long, env = "USER", default_value = "ensue-cli")]
+    by: String,
+    /// Only the letter of the event at this position; needs HANDLER and KEY
+    #[arg(long, requires = "key")]
     position: Option<u64>,
-    /// Only say what would be given up
+    /// Only say how many would be given up
     #[arg(long)]
     dry_run: bool,
 }
 
 impl Discard {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let Self { handler, key, reason, dry_run, .. } = &self;
-        let only = self.position.map(Position);
+        let which = self.meant.which()?;
         let store = session.folder.open()?;
-        let letters = if *dry_run {
-            count(&store, handler, key, only).await?
+        let dead = DeadLetters::new(Arc::new(store), session.host.clone(), &self.by);
+        let letters = if self.dry_run {
+            self.count(&dead, &which).await?
+        } else if let (Some(at), Which::Key { handler, key }) = (self.position, &which) {
+            dead.discard_one(handler, key, Position(at), &self.reason).await?
         } else {
-            dead::discard(&store, handler, key, only, reason).await?
+            dead.discard(&which, &self.reason).await?
         };
-        let verb = if *dry_run { "would be discarded" } else { "discarded" };
-        let words = format!("{letters} of {handler} under {key} {verb}");
-        session.output.one(&Done { handler, key, letters, dry_run: *dry_run }, &words)?;
+        let verb = if self.dry_run { "would be given up" } else { "given up" };
+        let words = format!("{letters} letters {verb}");
+        session.output.one(&Done { letters, dry_run: self.dry_run }, &words)?;
         Ok(())
+    }
+
+    /// How many letters would be given up. `E0414` if none.
+    async fn count(&self, dead: &DeadLetters<'_>, which: &Which) -> Result<usize, Error> {
+        let planned = dead.plan(which).await?;
+        let count = match (self.position.map(Position), which) {
+            (Some(at), _) => {
+                planned.iter().flat_map(|key| &key.letters).filter(|letter| **letter == at).count()
+            }
+            // Of a group only what failed is given up, which is the first of each key.
+            (None, Which::Group(_)) => planned.len(),
+            (None, _) => planned.iter().map(|key| key.letters.len()).sum(),
+        };
+        match count {
+            0 => Err(Error::new(Code::NOT_FOUND, "nothing is parked at that position")
+                .with_fix("`ensue dead ls` lists the positions")),
+            count => Ok(count),
+        }
     }
 }

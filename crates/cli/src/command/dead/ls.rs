@@ -1,9 +1,9 @@
-//! `ensue dead ls [HANDLER]`: what is parked, and which lanes have stopped.
+//! `ensue dead ls [HANDLER] [--discarded]`: what is parked, what was given up, and which lanes have stopped.
 
 use clap::Args;
 use ensue::runtime::dead;
 
-use super::row::Letter;
+use super::row::{GivenUp, Letter};
 use crate::command::Session;
 use crate::failure::Failure;
 
@@ -12,12 +12,22 @@ use crate::failure::Failure;
 pub(crate) struct Ls {
     /// Only those of this handler
     handler: Option<String>,
+    /// Those that were given up, with who did it, when and why
+    #[arg(long)]
+    discarded: bool,
 }
 
 impl Ls {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let store = session.folder.open()?;
         let is_meant = |handler: &str| self.handler.as_deref().is_none_or(|only| only == handler);
+        if self.discarded {
+            let letters = dead::discarded(&store).await?;
+            let letters: Vec<GivenUp> =
+                letters.into_iter().filter(|letter| is_meant(&letter.handler)).map(GivenUp).collect();
+            session.output.all(&letters)?;
+            return Ok(());
+        }
         let letters = dead::list(&store).await?;
         let letters: Vec<Letter> =
             letters.into_iter().filter(|letter| is_meant(&letter.handler)).map(Letter).collect();

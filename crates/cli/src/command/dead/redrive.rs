@@ -1,39 +1,45 @@
-//! `ensue dead redrive HANDLER KEY`: the letters of a key are tried again as soon as the handler runs.
+//! `ensue dead redrive [HANDLER [KEY]] [--group G | --all]`: letters are tried again as soon as their handler runs.
+
+use std::sync::Arc;
 
 use clap::Args;
-use ensue::runtime::dead;
+use ensue::runtime::dead::DeadLetters;
 
-use super::row::{Done, count};
+use super::meant::Meant;
+use super::row::Key;
 use crate::command::Session;
 use crate::failure::Failure;
 
-/// Ask that the dead letters of a key be tried again, in order
+/// Ask that dead letters be tried again, each key in order
 #[derive(Args)]
 pub(crate) struct Redrive {
-    /// The handler that parked them
-    handler: String,
-    /// The key
-    key: String,
-    /// Only say what would be tried again
+    #[command(flatten)]
+    meant: Meant,
+    /// Who asks, for the record
+    #[arg(long, env = "USER", default_value = "ensue-cli")]
+    by: String,
+    /// Only list what would be tried, in order
     #[arg(long)]
     dry_run: bool,
 }
 
 impl Redrive {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let Self { handler, key, dry_run } = &self;
+        let which = self.meant.which()?;
         let store = session.folder.open()?;
-        let letters = if *dry_run {
-            count(&store, handler, key, None).await?
-        } else {
-            dead::request_redrive(&store, handler, key).await?
-        };
-        let words = if *dry_run {
-            format!("{letters} of {handler} under {key} would be tried again")
-        } else {
-            format!("{letters} of {handler} under {key} will be tried again as soon as {handler} runs")
-        };
-        session.output.one(&Done { handler, key, letters, dry_run: *dry_run }, &words)?;
+        let dead = DeadLetters::new(Arc::new(store), session.host.clone(), &self.by);
+        if self.dry_run {
+            let keys: Vec<Key> = dead.plan(&which).await?.into_iter().map(Key).collect();
+            session.output.all(&keys)?;
+            return Ok(());
+        }
+        let requested = dead.redrive(&which).await?;
+        let (letters, keys) = (requested.letters, requested.keys);
+        let words = format!(
+            "{letters} letters of {keys} keys will be tried again as soon as their handlers run; `ensue dead redrives` \
+             shows how it goes on"
+        );
+        session.output.one(&requested, &words)?;
         Ok(())
     }
 }

@@ -85,7 +85,7 @@ async fn style_of(store: &dyn Store) -> Result<Style, Error> {
 
 fn in_words(report: &ForkReport) -> String {
     let status = |summary: &Option<ensue::runtime::flow::FlowSummary>| {
-        summary.as_ref().map_or("nothing of it is there", |summary| super::show::status(summary.status))
+        summary.as_ref().map_or("nothing of it is there", |summary| summary.status.as_str())
     };
     let mut lines =
         vec![format!("{}  was {}, would be {}", report.key, status(&report.before), status(&report.after))];

@@ -56,7 +56,7 @@ impl Row for Line {
         vec![
             flow.kind.clone(),
             short(&flow.key, 60),
-            super::show::status(flow.status).to_owned(),
+            flow.status.as_str().to_owned(),
             flow.events.to_string(),
             shape::time(flow.started_at),
             flow.reason.as_ref().map(|reason| short(reason, 80)).unwrap_or_default(),

@@ -4,10 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use clap::Args;
 use ensue::core::EventId;
-use ensue::runtime::flow::{FlowNode, FlowStatus, FlowView, OpenState};
+use ensue::runtime::flow::{FlowNode, FlowView, OpenState};
 
+use super::sequence;
 use crate::command::Session;
 use crate::failure::Failure;
+use crate::output::Format;
 use crate::shape;
 
 /// One flow as a tree: what happened, what is open, why it stopped
@@ -21,22 +23,14 @@ impl Show {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let flows = super::flows(session).await?;
         let view = flows.show(&self.key).await?;
-        let words = in_words(&view);
+        let words = match session.output.format() {
+            Format::Tree => tree(&view.nodes).join("\n"),
+            Format::Sequence => sequence::text(&view),
+            Format::Mermaid => sequence::mermaid(&view),
+            Format::Table | Format::Json | Format::Jsonl => in_words(&view),
+        };
         session.output.one(&view, &words)?;
         Ok(())
-    }
-}
-
-/// The status in one word.
-pub(super) fn status(status: FlowStatus) -> &'static str {
-    match status {
-        FlowStatus::Running => "running",
-        FlowStatus::Waiting => "waiting",
-        FlowStatus::Late => "late",
-        FlowStatus::Stuck => "stuck",
-        FlowStatus::Failed => "failed",
-        FlowStatus::Compensating => "compensating",
-        FlowStatus::Done => "done",
     }
 }
 
@@ -44,7 +38,7 @@ fn in_words(view: &FlowView) -> String {
     let flow = &view.summary;
     let because = flow.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     let mut lines = vec![
-        format!("{} {}  {}{because}", flow.kind, flow.key, status(flow.status)),
+        format!("{} {}  {}{because}", flow.kind, flow.key, flow.status.as_str()),
         format!("began {}, {} events, flow {}", shape::time(flow.started_at), flow.events, flow.flow),
         String::new(),
     ];
@@ -109,12 +103,14 @@ fn tree(nodes: &[FlowNode]) -> Vec<String> {
 }
 
 fn line(node: &FlowNode, name: &str) -> String {
-    let millis = format!("+{:.1} ms", micros_as_millis(node.after_us));
+    let millis = format!("+{}", millis(u64::try_from(node.after_us).unwrap_or_default()));
     let reason = node.reason.as_deref().unwrap_or_default();
     let line = format!("  {name:<40} {:<14} {millis:>11}  #{:<6} {reason}", node.service, node.position);
     line.trim_end().to_owned()
 }
 
-fn micros_as_millis(micros: i64) -> f64 {
-    Into::<f64>::into(i32::try_from(micros).unwrap_or(i32::MAX)) / 1000.0
+/// Microseconds as people read them: `2.9 ms`.
+pub(super) fn millis(micros: u64) -> String {
+    let tenths = micros.saturating_add(50) / 100;
+    format!("{}.{} ms", tenths / 10, tenths % 10)
 }

@@ -23,7 +23,7 @@ impl Row for Line {
         let flow = &self.0;
         vec![
             short(&flow.key, 60),
-            super::show::status(flow.status).to_owned(),
+            flow.status.as_str().to_owned(),
             shape::time(flow.since),
             short(&flow.reason, 200),
         ]

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ensue_core::Code;
+use ensue_runtime::dead::Which;
 use ensue_runtime::{App, Meta, OnFailure, Projection, Reaction, State, dead};
 use ensue_test::Cluster;
 
@@ -46,8 +47,9 @@ async fn a_redrive_reaches_the_lane_wherever_it_is() {
     mood.is_mended.store(true, Ordering::Relaxed);
     // One process is asked for all; some of the keys are in lanes of the other.
     for key in KEYS {
-        let letters = cluster.drive(cluster.running(first).redrive("moody", key)).await;
-        assert_eq!(letters.expect("it is parked"), 3);
+        let (dead, which) = (cluster.running(first).dead(), Which::key("moody", key));
+        let asked = cluster.drive(dead.redrive(&which)).await;
+        assert_eq!(asked.expect("it is parked").letters, 3);
     }
     let took = time_until(&cluster, async |cluster| {
         dead::list(&**cluster.store()).await.expect("letters can be read").is_empty()

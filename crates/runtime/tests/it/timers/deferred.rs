@@ -90,7 +90,8 @@ async fn an_operator_can_end_the_wait() {
         ("after-lunch", "2024-01-15T11:30:00Z".parse().expect("a time"))
     );
     // Discarded: the timer finds nothing that waits, and the key is free.
-    harness.running().await.discard("after-lunch", "hungry", None, "no lunch today").await.expect("it waits");
+    let which = dead::Which::key("after-lunch", "hungry");
+    harness.running().await.dead().discard(&which, "no lunch today").await.expect("it waits");
     harness.advance(61 * MINUTE).await;
     harness.publish(tick("hungry", 1)).await;
     harness.settle().await;
