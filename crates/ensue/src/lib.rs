@@ -43,4 +43,7 @@ struct Readme;
 mod guides {
     #[doc = include_str!("../../../docs/guides/choreography-or-saga.md")]
     struct ChoreographyOrSaga;
+
+    #[doc = include_str!("../../../docs/guides/errors-and-dead-letters.md")]
+    struct ErrorsAndDeadLetters;
 }
