@@ -44,6 +44,9 @@ mod guides {
     #[doc = include_str!("../../../docs/guides/choreography-or-saga.md")]
     struct ChoreographyOrSaga;
 
+    #[doc = include_str!("../../../docs/guides/test-your-first-saga.md")]
+    struct TestYourFirstSaga;
+
     #[doc = include_str!("../../../docs/guides/errors-and-dead-letters.md")]
     struct ErrorsAndDeadLetters;
 }

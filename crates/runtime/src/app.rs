@@ -24,7 +24,7 @@ use crate::policy::{Settings, StartFrom};
 use crate::progress::Board;
 use crate::projection::{Projection, ProjectionHandler, subscription_name};
 use crate::reaction::{Mounting, Reaction, ReactionHandler};
-use crate::saga::{SagaFn, SagaHandler};
+use crate::saga::{SagaFn, SagaHandler, Sagas};
 use crate::sharing::{MemberId, Sharing, View};
 use crate::subscription::{Handler, Shared, Subscription};
 use crate::timer::Timers;
@@ -49,6 +49,8 @@ pub struct App {
     flow_index_every: Option<u64>,
     /// The first thing that could not be mounted; reported by `check`.
     broken: Option<Error>,
+    /// The code of each saga, by name.
+    sagas: Vec<(SmolStr, crate::saga::Run)>,
     /// In a fork: what handlers answer from.
     replay: Option<Arc<FlowRecord>>,
 }
@@ -86,6 +88,7 @@ impl App {
             sharing: None,
             flow_index_every: Some(flow::follow::SAVE_EVERY),
             broken: None,
+            sagas: Vec::new(),
             replay: None,
         }
     }
@@ -281,16 +284,18 @@ impl App {
         self.know(S::causes());
         let settings = Settings::HANDLER;
         let (saga_name, run) = (SmolStr::from(name), crate::saga::erase(saga));
+        self.sagas.push((saga_name.clone(), Arc::clone(&run)));
         let build: Build = Box::new(move |parts| {
-            let handler = SagaHandler::new(
+            let handler = Arc::new(SagaHandler::new(
                 saga_name,
                 S::starts(),
                 run,
                 Arc::clone(&parts.shared),
                 Arc::clone(&parts.states),
                 settings.timeout,
-            )?;
-            Ok(Arc::new(handler))
+            )?);
+            parts.shared.sagas.enter(&handler);
+            Ok(handler)
         });
         self.mount(&format!("saga.{name}"), HandlerKind::Saga, settings, &[S::starts()], &S::causes(), build);
         self
@@ -371,6 +376,17 @@ impl App {
         self.catalogue.lint()
     }
 
+    /// Replays the recorded histories of saga instances in `store` against the sagas that are mounted, without effects: run it in
+    /// a test or before a deployment, on the store or a copy of it. Needs no store of its own, and starts nothing.
+    pub async fn check_sagas(
+        self,
+        store: &dyn Store,
+        histories: crate::saga::Histories,
+    ) -> Result<crate::saga::SagaCheck, Error> {
+        let (sagas, states, host) = (self.sagas, Arc::new(self.states), self.host);
+        crate::saga::Replayer { sagas, states, host }.check(store, histories).await
+    }
+
     /// Starts every handler. The result drives nothing: handlers run on tokio tasks until it is stopped or dropped.
     pub async fn start(mut self) -> Result<Running, Error> {
         self.check()?;
@@ -384,6 +400,7 @@ impl App {
             board: Board::default(),
             timers: Arc::default(),
             timers_wait: AtomicBool::new(false),
+            sagas: Sagas::default(),
             closing: watch::Sender::new(false),
             view: Arc::new(watch::Sender::new(View::alone(me))),
             sharing: self.sharing.unwrap_or_default(),

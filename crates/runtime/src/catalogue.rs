@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::spaces::{self, CATALOGUE};
 
+mod mermaid;
+
 /// The declared topology of one application.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Catalogue {

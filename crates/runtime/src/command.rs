@@ -10,8 +10,8 @@ use ensue_core::command::decode_command;
 use ensue_core::event::to_json;
 use ensue_core::outcome::handler_error;
 use ensue_core::{
-    Aggregate, Append, BoxFuture, Code, Command, CommandInfo, CommandSet, Commit, CommitError, Due, Error,
-    EventId, EventType, Expected, Failure, Position, RecordWrite, Recorded, StreamName, Timestamp, Version,
+    Aggregate, Append, BoxFuture, Code, Command, CommandInfo, CommandSet, Commit, CommitError, Due, Envelope,
+    Error, EventId, EventType, Failure, Position, RecordWrite, Recorded, StreamName, Timestamp, Version,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -226,29 +226,32 @@ impl RouteHandler {
         let answered =
             self.route.answer(&self.shared, &self.states, recorded, attempt, &self.settings).await?;
         let mut effects = Effects { appends: answered.appends, records: answered.records, after: Vec::new() };
-        if let Some(reply) = self.reply(recorded, &answered.answer).map_err(Failure::Rejected)? {
-            effects.appends.push(reply);
+        if let Some((stream, reply)) = self.reply(recorded, &answered.answer).map_err(Failure::Rejected)? {
+            effects.absorb(self.shared.sagas.deliver(stream, reply).await);
         }
         Ok(effects)
     }
 
     /// The answer, on its way to the saga that waits for it.
-    fn reply(&self, recorded: &Recorded, answer: &Answer) -> Result<Option<Append>, Error> {
+    fn reply(&self, recorded: &Recorded, answer: &Answer) -> Result<Option<(StreamName, Envelope)>, Error> {
         let Some(reply_to) = message::extension(&recorded.envelope, message::REPLY_TO) else {
             return Ok(None);
         };
         let step = message::extension(&recorded.envelope, message::STEP).unwrap_or_default();
-        let stream: StreamName = reply_to.parse()?;
-        let draft = crate::saga::reply_draft(stream.clone(), step, answer)?;
+        let draft = crate::saga::reply_draft(reply_to.parse()?, step, answer)?;
         let origin = Origin::of(&recorded.envelope, &format!("{}.reply", self.route.subscription()));
-        let (_, envelope) = self.shared.press.caused(draft, &origin, 0);
-        Ok(Some(Append { stream, expected: Expected::Any, events: vec![envelope] }))
+        Ok(Some(self.shared.press.caused(draft, &origin, 0)))
     }
 }
 
 impl Handler for RouteHandler {
     fn types(&self) -> Vec<EventType> {
         EventType::new(self.route.info.command_type).into_iter().collect()
+    }
+
+    /// A saga's commands travel in its own stream; what orders them is their own key all the same.
+    fn key<'a>(&self, recorded: &'a Recorded) -> &'a str {
+        message::extension(&recorded.envelope, message::COMMAND_KEY).unwrap_or(recorded.stream.key.as_str())
     }
 
     fn reads_own_writes(&self) -> bool {

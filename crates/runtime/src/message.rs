@@ -10,6 +10,12 @@ use smol_str::SmolStr;
 pub(crate) const REPLY_TO: &str = "replyto";
 /// Extension attribute: which step of a saga a command belongs to.
 pub(crate) const STEP: &str = "step";
+/// Extension attribute: which attempt at its step a command is, from 1.
+pub(crate) const ATTEMPT: &str = "attempt";
+/// Extension attribute: when the attempt at the step is over, if it is limited.
+pub(crate) const DUE: &str = "due";
+/// Extension attribute: the key of a command that travels in the stream of the saga that sent it.
+pub(crate) const COMMAND_KEY: &str = "commandkey";
 /// Extension attribute: the idempotency key that a command's effects use, stable over repeated sends.
 pub(crate) const IDEMPOTENCY_KEY: &str = "idempotencykey";
 /// Extension attribute: which handler caused the event.

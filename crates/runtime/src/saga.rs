@@ -8,7 +8,9 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ensue_core::{BoxFuture, Command, Draft, Emits, Envelope, Error, Event, EventInfo, StreamName, event};
+use ensue_core::{
+    BoxFuture, Command, Draft, Emits, Envelope, Error, Event, EventInfo, StreamName, Timestamp, event,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -16,30 +18,46 @@ use crate::command::Answer;
 use crate::context::{Context, FromContext};
 use crate::timer::Timer;
 
+mod check;
+mod child;
 mod handler;
 pub mod head;
 mod journal;
+mod local;
+mod operations;
 mod script;
 mod step;
+mod together;
 mod turn;
 
+pub(crate) use check::Replayer;
+pub use check::{Histories, Misfit, SagaCheck};
+pub use child::ChildStep;
 pub(crate) use handler::SagaHandler;
-pub use head::{SagaHead, SagaStatus};
+pub use head::{Difference, SagaHead, SagaStatus};
+pub(crate) use local::Sagas;
+pub use operations::{Operations, Request};
 pub use step::{Decided, LocalStep, SagaError, SendStep, Sleep, Undecided, Wait};
+
+pub use together::Together;
 
 use journal::Entry;
 use script::{Script, Terms};
+use step::OnTimeOut;
 
 /// What a saga works with: the event that started it, and its operations.
 pub struct Saga<I> {
     input: Arc<I>,
     key: Arc<str>,
     script: Script,
+    /// When this turn is worked out.
+    now: Timestamp,
 }
 
 impl<I> Clone for Saga<I> {
     fn clone(&self) -> Self {
-        Self { input: Arc::clone(&self.input), key: Arc::clone(&self.key), script: self.script.clone() }
+        let (input, key, script) = (Arc::clone(&self.input), Arc::clone(&self.key), self.script.clone());
+        Self { input, key, script, now: self.now }
     }
 }
 
@@ -62,8 +80,22 @@ impl<I> Saga<I> {
             command,
             terms: Terms::default(),
             undo: None,
+            if_unknown: OnTimeOut::UndoLate,
             decided: PhantomData,
         }
+    }
+
+    /// Takes steps together: all are begun in one commit, and all are waited for. If some fail, the error is that of the first,
+    /// with the [others](SagaError::others); those that succeeded are undone like every step. A branch of more than one step
+    /// is a saga of its own: see [`Saga::child`].
+    pub async fn all<S: Together>(&self, steps: S) -> Result<S::Output, SagaError> {
+        steps.together().await
+    }
+
+    /// Starts an instance of another saga, with the event that starts it, and waits for its end. The event is handed to that
+    /// saga alone; nobody else sees it. When this saga goes back, the other one does too.
+    pub fn child<E: Event>(&self, name: &str, saga: &str, event: &E) -> ChildStep<serde::de::IgnoredAny> {
+        ChildStep::new(self.script.clone(), name, saga, event)
     }
 
     /// Makes an effect inline. The function gets the step's idempotency key, the same each time the step is repeated. A
@@ -88,6 +120,25 @@ impl<I> Saga<I> {
             terms: Terms::default(),
             of: PhantomData,
         }
+    }
+
+    /// Which branch of a change this instance takes. Code that is changed while instances are running asks here: an instance that
+    /// had gone past this place before gets zero, the old branch; one that comes here for the first time gets `newest`, and
+    /// keeps it, whatever `newest` is later. Call it where the branches part, before the first operation that differs.
+    ///
+    /// ```text
+    /// if saga.version("check-fraud", 1) >= 1 {
+    ///     saga.send("check", CheckFraud::of(&order)).nothing_to_undo().await?;
+    /// }
+    /// ```
+    pub fn version(&self, change: &str, newest: u32) -> u32 {
+        self.script.version(change, newest)
+    }
+
+    /// The time that the whole instance may take up to its point of no return, from the first time it comes here; then it
+    /// fails with `E0603` and everything is undone. Past that point it only goes forward, and the deadline does not hold.
+    pub fn deadline(&self, within: Duration) {
+        self.script.deadline(self.now + within);
     }
 
     /// Waits for time to pass.
@@ -149,7 +200,8 @@ macro_rules! saga_fn {
             fn begin(&self, begin: Begin<'_>) -> Result<BoxFuture<'static, Result<Vec<Draft>, SagaError>>, Error> {
                 $(let $value = $extractor::from_context(begin.context)?;)*
                 let input: I = event::decode_event(begin.start)?;
-                let saga = Saga { input: Arc::new(input), key: begin.key.into(), script: begin.script };
+                let now = begin.context.host.clock.now();
+                let saga = Saga { input: Arc::new(input), key: begin.key.into(), script: begin.script, now };
                 let code = self(saga $(, $value)*);
                 Ok(Box::pin(async move {
                     let mut drafts = Vec::new();
@@ -192,7 +244,7 @@ pub(crate) fn is_start(event_type: &str) -> bool {
 
 /// Whether an instance ends with an entry of this type.
 pub(crate) fn is_end(event_type: &str) -> bool {
-    matches!(event_type, "saga.Completed" | "saga.Compensated")
+    matches!(event_type, "saga.Completed" | "saga.Compensated" | "saga.Terminated")
 }
 
 /// Whether an instance has undone everything with an entry of this type.

@@ -18,6 +18,7 @@ use crate::lane::{STORE_PAUSE, Work};
 use crate::message::Press;
 use crate::policy::{Settings, StartFrom};
 use crate::progress::{Board, Standing};
+use crate::saga::Sagas;
 use crate::sharing::{Sharing, View};
 use crate::timer::Timers;
 
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) timers: Arc<tokio::sync::Notify>,
     /// The timers wait for the store to come back.
     pub(crate) timers_wait: AtomicBool,
+    /// The sagas that run here.
+    pub(crate) sagas: Sagas,
     /// Turns true when the application shuts down.
     pub(crate) closing: watch::Sender<bool>,
     /// Who else is there, and what follows for us.
@@ -186,7 +189,10 @@ impl Subscription {
         let mut lanes = Lanes::new(Arc::clone(self), count);
         let end = self.hand_out_all(&mut lanes).await;
         if end.is_ok() {
+            // It is the lanes that work now; when all they do is wait for time to pass, so does the reader.
+            self.standing.reader_waits(true);
             lanes.close().await;
+            self.standing.reader_waits(false);
         } else {
             lanes.abort().await;
             self.standing.begin(0);

@@ -142,6 +142,11 @@ impl Timer {
         }
     }
 
+    /// The write that cancels a saga's timer.
+    pub(crate) fn cancel_waking(stream: &StreamName, name: &str, due: Timestamp) -> RecordWrite {
+        RecordWrite::delete(TIMER.clone(), spaces::at_time(due, &[&stream.to_string(), name]))
+    }
+
     /// A deferred delivery: the event at `position` waits for `until` and the rest of its key behind it.
     pub(crate) fn deferral(handler: &str, letter: &crate::dead::Parked, until: Timestamp) -> Self {
         Self {

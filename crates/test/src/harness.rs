@@ -47,9 +47,11 @@ use serde::de::DeserializeOwned;
 
 use crate::{MemoryStore, SeededEntropy, VirtualClock};
 
+mod assert;
 mod connection;
 mod crash;
 mod misfortune;
+mod topology;
 
 use connection::{Connection, Luck};
 pub use crash::{Crash, crash_everywhere};
@@ -256,8 +258,7 @@ impl Harness {
         self.running().await;
     }
 
-    /// Drops the application as it is, which is what a crash does. Time may pass, and others may use the store, until it
-    /// is needed again.
+    /// Drops the application as it is, and leaves it stopped until something needs it again.
     pub async fn stop(&mut self) {
         self.stop_at_once().await;
     }

@@ -2,6 +2,7 @@
 //!
 //! - [`given()`] … `when` … `then`: decisions as sentences, with a readable difference where they are broken;
 //! - [`Harness`]: the production application in process, with virtual time and misfortune on request;
+//! - [`explore`]: a scenario under many combinations of misfortunes, and the smallest that breaks it as a test;
 //! - [`Cluster`]: several processes on one store, to kill, freeze, shut down and add;
 //! - [`MemoryStore`]: the store as plain lists, the model that real stores are compared with, with faults on request;
 //! - [`VirtualClock`], [`SeededEntropy`] and [`host`]: time that moves when told to, randomness that repeats;
@@ -17,6 +18,7 @@ pub mod cluster;
 pub mod conformance;
 mod diff;
 pub mod entropy;
+mod explore;
 pub mod given;
 pub mod harness;
 pub mod memory;
@@ -25,6 +27,7 @@ pub mod verifier;
 
 pub use cluster::Cluster;
 pub use entropy::SeededEntropy;
+pub use explore::{Explored, explore};
 pub use given::{given, given_folded};
 pub use harness::{Crash, Harness, Misfortune, crash_everywhere};
 pub use memory::{CommitHook, MemoryStore, Verdict};

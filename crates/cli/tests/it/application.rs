@@ -132,3 +132,37 @@ fn a_saga_shows_where_it_stands_and_how_it_got_there() {
     assert!(words.contains("WaitStarted"), "{words}");
     ensue.run(&["saga", "show", "tracking", "P-9"]).refused(3, "E0414");
 }
+
+#[test]
+fn an_operator_decides_about_a_saga_and_the_reason_is_kept() {
+    let ensue = with_parcels();
+    let ask = |request: &str, more: &[&str]| {
+        ensue.run(&[&["saga", request, "tracking", "P-1", "-o", "json"], more].concat())
+    };
+    let because = ["--reason", "the parcel is lost"];
+    ask("resume", &because).refused(6, "E0606");
+    ask("pause", &[]).refused(2, "E0701");
+    let would = ask("pause", &[&because[..], &["--dry-run"]].concat()).ok().object();
+    assert_eq!((&would["request"], &would["dry_run"]), (&json!("pause"), &json!(true)));
+    let status = || ensue.run(&["saga", "show", "tracking", "P-1", "-o", "json"]).ok().object();
+    assert_eq!(status()["head"]["status"], "waiting");
+    assert_eq!(ask("pause", &because).ok().object()["head"]["status"], "paused");
+    assert_eq!(status()["head"]["reason"], "the parcel is lost");
+    ask("resume", &because).ok();
+    let wait = ["--step", "wait-ParcelArrived", "--done", r#"{"parcel_id":"P-1"}"#];
+    ask("resolve", &[&because[..], &wait[..2]].concat()).refused(2, "E0701");
+    ask("resolve", &[&because[..], &wait].concat()).ok();
+    let restart = ["--at", "wait-ParcelArrived", "--as", "P-1b"];
+    assert_eq!(ask("restart", &[&because[..], &restart].concat()).ok().object()["head"]["key"], "P-1b");
+    let ended = status();
+    assert_eq!(ended["head"]["status"], "terminated");
+    let journal = ended["journal"].as_array().expect("entries");
+    assert!(
+        journal.iter().any(|entry| entry["data"]["Paused"]["reason"] == "the parcel is lost"),
+        "{journal:?}"
+    );
+    ensue.run(&["saga", "terminate", "tracking", "P-9", "--reason", "x"]).refused(3, "E0414");
+    // Its code is not in this binary: that is said, and is no misfit.
+    let checked = ensue.run(&["saga", "check", "-o", "json"]).ok().object();
+    assert_eq!(checked, json!({"checked": 0, "misfits": [], "unknown": {"tracking": 2}}));
+}

@@ -183,3 +183,11 @@ fn read_models_are_compared_with_the_log_and_built_anew() {
     ensue.run(&["projection", "verify", "sales"]).ok();
     ensue.run(&["projection", "verify", "unheard_of"]).refused(3, "E0414").says("orders_view");
 }
+
+#[test]
+fn the_histories_of_the_shop_fit_the_code_of_the_shop() {
+    let ensue = Ensue::new();
+    ensue.run(&["demo", "-q", "--style", "saga", "--orders", "10"]).ok();
+    let checked = ensue.run(&["saga", "check", "--all", "-o", "json"]).ok().object();
+    assert_eq!((&checked["checked"], &checked["misfits"]), (&serde_json::json!(10), &serde_json::json!([])));
+}

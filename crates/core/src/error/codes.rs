@@ -184,6 +184,15 @@ codes! {
     SAGA_STEP_FAILED 604 Failed "a step of a saga failed for good"
         "The command was refused, or the step ran out of retries."
         "The saga undoes its finished steps in reverse order."
+    SAGA_CANCELLED 605 Failed "a saga was cancelled"
+        "An operator asked that the instance go back; the reason is in its journal."
+        "The saga undoes its finished steps in reverse order; past the point of no return it waits for a decision."
+    SAGA_NOT_SO 606 Conflict "the saga does not stand where the request fits"
+        "What was asked of the instance has no meaning where it stands now: it is over, not paused, or past its point of no return."
+        "`ensue saga show` says where it stands."
+    SAGA_UNKNOWN 607 Timeout "the outcome of a step is unknown"
+        "No answer came within the step's time, and the step says that a person decides then: it may be done, or not."
+        "Find out, then `ensue saga resolve` with the outcome, or `ensue saga retry` under the same idempotency key."
 
     // 07xx: the command line
     USAGE 701 Invalid "the command line is not understood"

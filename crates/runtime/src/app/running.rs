@@ -199,6 +199,11 @@ impl Running {
         self.shared.view.borrow().members.clone()
     }
 
+    /// What operators may ask of saga instances.
+    pub fn sagas(&self) -> crate::saga::Operations {
+        crate::saga::Operations::of(Arc::clone(&self.shared.store), self.shared.press.clone())
+    }
+
     /// The handlers that have stopped, with why.
     pub fn halted(&self) -> Vec<(String, Error)> {
         let all = self.shared.board.all();

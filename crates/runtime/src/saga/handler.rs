@@ -6,27 +6,32 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ensue_core::{
-    Append, BoxFuture, Error, EventInfo, EventType, Expected, Failure, Read, RecordScan, RecordWrite,
-    Recorded, StoreExt, Version,
+    Append, BoxFuture, Envelope, Error, EventInfo, EventType, Expected, Failure, Position, Read, RecordScan,
+    RecordWrite, Recorded, Store, StoreExt, StreamName, Version,
 };
 use smol_str::SmolStr;
 
-use super::journal::{Entry, Journal, WAKING, raw};
-use super::turn::Turn;
+use super::child;
+use super::journal::{Entry, Journal, REPLY_RECEIVED, WAKING, raw};
+use super::turn::{Instance, Place, Turn};
 use super::{Run, stream_of};
 use crate::context::States;
 use crate::effects::Effects;
-use crate::message::Origin;
+use crate::message::{self, Origin};
 use crate::policy::Settings;
 use crate::reaction::{context, one_by_one};
 use crate::spaces::{self, AWAITED, WAITING};
 use crate::subscription::{Handled, Handler, Shared};
+
+mod parent;
 
 pub(crate) struct SagaHandler {
     name: SmolStr,
     subscription: String,
     topic: String,
     starts: EventType,
+    /// The commands by which other sagas start an instance, and send it back.
+    by_parents: [EventType; 2],
     run: Run,
     shared: Arc<Shared>,
     states: Arc<States>,
@@ -60,6 +65,7 @@ impl SagaHandler {
             subscription: format!("saga.{name}"),
             topic: format!("saga.{name}"),
             starts: EventType::new(starts.event_type)?,
+            by_parents: [EventType::new(child::run_type(&name))?, EventType::new(child::undo_type(&name))?],
             name,
             run,
             shared,
@@ -74,7 +80,7 @@ impl SagaHandler {
         &self.name
     }
 
-    pub(super) fn subscription(&self) -> &str {
+    pub(crate) fn subscription(&self) -> &str {
         &self.subscription
     }
 
@@ -120,41 +126,63 @@ impl SagaHandler {
     }
 
     async fn handle(&self, recorded: &Recorded, attempt: u32) -> Result<Effects, Failure> {
+        if self.is_by_a_parent(recorded) {
+            return self.serve_parent(recorded, attempt).await;
+        }
         if recorded.stream.topic.as_str() == self.topic {
             return self.wake(recorded, attempt).await;
         }
-        let mut effects = self.route(recorded).await.map_err(Failure::Failed)?;
+        let mut effects = Effects::default();
         if recorded.envelope.event_type == self.starts && !recorded.stream.topic.is_reserved() {
-            effects.absorb(self.start(recorded, attempt).await?);
+            effects = self.start(recorded, attempt).await?;
         }
+        // Behind the turn: the turn only goes where the journal ended, and this may be news for the same instance.
+        effects.absorb(self.route(recorded).await.map_err(Failure::Failed)?);
         Ok(effects)
     }
 
-    /// The journal as it is stored now. What was folded before is kept for a while, so that an instance which is under
+    /// The turn that the answer to a command leads to, to be stored in the commit that answers it. `None` if there is
+    /// nobody to take it now; the answer then goes into the stream alone, and is delivered.
+    pub(crate) async fn answered(&self, stream: &StreamName, answer: Envelope) -> Option<Effects> {
+        let instance = self.instance(stream.clone()).await.ok()?;
+        instance.journal.start.as_ref()?;
+        // Where several answers are awaited, they come together: one lane takes them one after the other, so that none has to be
+        // worked out again because of another.
+        if instance.journal.asked.iter().filter(|asked| asked.outcome.is_none()).count() > 1 {
+            return None;
+        }
+        let entry = ensue_core::event::decode_body(&answer).ok()?;
+        let (version, recorded_at) = (instance.version.next(), self.shared.press.host.clock.now());
+        let (position, stream) = (Position::ZERO, stream.clone());
+        let trigger = Recorded { position, stream, version, recorded_at, envelope: answer };
+        let mut turn = Turn::new(self, instance, &trigger, Place::WithAnAnswer);
+        turn.take_answer(&entry);
+        // What goes wrong here goes wrong again in the saga's own lane, which has retries and a place for its dead.
+        self.play(turn, &trigger, 1).await.ok()
+    }
+
+    /// The instance as it is stored now. What was folded before is kept for a while, so that an instance which is under
     /// way reads only what is new.
-    async fn journal(&self, key: &str) -> Result<Journal, Failure> {
-        let stream = stream_of(&self.name, key).map_err(Failure::Rejected)?;
+    async fn instance(&self, stream: StreamName) -> Result<Instance, Failure> {
+        let key = stream.key.as_str();
         let known = self.recent.get(key).unwrap_or_default();
-        let tail = Read::stream(stream).from_version(known.version.next());
+        let tail = Read::stream(stream.clone()).from_version(known.version.next());
         let events = self.shared.store.collect(tail).await.map_err(Failure::Failed)?;
-        let Some(last) = events.last() else { return Ok(known.journal.clone()) };
+        let Some(last) = events.last() else {
+            return Ok(Instance { stream, journal: known.journal.clone(), version: known.version });
+        };
         let mut journal = known.journal.clone();
         journal.extend(&events).map_err(Failure::Rejected)?;
-        if journal.ending.is_none() {
-            let folded = Folded { version: last.version, journal: journal.clone() };
-            self.recent.insert(key.into(), Arc::new(folded));
-        } else {
-            self.recent.invalidate(key);
-        }
-        Ok(journal)
+        let folded = Folded { version: last.version, journal: journal.clone() };
+        self.recent.insert(key.into(), Arc::new(folded));
+        Ok(Instance { stream, journal, version: last.version })
     }
 
     async fn start(&self, recorded: &Recorded, attempt: u32) -> Result<Effects, Failure> {
-        let key = recorded.stream.key.as_str();
-        let stream = stream_of(&self.name, key).map_err(Failure::Rejected)?;
-        let journal = self.journal(key).await?;
-        let is_running = journal.start.is_some();
-        let mut turn = Turn::new(self, stream, journal, recorded);
+        let stream = stream_of(&self.name, recorded.stream.key.as_str()).map_err(Failure::Rejected)?;
+        let instance = self.instance(stream).await?;
+        let is_running = instance.journal.start.is_some();
+        let mut turn = Turn::new(self, instance, recorded, Place::OwnLane);
         let entry = if is_running {
             Entry::StartIgnored { event_id: recorded.envelope.id.clone() }
         } else {
@@ -164,6 +192,7 @@ impl SagaHandler {
                 schema_version: recorded.envelope.schema_version,
                 position: recorded.position,
                 event: raw(&recorded.envelope.data).map_err(Failure::Rejected)?,
+                parent: None,
             }
         };
         turn.write(&entry).map_err(Failure::Rejected)?;
@@ -171,8 +200,17 @@ impl SagaHandler {
     }
 
     async fn wake(&self, recorded: &Recorded, attempt: u32) -> Result<Effects, Failure> {
-        let journal = self.journal(recorded.stream.key.as_str()).await?;
-        self.play(Turn::new(self, recorded.stream.clone(), journal, recorded), recorded, attempt).await
+        let is_answer = recorded.envelope.event_type.as_str() == REPLY_RECEIVED;
+        let known = self.recent.get(recorded.stream.key.as_str());
+        if is_answer && known.is_some_and(|known| known.journal.played > recorded.version) {
+            return Ok(Effects::default());
+        }
+        let instance = self.instance(recorded.stream.clone()).await?;
+        // A turn that stands behind the answer has seen it, because a turn only goes where its journal ended.
+        if is_answer && instance.journal.played > recorded.version {
+            return Ok(Effects::default());
+        }
+        self.play(Turn::new(self, instance, recorded, Place::OwnLane), recorded, attempt).await
     }
 
     async fn play(&self, turn: Turn<'_>, recorded: &Recorded, attempt: u32) -> Result<Effects, Failure> {
@@ -209,15 +247,34 @@ impl SagaHandler {
     }
 }
 
+/// The key of the instance that a parent means.
+fn child_key(recorded: &Recorded) -> &str {
+    message::extension(&recorded.envelope, message::COMMAND_KEY).unwrap_or_default()
+}
+
+/// An instance, from the beginning of its stream.
+pub(super) async fn load(store: &dyn Store, stream: StreamName) -> Result<Instance, Error> {
+    let events = store.collect(Read::stream(stream.clone())).await?;
+    let mut journal = Journal::default();
+    journal.extend(&events)?;
+    let version = events.last().map(|last| last.version).unwrap_or_default();
+    Ok(Instance { stream, journal, version })
+}
+
 impl Handler for SagaHandler {
     fn types(&self) -> Vec<EventType> {
         let awaited = self.awaited.read().unwrap_or_else(PoisonError::into_inner);
         let waking = WAKING.iter().filter_map(|name| EventType::new(name).ok());
-        let mut types: Vec<EventType> = waking.chain(awaited.iter().cloned()).collect();
+        let mut types: Vec<EventType> =
+            waking.chain(awaited.iter().cloned()).chain(self.by_parents.iter().cloned()).collect();
         if !awaited.contains(&self.starts) {
             types.push(self.starts.clone());
         }
         types
+    }
+
+    fn key<'a>(&self, recorded: &'a Recorded) -> &'a str {
+        if self.is_by_a_parent(recorded) { child_key(recorded) } else { recorded.stream.key.as_str() }
     }
 
     fn reads_own_writes(&self) -> bool {
@@ -248,7 +305,8 @@ impl Handler for SagaHandler {
         let host = &self.shared.press.host;
         Box::pin(one_by_one(host, batch, move |recorded| {
             let is_foreign = recorded.stream.topic.as_str().starts_with("saga.")
-                && recorded.stream.topic.as_str() != self.topic;
+                && recorded.stream.topic.as_str() != self.topic
+                && !self.is_by_a_parent(recorded);
             async move { if is_foreign { Ok(Effects::default()) } else { self.handle(recorded, attempt).await } }
         }))
     }

@@ -3,15 +3,20 @@
 //! The stream is inbox, journal and audit in one. Three entries are put there by others: replies, fired timers and
 //! received events. Everything else the instance writes itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use ensue_core::{Error, EventId, EventType, Position, Recorded, Timestamp, event};
+use ensue_core::{Code, Error, EventId, EventType, Position, Recorded, Timestamp, Version, event};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use smol_str::SmolStr;
 
+mod decision;
 mod entry;
-pub(crate) use entry::{CommandBody, Entry, WAKING, raw};
+pub(crate) use entry::{Behind, CommandBody, Entry, REPLY_RECEIVED, Resolved, Sent, Stored, WAKING, raw};
+
+use super::child::{self, Parent};
+use super::head::Difference;
 
 /// How a step that the code asked for stands.
 #[derive(Clone, Debug)]
@@ -29,12 +34,14 @@ pub(crate) struct Asked {
     /// Whether how to undo it is on record.
     pub(crate) is_recorded: bool,
     pub(crate) command: Option<CommandBody>,
+    /// It is to be begun once more, at once.
+    pub(crate) is_reopened: bool,
 }
 
 /// What sort of step it is.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum Kind {
-    Command(String),
+    Command(SmolStr),
     Local,
     Wait { event_type: String, topic: String, key: String },
     Sleep,
@@ -43,7 +50,10 @@ pub(crate) enum Kind {
 impl std::fmt::Display for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Command(command) => write!(f, "the command {command}"),
+            Self::Command(command) => match child::started_by(command) {
+                Some(saga) => write!(f, "the saga {saga}"),
+                None => write!(f, "the command {command}"),
+            },
             Self::Local => f.write_str("a local step"),
             Self::Wait { event_type, key, .. } => write!(f, "a wait for {event_type} of {key}"),
             Self::Sleep => f.write_str("a sleep"),
@@ -87,6 +97,15 @@ pub(crate) enum UndoState {
     FailedUntil(Timestamp),
     GivenUp(String),
     Done,
+    /// An operator said that it is not to be undone.
+    Skipped,
+}
+
+impl UndoState {
+    /// Whether nothing more is done about it.
+    pub(crate) fn is_settled(&self) -> bool {
+        matches!(self, Self::Done | Self::Skipped)
+    }
 }
 
 /// The start of an instance.
@@ -105,7 +124,19 @@ pub(crate) struct Start {
 pub(crate) enum Ending {
     Completed,
     Compensated(String),
-    NeedsAttention(String, String),
+    NeedsAttention(Trouble),
+    Terminated(String),
+}
+
+/// Why an instance cannot go on without a decision.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Trouble {
+    pub(crate) code: String,
+    pub(crate) reason: String,
+    /// The step that failed, if it was one.
+    pub(crate) step: Option<SmolStr>,
+    /// How code and journal differ, if they do.
+    pub(crate) difference: Option<Difference>,
 }
 
 /// What the entries add up to.
@@ -122,6 +153,24 @@ pub(crate) struct Journal {
     pub(crate) used: BTreeSet<EventId>,
     /// Steps that were answered since the last turn: their time limits are not needed any more.
     pub(crate) answered: Vec<SmolStr>,
+    /// Where the last entry stands that a turn wrote. A turn has seen everything before its own entries.
+    pub(crate) played: Version,
+    /// Why nothing more is taken up until it is resumed.
+    pub(crate) paused: Option<String>,
+    /// It is to go back, whatever it waits for: code and reason.
+    pub(crate) cancelled: Option<(String, String)>,
+    /// By when the whole instance is to be past its point of no return.
+    pub(crate) deadline: Option<Timestamp>,
+    /// Who waits for its end.
+    pub(crate) parent: Option<Parent>,
+    /// Who waits until it has gone back.
+    pub(crate) undo_for: Option<Parent>,
+    /// Branches that the code has taken.
+    pub(crate) pins: BTreeMap<SmolStr, u32>,
+    /// Steps that succeeded when the instance was over and nobody took their results.
+    pub(crate) unclaimed: Vec<SmolStr>,
+    /// The flow it belongs to, by its first entry.
+    pub(crate) flow: Option<EventId>,
     /// Steps in the order in which they were undone.
     undone: Vec<SmolStr>,
 }
@@ -130,8 +179,18 @@ impl Journal {
     /// The journal after more of its stream.
     pub(crate) fn extend(&mut self, events: &[Recorded]) -> Result<(), Error> {
         for recorded in events {
+            if self.flow.is_none() {
+                self.flow = Some(recorded.envelope.flow().clone());
+            }
+            if let Some(sent) = Sent::of(&recorded.envelope)? {
+                self.played = recorded.version;
+                self.answered.clear();
+                self.sent(&sent);
+                continue;
+            }
             let entry: Entry = event::decode_body(&recorded.envelope)?;
             if !entry.is_foreign() {
+                self.played = recorded.version;
                 self.answered.clear();
             }
             self.apply(&entry);
@@ -142,7 +201,8 @@ impl Journal {
     /// The journal after one more entry.
     pub(crate) fn apply(&mut self, entry: &Entry) {
         match entry {
-            Entry::Started { event_id, event_type, schema_version, position, event } => {
+            Entry::Started { event_id, event_type, schema_version, position, event, parent } => {
+                self.parent.clone_from(parent);
                 self.start = Some(Start {
                     event_id: event_id.clone(),
                     event_type: event_type.clone(),
@@ -151,7 +211,6 @@ impl Journal {
                     position: *position,
                 });
             }
-            Entry::CommandSent { step, attempt, due, command } => self.sent(step, *attempt, *due, command),
             Entry::ReplyReceived { step, ok, body } => self.replied(step, *ok, body),
             Entry::StepIntended { step, attempt } => self.ask(step, Kind::Local, *attempt, None),
             Entry::StepDone { step, result, undo, pivot } => {
@@ -160,9 +219,9 @@ impl Journal {
             Entry::StepFailed { step, code, reason, again_at, .. } => {
                 self.failed(step, code, reason, *again_at);
             }
-            Entry::WaitStarted { step, event_type, topic, key, due } => {
+            Entry::WaitStarted { step, attempt, event_type, topic, key, due } => {
                 let (event_type, topic, key) = (event_type.clone(), topic.clone(), key.clone());
-                self.ask(step, Kind::Wait { event_type, topic, key }, 1, *due);
+                self.ask(step, Kind::Wait { event_type, topic, key }, *attempt, *due);
             }
             Entry::EventReceived { step, event_id, schema_version, body } => {
                 self.used.insert(event_id.clone());
@@ -174,13 +233,6 @@ impl Journal {
             Entry::SleepStarted { step, due } => self.ask(step, Kind::Sleep, 1, Some(*due)),
             Entry::TimerFired { name } => self.timer_fired(name),
             Entry::Unwinding { code, reason } => self.unwinding = Some((code.clone(), reason.clone())),
-            Entry::UndoIntended { step, attempt } => {
-                self.undo(step, UndoState::Sent, Some(*attempt));
-                // A late success is undone after the end: it has not ended after all.
-                if matches!(self.ending, Some(Ending::Compensated(_))) {
-                    self.ending = None;
-                }
-            }
             Entry::UndoDone { step } => {
                 self.undo(step, UndoState::Done, None);
                 self.undone.push(step.clone());
@@ -191,11 +243,17 @@ impl Journal {
             }
             Entry::Completed => self.ending = Some(Ending::Completed),
             Entry::Compensated { reason } => self.ending = Some(Ending::Compensated(reason.clone())),
-            Entry::NeedsAttention { code, reason } => {
-                self.ending = Some(Ending::NeedsAttention(code.clone(), reason.clone()));
+            Entry::NeedsAttention { code, reason, step, difference } => {
+                let (code, reason) = (code.clone(), reason.clone());
+                let trouble = Trouble { code, reason, step: step.clone(), difference: difference.clone() };
+                self.ending = Some(Ending::NeedsAttention(trouble));
             }
-            Entry::Resumed { .. } => self.resume(),
+            Entry::VersionPinned { change, version } => {
+                self.pins.insert(change.clone(), *version);
+            }
+            Entry::DeadlineSet { due } => self.deadline = Some(*due),
             Entry::StartIgnored { .. } | Entry::EventNoticed { .. } => {}
+            decision => self.decide(decision),
         }
     }
 
@@ -206,7 +264,10 @@ impl Journal {
 
     fn ask(&mut self, step: &SmolStr, kind: Kind, attempt: u32, due: Option<Timestamp>) {
         match self.asked.iter_mut().find(|asked| asked.step == *step) {
-            Some(asked) => (asked.attempt, asked.due, asked.again_at) = (attempt, due, None),
+            Some(asked) => {
+                (asked.attempt, asked.due, asked.again_at) = (attempt, due, None);
+                asked.is_reopened = false;
+            }
             None => self.asked.push(Asked {
                 step: step.clone(),
                 kind,
@@ -217,14 +278,24 @@ impl Journal {
                 late: None,
                 is_recorded: false,
                 command: None,
+                is_reopened: false,
             }),
         }
     }
 
-    fn sent(&mut self, step: &SmolStr, attempt: u32, due: Option<Timestamp>, command: &CommandBody) {
-        self.ask(step, Kind::Command(command.command_type.clone()), attempt, due);
-        if let Some(asked) = self.step(step) {
-            asked.command = Some(command.clone());
+    /// The journal after one more command.
+    pub(crate) fn sent(&mut self, sent: &Sent) {
+        if let Some(step) = sent.label.strip_prefix(UNDO_PREFIX) {
+            self.undo(step, UndoState::Sent, Some(sent.attempt));
+            // A late success is undone after the end: it has not ended after all.
+            if matches!(self.ending, Some(Ending::Compensated(_))) {
+                self.ending = None;
+            }
+            return;
+        }
+        self.ask(&sent.label, Kind::Command(sent.command.command_type.clone()), sent.attempt, sent.due);
+        if let Some(asked) = self.step(&sent.label) {
+            asked.command = Some(sent.command.clone());
         }
     }
 
@@ -242,16 +313,44 @@ impl Journal {
             }
             return;
         }
+        let is_terminated = matches!(self.ending, Some(Ending::Terminated(_)));
+        if self.is_in_doubt_of(step) {
+            // The answer that a person was asked about has come after all.
+            self.ending = None;
+        }
         let Some(asked) = self.step(step) else { return };
         match &asked.outcome {
+            None if is_terminated && ok => {
+                asked.late = Some(body);
+                self.unclaimed.push(step.clone());
+            }
             None => {
                 asked.outcome = Some(if ok { StepOutcome::Done(body) } else { StepOutcome::Refused(body) });
                 self.answered.push(step.clone());
             }
             // The effect took hold after all, though nobody waited any more: it has to be undone too.
-            Some(StepOutcome::Failed(..)) if ok && asked.late.is_none() => asked.late = Some(body),
+            Some(StepOutcome::Failed(..)) if ok && asked.late.is_none() => {
+                asked.late = Some(body);
+                if asked.is_recorded {
+                    self.undo_again(step);
+                }
+            }
             Some(_) => {}
         }
+    }
+
+    /// Whether it stopped because nobody knows what became of this step.
+    fn is_in_doubt_of(&self, step: &str) -> bool {
+        let Some(Ending::NeedsAttention(trouble)) = &self.ending else { return false };
+        trouble.code == Code::SAGA_UNKNOWN.to_string() && trouble.step.as_deref() == Some(step)
+    }
+
+    /// A step that was undone without knowing whether it was done has succeeded after that.
+    fn undo_again(&mut self, step: &str) {
+        let known = self.undoable.iter().find(|undoable| undoable.step == step);
+        let Some(command) = known.map(|undoable| undoable.command.clone()) else { return };
+        let (step, state) = (format!("{step}~late").into(), UndoState::Open);
+        self.undoable.push(Undoable { step, command, state, attempt: 0, is_late: true });
     }
 
     fn done(&mut self, step: &SmolStr, result: Option<&RawValue>, undo: Option<&CommandBody>, pivot: bool) {
@@ -259,7 +358,7 @@ impl Journal {
         let mut is_late = false;
         if let Some(asked) = self.step(step) {
             asked.is_recorded = true;
-            is_late = asked.late.is_some();
+            is_late = matches!(asked.outcome, Some(StepOutcome::Failed(..)));
             // A local step whose result is nothing is stored as `null`, which reads back as no result at all.
             let result = result.map(RawValue::get).or_else(|| (asked.kind == Kind::Local).then_some("null"));
             if let Some(result) = result {
@@ -291,6 +390,10 @@ impl Journal {
 
     fn timer_fired(&mut self, name: &SmolStr) {
         self.fired.insert(name.clone());
+        if name == DEADLINE_TIMER && !self.pivoted {
+            let reason = "it did not come to its point of no return by its deadline".to_owned();
+            self.cancelled.get_or_insert((Code::SAGA_DEADLINE.to_string(), reason));
+        }
         let sleeping =
             self.asked.iter_mut().find(|asked| asked.kind == Kind::Sleep && timer_name(asked) == *name);
         if let Some(asked) = sleeping {
@@ -309,22 +412,10 @@ impl Journal {
     pub(crate) fn undone(&self) -> Vec<SmolStr> {
         self.undone.clone()
     }
-
-    /// An operator said go on: what was given up is open again.
-    fn resume(&mut self) {
-        if matches!(self.ending, Some(Ending::NeedsAttention(..))) {
-            self.ending = None;
-        }
-        if self.unwinding.is_some() {
-            self.pivoted = false;
-        }
-        for undoable in &mut self.undoable {
-            if matches!(undoable.state, UndoState::GivenUp(_)) {
-                (undoable.state, undoable.attempt) = (UndoState::Open, 0);
-            }
-        }
-    }
 }
+
+/// The timer of the whole instance.
+pub(crate) const DEADLINE_TIMER: &str = "saga/deadline";
 
 /// Marks replies to commands that undo a step.
 pub(crate) const UNDO_PREFIX: &str = "undo:";

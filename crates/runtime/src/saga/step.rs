@@ -17,20 +17,22 @@ use serde::de::DeserializeOwned;
 use smol_str::SmolStr;
 
 use super::journal::{CommandBody, StepOutcome, raw, text};
-use super::script::{Effect, Request, Script, Terms};
+use super::script::{Effect, IfUnknown, Order, Request, Script, Terms};
 
 /// A step that has not said yet how it is undone.
 pub struct Undecided;
 /// A step that has.
 pub struct Decided;
 
-type Undo = Box<dyn FnOnce(&[u8]) -> Result<Option<CommandBody>, Error> + Send>;
+pub(super) type Undo = Box<dyn FnOnce(&[u8]) -> Result<Option<CommandBody>, Error> + Send>;
 
 /// Why a step did not succeed. Returned from the saga with `?`, it starts the compensation.
 #[derive(Clone, Debug)]
 pub struct SagaError {
     error: Error,
     refusal: Option<Bytes>,
+    step: Option<SmolStr>,
+    others: Vec<SagaError>,
 }
 
 impl SagaError {
@@ -49,7 +51,30 @@ impl SagaError {
         self.error.code() == Code::SAGA_DEADLINE
     }
 
+    /// The step that failed, if it was one.
+    pub fn step(&self) -> Option<&str> {
+        self.step.as_deref()
+    }
+
+    /// What else went wrong, where steps were taken together.
+    pub fn others(&self) -> &[SagaError] {
+        &self.others
+    }
+
+    /// Several failures as one: the first, which says all of it, with the others.
+    pub(super) fn together(mut failures: Vec<Self>) -> Option<Self> {
+        if failures.len() < 2 {
+            return failures.pop();
+        }
+        let said: Vec<&str> = failures.iter().map(|failure| failure.error.message()).collect();
+        let said = said.join("; ");
+        let others = failures.split_off(1);
+        let first = failures.pop()?;
+        Some(Self { error: Error::new(first.error.code(), said), others, ..first })
+    }
+
     fn of(step: &str, outcome: StepOutcome) -> Self {
+        let name = Some(SmolStr::from(step));
         match outcome {
             StepOutcome::Refused(body) => Self {
                 error: Error::new(
@@ -57,10 +82,14 @@ impl SagaError {
                     format!("step `{step}` was refused: {}", reason_of(&body)),
                 ),
                 refusal: Some(body),
+                step: name,
+                others: Vec::new(),
             },
             StepOutcome::Failed(code, reason) => Self {
                 error: Error::new(code.parse().unwrap_or(Code::SAGA_STEP_FAILED), reason),
                 refusal: None,
+                step: name,
+                others: Vec::new(),
             },
             StepOutcome::Done(_) | StepOutcome::Received(..) => {
                 unreachable!("a step that is done is no error")
@@ -71,7 +100,7 @@ impl SagaError {
 
 impl From<Error> for SagaError {
     fn from(error: Error) -> Self {
-        Self { error, refusal: None }
+        Self { error, refusal: None, step: None, others: Vec::new() }
     }
 }
 
@@ -91,7 +120,28 @@ pub struct SendStep<C: Command, U> {
     pub(super) command: C,
     pub(super) terms: Terms,
     pub(super) undo: Option<Undo>,
+    pub(super) if_unknown: OnTimeOut<C>,
     pub(super) decided: PhantomData<U>,
+}
+
+/// From the command itself, the one that undoes it.
+type UndoOf<C> = Box<dyn FnOnce(&C) -> Result<CommandBody, Error> + Send>;
+
+/// What becomes of a command whose outcome is unknown.
+pub(super) enum OnTimeOut<C> {
+    UndoLate,
+    Ask,
+    Undo(UndoOf<C>),
+}
+
+impl<C> OnTimeOut<C> {
+    fn of(self, command: &C) -> Result<IfUnknown, Error> {
+        Ok(match self {
+            Self::UndoLate => IfUnknown::UndoLate,
+            Self::Ask => IfUnknown::Ask,
+            Self::Undo(undo) => IfUnknown::Undo(undo(command)?),
+        })
+    }
 }
 
 impl<C: Command, U> SendStep<C, U> {
@@ -106,6 +156,20 @@ impl<C: Command, U> SendStep<C, U> {
     /// undone.
     pub fn within(mut self, within: Duration) -> Self {
         self.terms.within = Some(within);
+        self
+    }
+
+    /// When no answer came in time, the outcome is unknown: let a person say what became of it. The instance stops with
+    /// `E0607` and goes on by itself if the answer comes after all.
+    pub fn ask_if_unknown(mut self) -> Self {
+        self.if_unknown = OnTimeOut::Ask;
+        self
+    }
+
+    /// When no answer came in time, the outcome is unknown: undo it at once as if it were done, with a command made from the
+    /// step's own. If it succeeds after that, it is undone once more, under another idempotency key.
+    pub fn undo_if_unknown<X: Command>(mut self, undo: impl FnOnce(&C) -> X + Send + 'static) -> Self {
+        self.if_unknown = OnTimeOut::Undo(Box::new(move |command| command_body(&undo(command))));
         self
     }
 
@@ -136,8 +200,8 @@ impl<C: Command, U> SendStep<C, U> {
     }
 
     fn decide(self) -> SendStep<C, Decided> {
-        let Self { script, name, command, terms, undo, .. } = self;
-        SendStep { script, name, command, terms, undo, decided: PhantomData }
+        let Self { script, name, command, terms, undo, if_unknown, .. } = self;
+        SendStep { script, name, command, terms, undo, if_unknown, decided: PhantomData }
     }
 }
 
@@ -147,8 +211,9 @@ impl<C: Command> IntoFuture for SendStep<C, Decided> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let request = Request::Command(command_body(&self.command)?);
-            finish(&self.script, &self.name, request, self.terms, self.undo).await
+            let if_unknown = self.if_unknown.of(&self.command)?;
+            let request = Request::Command(Order { command: command_body(&self.command)?, if_unknown });
+            finish(&self.script, &self.name, request, self.terms, self.undo, result).await
         })
     }
 }
@@ -221,7 +286,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> IntoFuture for LocalStep<
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            finish(&self.script, &self.name, Request::Local(self.effect), self.terms, self.undo).await
+            finish(&self.script, &self.name, Request::Local(self.effect), self.terms, self.undo, result).await
         })
     }
 }
@@ -252,10 +317,7 @@ impl<E: Event> IntoFuture for Wait<E> {
         Box::pin(async move {
             let (event_type, topic) = (E::INFO.event_type.to_owned(), E::INFO.topic.to_owned());
             let request = Request::Wait { event_type, topic, key: self.key };
-            match outcome(&self.script, &self.name, request, self.terms, None).await? {
-                (_, StepOutcome::Received(version, body)) => Ok(event::decode_version(version, &body)?),
-                (step, failed) => Err(SagaError::of(&step, failed)),
-            }
+            finish(&self.script, &self.name, request, self.terms, None, received).await
         })
     }
 }
@@ -274,37 +336,51 @@ impl IntoFuture for Sleep {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            finish(&self.script, &self.name, Request::Sleep(self.duration), Terms::default(), None).await
+            finish(&self.script, &self.name, Request::Sleep(self.duration), Terms::default(), None, result)
+                .await
         })
     }
 }
 
-/// Asks for the operation and decodes its result.
-async fn finish<T: DeserializeOwned>(
+/// Asks for the operation; goes on only when the journal has its outcome.
+pub(super) async fn finish<T>(
     script: &Script,
     name: &str,
     request: Request,
     terms: Terms,
     undo: Option<Undo>,
+    read: fn(&StepOutcome) -> Result<Option<T>, Error>,
 ) -> Result<T, SagaError> {
-    match outcome(script, name, request, terms, undo).await? {
-        (_, StepOutcome::Done(body)) => Ok(decode(&body)?),
-        (step, failed) => Err(SagaError::of(&step, failed)),
+    let (step, outcome) = script.ask(name, request, terms);
+    let Some(outcome) = outcome else { return std::future::pending().await };
+    let undone_by = |reply: &[u8]| undo.map_or(Ok(None), |undo| undo(reply));
+    let result = read(&outcome);
+    match result.and_then(|result| script.succeeded(&step, terms, undone_by).map(|()| result)) {
+        Ok(Some(result)) => Ok(result),
+        Ok(None) => Err(SagaError::of(&step, outcome)),
+        Err(error) => {
+            // The step has succeeded, so this is no failure to undo: the instance stops here, for a person.
+            script.does_not_decode(&step, &error);
+            std::future::pending().await
+        }
     }
 }
 
-/// Asks for the operation; goes on only when the journal has its outcome.
-async fn outcome(
-    script: &Script,
-    name: &str,
-    request: Request,
-    terms: Terms,
-    undo: Option<Undo>,
-) -> Result<(SmolStr, StepOutcome), SagaError> {
-    let (step, outcome) = script.ask(name, request, terms);
-    let Some(outcome) = outcome else { return std::future::pending().await };
-    script.succeeded(&step, terms, |reply| undo.map_or(Ok(None), |undo| undo(reply)))?;
-    Ok((step, outcome))
+/// The result of a step that was done; `None` for one that was not.
+pub(super) fn result<T: DeserializeOwned>(outcome: &StepOutcome) -> Result<Option<T>, Error> {
+    match outcome {
+        StepOutcome::Done(body) => decode(body).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// The event of a wait. One that was given by hand is of the newest version.
+fn received<E: Event>(outcome: &StepOutcome) -> Result<Option<E>, Error> {
+    match outcome {
+        StepOutcome::Received(version, body) => event::decode_version(*version, body).map(Some),
+        StepOutcome::Done(body) => event::decode_version(E::INFO.version, body).map(Some),
+        _ => Ok(None),
+    }
 }
 
 /// A refusal for people: its `reason`, where it has one, or all of it.
@@ -324,5 +400,5 @@ fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
 
 fn command_body<C: Command>(command: &C) -> Result<CommandBody, Error> {
     let body = raw(&to_json(C::TYPE, command)?)?;
-    Ok(CommandBody { command_type: C::TYPE.to_owned(), key: command.key(), body })
+    Ok(CommandBody { command_type: C::TYPE.into(), key: command.key().into(), body })
 }

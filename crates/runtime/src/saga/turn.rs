@@ -5,25 +5,23 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
 use ensue_core::{
-    Append, Code, Draft, Envelope, Error, Expected, Failure, Read, Recorded, StoreExt, StreamName, Timestamp,
+    Append, Code, Draft, Envelope, Error, Expected, Failure, Recorded, StreamName, Timestamp, Version,
 };
 use smol_str::SmolStr;
 
 use super::SagaError;
 use super::handler::SagaHandler;
-use super::head::{SagaHead, SagaStatus};
-use super::journal::{
-    Asked, CommandBody, Ending, Entry, Journal, Kind, StepOutcome, UNDO_PREFIX, UndoState, raw, text,
-    timer_name,
-};
-use super::script::{Effect, Pending, Request, Script, Terms};
+use super::head::SagaHead;
+use super::journal::{Asked, DEADLINE_TIMER, Ending, Entry, Journal, Kind, Sent, timer_name};
+use super::script::Script;
 use crate::context::Context;
 use crate::effects::Effects;
-use crate::message::{self, Origin};
-use crate::reaction::attempt;
+use crate::message::Origin;
 use crate::timer::{Timer, delayed};
 
 mod compensate;
+mod give_up;
+mod operation;
 
 /// Pause before a step is tried again; doubles with each attempt, up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_secs(1);
@@ -39,6 +37,27 @@ pub(super) struct Turn<'a> {
     effects: Effects,
     /// How many events this turn has caused; makes their ids.
     caused: usize,
+    /// Where the stream ended when the journal was read. A turn is taken only if it still ends there: whatever was
+    /// written meanwhile, by another turn, an operator or a timer, is seen by the turn that is then worked out anew.
+    read_up_to: Version,
+    /// Whether this turn may make local effects. Only the saga's own lane may: there an effect is under way once.
+    place: Place,
+}
+
+/// Where a turn is worked out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In the lane of the instance.
+    OwnLane,
+    /// In the lane of a command's handler, in the commit that answers the command.
+    WithAnAnswer,
+}
+
+/// An instance as it was read: its journal, and the version of the stream that the journal covers.
+pub(super) struct Instance {
+    pub(super) stream: StreamName,
+    pub(super) journal: Journal,
+    pub(super) version: Version,
 }
 
 /// How far the code came: to an end, or to an operation that it waits for.
@@ -54,12 +73,20 @@ enum Next {
 impl<'a> Turn<'a> {
     pub(super) fn new(
         saga: &'a SagaHandler,
-        stream: StreamName,
-        journal: Journal,
+        instance: Instance,
         trigger: &'a Recorded,
+        place: Place,
     ) -> Self {
         let origin = Origin::of(&trigger.envelope, saga.subscription());
-        Self { saga, stream, journal, trigger, origin, effects: Effects::default(), caused: 0 }
+        let Instance { stream, journal, version: read_up_to } = instance;
+        let effects = Effects::default();
+        Self { saga, stream, journal, trigger, origin, effects, caused: 0, read_up_to, place }
+    }
+
+    /// Takes the answer to a command in, in the commit that this turn becomes.
+    pub(super) fn take_answer(&mut self, answer: &Entry) {
+        self.push(self.trigger.envelope.clone());
+        self.journal.apply(answer);
     }
 
     fn now(&self) -> Timestamp {
@@ -78,7 +105,11 @@ impl<'a> Turn<'a> {
         let (stream, mut envelope) = self.saga.shared().press.caused(draft, &self.origin, self.caused);
         self.caused += 1;
         finish(&mut envelope);
-        self.effects.appends.push(Append { stream, expected: Expected::Any, events: vec![envelope] });
+        if stream == self.stream {
+            self.push(envelope);
+        } else {
+            self.effects.appends.push(Append { stream, expected: Expected::Any, events: vec![envelope] });
+        }
     }
 
     /// Appends an event that the saga ends with, or sets the timer that will.
@@ -90,17 +121,27 @@ impl<'a> Turn<'a> {
         delayed::set(&shared, &mut self.effects, &delayed::timer_of(&shared, later, caused));
     }
 
-    /// Sends a command, to be answered into this instance's stream.
-    fn send(&mut self, label: &str, command: &CommandBody) -> Result<(), Error> {
-        let body = command.body.get().as_bytes().to_vec().into();
-        let draft = message::command_draft(&command.command_type, &command.key, body)?;
-        let reply_to = self.stream.to_string();
-        let key = format!("{}/{}/{label}", self.saga.name(), self.stream.key);
-        self.append(draft, |envelope| {
-            message::set_extension(envelope, message::REPLY_TO, &reply_to);
-            message::set_extension(envelope, message::STEP, label);
-            message::set_extension(envelope, message::IDEMPOTENCY_KEY, &key);
-        });
+    /// Adds an event to the instance's own stream. They are one append, which only goes where the journal ended.
+    fn push(&mut self, envelope: Envelope) {
+        match self.effects.appends.iter_mut().find(|append| append.stream == self.stream) {
+            Some(own) => own.events.push(envelope),
+            None => {
+                let expected = Expected::Exact(self.read_up_to);
+                let own = Append { stream: self.stream.clone(), expected, events: vec![envelope] };
+                self.effects.appends.push(own);
+            }
+        }
+    }
+
+    fn has_written(&self) -> bool {
+        self.effects.appends.iter().any(|append| append.stream == self.stream)
+    }
+
+    /// Sends a command, to be answered into this instance's stream. The command is its own journal entry.
+    fn send(&mut self, sent: &Sent) -> Result<(), Error> {
+        let (saga, stream) = (self.saga.name(), self.stream.clone());
+        self.append(sent.draft(stream.clone())?, |envelope| sent.address(envelope, saga, &stream));
+        self.journal.sent(sent);
         Ok(())
     }
 
@@ -140,7 +181,7 @@ impl<'a> Turn<'a> {
     /// Plays the turn and says what it changes.
     pub(super) async fn play(mut self, context: &Context) -> Result<Effects, Failure> {
         self.tidy_answered();
-        while !self.is_over() {
+        while !self.is_over() && self.journal.paused.is_none() {
             if self.replay(context).await? == Next::Wait {
                 break;
             }
@@ -150,22 +191,29 @@ impl<'a> Turn<'a> {
             // Only what it puts on record counts: it has ended as it did.
             drop(self.run_code(&start, context)?);
         }
-        if self.journal.unwinding.is_none() && !self.needs_attention() {
+        let goes_on = self.journal.paused.is_none() && !self.has_stopped();
+        if self.journal.unwinding.is_none() && goes_on {
             self.undo_late().map_err(Failure::Rejected)?;
         }
-        if self.caused > 0 || !self.effects.records.is_empty() {
-            let head = self.head();
-            self.effects.put(head.write());
+        // Nothing moves a terminated instance any more, so its head cannot be older than another one.
+        if self.has_written() || matches!(self.journal.ending, Some(Ending::Terminated(_))) {
+            self.effects.put(self.head().write());
         }
         Ok(self.effects)
     }
 
-    fn needs_attention(&self) -> bool {
-        matches!(self.journal.ending, Some(Ending::NeedsAttention(..)))
+    fn head(&self) -> SagaHead {
+        let flow = self.journal.flow.clone().unwrap_or_else(|| self.origin.flow.clone());
+        SagaHead::of(&self.journal, self.saga.name(), self.stream.key.as_str(), flow, self.now())
+    }
+
+    /// Whether it does nothing more, not even undo.
+    fn has_stopped(&self) -> bool {
+        matches!(self.journal.ending, Some(Ending::NeedsAttention(..) | Ending::Terminated(..)))
     }
 
     fn is_over(&self) -> bool {
-        self.needs_attention() || self.journal.ending == Some(Ending::Completed)
+        self.has_stopped() || self.journal.ending == Some(Ending::Completed)
     }
 
     async fn replay(&mut self, context: &Context) -> Result<Next, Failure> {
@@ -182,12 +230,15 @@ impl<'a> Turn<'a> {
     fn run_code(&mut self, start: &Envelope, context: &Context) -> Result<(Script, Polled), Failure> {
         let script = Script::new(self.journal.clone());
         let polled = match self.poll(&script, start, context) {
-            // Unwinding needs no code, only what is on record: code that breaks down must not keep it up.
-            Err(_) if self.journal.unwinding.is_some() => Poll::Pending,
+            // Going back needs no code, only what is on record: code that breaks down must not keep it up.
+            Err(_) if self.journal.unwinding.is_some() || self.journal.cancelled.is_some() => Poll::Pending,
             polled => polled?,
         };
         for entry in script.take_fresh() {
             self.write(&entry).map_err(Failure::Rejected)?;
+            if let Entry::DeadlineSet { due } = entry {
+                self.set_timer(DEADLINE_TIMER.into(), due);
+            }
         }
         Ok((script, polled))
     }
@@ -207,226 +258,25 @@ impl<'a> Turn<'a> {
     async fn react(&mut self, script: &Script, polled: Polled) -> Result<Next, Failure> {
         if self.journal.unwinding.is_some() && self.journal.pivoted {
             let reason = "the point of no return was passed after its step had been given up".to_owned();
-            return self.stop(Code::SAGA_UNDO_FAILED, reason).map_err(Failure::Rejected);
+            return self.stop(Code::SAGA_UNDO_FAILED, reason, None).map_err(Failure::Rejected);
         }
         if self.journal.unwinding.is_some() {
             return self.unwind().map_err(Failure::Rejected);
         }
-        let left_out = polled.is_ready().then(|| script.leftover()).flatten();
-        if let Some(difference) = script.mismatch().or(left_out) {
-            return self.stop(Code::SAGA_MISMATCH, difference).map_err(Failure::Rejected);
+        if self.is_cancelled() {
+            return self.cancel(script).await;
+        }
+        if let Some(difference) = script.difference(polled.is_ready()) {
+            return self.stop_at_difference(difference).map_err(Failure::Rejected);
         }
         match polled {
             Poll::Ready(Ok(drafts)) => {
-                drafts.into_iter().for_each(|draft| self.emit(draft));
-                self.write(&Entry::Completed).map_err(Failure::Rejected)?;
+                self.complete(drafts).map_err(Failure::Rejected)?;
                 Ok(Next::Wait)
             }
-            Poll::Ready(Err(error)) => self.fail(error.error()).map_err(Failure::Rejected),
-            Poll::Pending => match script.take_pending() {
-                Some(pending) => self.carry_out(pending).await,
-                None => {
-                    let reason = "the code awaits something that is no operation of the saga".to_owned();
-                    self.stop(Code::SAGA_MISMATCH, reason).map_err(Failure::Rejected)
-                }
-            },
+            Poll::Ready(Err(error)) => self.fail(&error).map_err(Failure::Rejected),
+            Poll::Pending => self.carry_out_all(script.take_pending()).await,
         }
-    }
-
-    /// The code ended with an error: back, or if that is not possible any more, to a person.
-    fn fail(&mut self, error: &Error) -> Result<Next, Error> {
-        if self.journal.pivoted {
-            return self
-                .stop(error.code(), format!("failed after the point of no return: {}", error.message()));
-        }
-        let (code, reason) = (error.code().to_string(), error.message().to_owned());
-        self.write(&Entry::Unwinding { code, reason })?;
-        self.unwind()
-    }
-
-    fn stop(&mut self, code: Code, reason: String) -> Result<Next, Error> {
-        self.write(&Entry::NeedsAttention { code: code.to_string(), reason })?;
-        Ok(Next::Wait)
-    }
-
-    async fn carry_out(&mut self, pending: Pending) -> Result<Next, Failure> {
-        let Pending { step, request, terms, is_known } = pending;
-        if !is_known {
-            return self.begin(&step, request, terms).map_err(Failure::Rejected);
-        }
-        let Some(asked) = self.journal.step(&step).cloned() else {
-            return self.begin(&step, request, terms).map_err(Failure::Rejected);
-        };
-        let is_fired = self.journal.fired.contains(&timer_name(&asked));
-        match request {
-            Request::Command(command) => {
-                self.go_on(&asked, &command, terms, is_fired).map_err(Failure::Rejected)
-            }
-            Request::Local(effect) => self.run_local(&asked, effect, terms, is_fired).await,
-            Request::Wait { .. } if is_fired => self.expire(&asked).map_err(Failure::Rejected),
-            Request::Wait { event_type, topic, key } => self.look(&asked, &event_type, &topic, &key).await,
-            Request::Sleep(_) => Ok(Next::Wait),
-        }
-    }
-
-    /// Puts an operation on record for the first time.
-    fn begin(&mut self, step: &SmolStr, request: Request, terms: Terms) -> Result<Next, Error> {
-        match request {
-            Request::Command(command) => self.send_attempt(step, 1, command, terms)?,
-            Request::Local(_) => self.write(&Entry::StepIntended { step: step.clone(), attempt: 1 })?,
-            Request::Wait { event_type, topic, key } => {
-                let due = terms.within.map(|within| self.now() + within);
-                self.effects.put(self.saga.wait(&event_type, &key, self.stream.key.as_str()));
-                self.effects.records.extend(self.saga.learn(&event_type)?);
-                self.write(&Entry::WaitStarted { step: step.clone(), event_type, topic, key, due })?;
-                self.time_limit(step, due);
-            }
-            Request::Sleep(duration) => {
-                let due = self.now() + duration;
-                self.write(&Entry::SleepStarted { step: step.clone(), due })?;
-                self.time_limit(step, Some(due));
-            }
-        }
-        Ok(Next::Wait)
-    }
-
-    fn time_limit(&mut self, step: &str, due: Option<Timestamp>) {
-        if let (Some(due), Some(asked)) = (due, self.journal.step(step)) {
-            let name = timer_name(asked);
-            self.set_timer(name, due);
-        }
-    }
-
-    fn send_attempt(
-        &mut self,
-        step: &SmolStr,
-        attempt: u32,
-        command: CommandBody,
-        terms: Terms,
-    ) -> Result<(), Error> {
-        let due = terms.within.map(|within| self.now() + within);
-        self.send(step, &command)?;
-        self.write(&Entry::CommandSent { step: step.clone(), attempt, due, command })?;
-        self.time_limit(step, due);
-        Ok(())
-    }
-
-    /// A command that was sent and has no result yet.
-    fn go_on(
-        &mut self,
-        asked: &Asked,
-        command: &CommandBody,
-        terms: Terms,
-        is_fired: bool,
-    ) -> Result<Next, Error> {
-        if let Some(StepOutcome::Refused(refusal)) = &asked.outcome {
-            // Only steps that are tried until done get here with a refusal.
-            return self.try_later(asked, Code::COMMAND_FAILED.to_string(), text(refusal));
-        }
-        if !is_fired {
-            return Ok(Next::Wait);
-        }
-        if asked.again_at.is_some() || terms.until_done || asked.attempt <= terms.retries {
-            // What goes out again is what is on record, so that a changed program cannot change a command half-way.
-            let command = asked.command.clone().unwrap_or_else(|| command.clone());
-            self.send_attempt(&asked.step, asked.attempt + 1, command, terms)?;
-            return Ok(Next::Wait);
-        }
-        self.expire(asked)
-    }
-
-    /// The time of a step is over.
-    fn expire(&mut self, asked: &Asked) -> Result<Next, Error> {
-        let reason = format!("step `{}` ({}) had no answer in time", asked.step, asked.kind);
-        self.stop_waiting(asked);
-        self.write(&Entry::StepFailed {
-            step: asked.step.clone(),
-            attempt: asked.attempt,
-            code: Code::SAGA_DEADLINE.to_string(),
-            reason,
-            again_at: None,
-        })?;
-        Ok(Next::Replay)
-    }
-
-    fn try_later(&mut self, asked: &Asked, code: String, reason: String) -> Result<Next, Error> {
-        let growth = 2u32.saturating_pow(asked.attempt.saturating_sub(1));
-        let again_at = self.now() + PAUSE.saturating_mul(growth).min(PAUSE_MAX);
-        let (step, attempt) = (asked.step.clone(), asked.attempt);
-        self.write(&Entry::StepFailed { step, attempt, code, reason, again_at: Some(again_at) })?;
-        self.time_limit(&asked.step, Some(again_at));
-        Ok(Next::Wait)
-    }
-
-    /// Makes a local effect. Its intent is on record, so a crash in it is followed by a call with the same key.
-    async fn run_local(
-        &mut self,
-        asked: &Asked,
-        effect: Effect,
-        terms: Terms,
-        is_fired: bool,
-    ) -> Result<Next, Failure> {
-        let mut asked = asked.clone();
-        if asked.again_at.is_some() {
-            if !is_fired {
-                return Ok(Next::Wait);
-            }
-            asked.attempt += 1;
-            let (step, attempt) = (asked.step.clone(), asked.attempt);
-            self.write(&Entry::StepIntended { step, attempt }).map_err(Failure::Rejected)?;
-        }
-        let key = format!("{}/{}/{}", self.saga.name(), self.stream.key, asked.step);
-        let work = Box::pin(async move { effect(key).await.map_err(Failure::Failed) });
-        match attempt(&self.saga.shared().press.host, self.saga.timeout(), work).await {
-            Ok(result) => {
-                raw(&result).map_err(Failure::Rejected)?;
-                if let Some(step) = self.journal.step(&asked.step) {
-                    step.outcome = Some(StepOutcome::Done(result));
-                }
-                Ok(Next::Replay)
-            }
-            Err(Failure::Failed(error) | Failure::Rejected(error)) => {
-                let (code, reason) = (error.code().to_string(), error.message().to_owned());
-                if terms.until_done || asked.attempt <= terms.retries {
-                    return self.try_later(&asked, code, reason).map_err(Failure::Rejected);
-                }
-                let (step, attempt) = (asked.step.clone(), asked.attempt);
-                let entry = Entry::StepFailed { step, attempt, code, reason, again_at: None };
-                self.write(&entry).map_err(Failure::Rejected)?;
-                Ok(Next::Replay)
-            }
-            Err(later) => Err(later),
-        }
-    }
-
-    /// Takes the first event that no wait has taken yet, of those since the start. Looked at when the wait is on record,
-    /// because the event may have come before, and whenever one is noticed.
-    async fn look(
-        &mut self,
-        asked: &Asked,
-        event_type: &str,
-        topic: &str,
-        key: &str,
-    ) -> Result<Next, Failure> {
-        let may_be_there = ["saga.WaitStarted", "saga.EventNoticed", "saga.Resumed"];
-        let is_moment = may_be_there.contains(&self.trigger.envelope.event_type.as_str());
-        let Some(start) = self.journal.start.as_ref().filter(|_| is_moment) else { return Ok(Next::Wait) };
-        let stream = StreamName::new(topic, key).map_err(Failure::Rejected)?;
-        let read = Read::stream(stream).after(start.position);
-        let events = self.saga.shared().store.collect(read).await.map_err(Failure::Failed)?;
-        let found = events.iter().find(|recorded| {
-            recorded.envelope.event_type.as_str() == event_type
-                && !self.journal.used.contains(&recorded.envelope.id)
-        });
-        let Some(found) = found else { return Ok(Next::Wait) };
-        let (step, event_id) = (asked.step.clone(), found.envelope.id.clone());
-        let schema_version = found.envelope.schema_version;
-        let body = raw(&found.envelope.data).map_err(Failure::Rejected)?;
-        self.write(&Entry::EventReceived { step, event_id, schema_version, body })
-            .map_err(Failure::Rejected)?;
-        self.cancel_time_limit(asked);
-        self.stop_waiting(asked);
-        Ok(Next::Replay)
     }
 
     /// The event that started the instance, as its code sees it.
@@ -435,58 +285,6 @@ impl<'a> Turn<'a> {
             let gap = format!("the journal {} does not begin with its start", self.stream);
             return Err(Error::new(Code::CORRUPT, gap));
         };
-        let mut envelope = self.trigger.envelope.clone();
-        envelope.id = start.event_id.clone();
-        envelope.event_type = start.event_type.clone();
-        envelope.schema_version = start.schema_version;
-        envelope.data = start.body.clone();
-        envelope.content_type = Draft::content_type();
-        Ok(envelope)
-    }
-
-    fn head(&self) -> SagaHead {
-        let current = self.journal.asked.iter().rev().find(|asked| asked.outcome.is_none());
-        let undo = self.journal.undoable.iter().rev().find(|undoable| undoable.state != UndoState::Done);
-        let (status, code, reason) = match (&self.journal.ending, &self.journal.unwinding) {
-            (Some(Ending::NeedsAttention(code, reason)), _) => {
-                (SagaStatus::NeedsAttention, Some(code.clone()), Some(reason.clone()))
-            }
-            (Some(Ending::Completed), _) => (SagaStatus::Completed, None, None),
-            (_, Some((code, reason))) => {
-                let is_over = matches!(self.journal.ending, Some(Ending::Compensated(_))) && undo.is_none();
-                let status = if is_over { SagaStatus::Compensated } else { SagaStatus::Compensating };
-                (status, Some(code.clone()), Some(reason.clone()))
-            }
-            _ if current.is_some_and(|asked| asked.kind == Kind::Local) => (SagaStatus::Running, None, None),
-            _ => (SagaStatus::Waiting, None, None),
-        };
-        let step = match status {
-            SagaStatus::Compensating => undo.map(|undoable| format!("{UNDO_PREFIX}{}", undoable.step).into()),
-            SagaStatus::Waiting | SagaStatus::Running => current.map(|asked| asked.step.clone()),
-            _ => None,
-        };
-        SagaHead {
-            saga: self.saga.name().into(),
-            key: self.stream.key.as_str().into(),
-            waits_for: step.as_ref().and(current.filter(|_| status == SagaStatus::Waiting)).map(waits_for),
-            until: current.filter(|_| !status.is_over()).and_then(|asked| asked.again_at.or(asked.due)),
-            status,
-            step,
-            code,
-            reason,
-            undoable: self.journal.undoable.iter().map(|undoable| undoable.step.clone()).collect(),
-            undone: self.journal.undone(),
-            flow: self.origin.flow.clone(),
-            since: self.now(),
-        }
-    }
-}
-
-fn waits_for(asked: &Asked) -> String {
-    match &asked.kind {
-        Kind::Command(command) => format!("the answer to {command}"),
-        Kind::Wait { event_type, key, .. } => format!("{event_type} of {key}"),
-        Kind::Sleep => "time to pass".to_owned(),
-        Kind::Local => "its own step".to_owned(),
+        Ok(start.envelope(&self.trigger.envelope))
     }
 }

@@ -14,5 +14,6 @@ mod projections;
 mod saga;
 mod sharing;
 mod timers;
+mod traps;
 mod upcasting;
 mod words;

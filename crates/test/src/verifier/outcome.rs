@@ -44,7 +44,8 @@ impl From<SagaStatus> for SagaEnding {
         match status {
             SagaStatus::Completed => Self::Completed,
             SagaStatus::Compensated => Self::Compensated,
-            SagaStatus::NeedsAttention => Self::NeedsAttention,
+            // No program of the verifier has an operator, so nothing is paused or terminated but by a defect.
+            SagaStatus::NeedsAttention | SagaStatus::Paused | SagaStatus::Terminated => Self::NeedsAttention,
             SagaStatus::Running | SagaStatus::Waiting | SagaStatus::Compensating => Self::Open,
         }
     }

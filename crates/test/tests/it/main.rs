@@ -6,4 +6,5 @@ mod defects;
 mod faults;
 mod handles;
 mod histories;
+mod misfortunes;
 mod programs;

@@ -67,10 +67,11 @@ pub(super) fn millis(micros: u64) -> String {
     format!("{}.{} ms", tenths / 10, tenths % 10)
 }
 
-/// The flow as a tree. The journal of a saga is left out: what its entries caused hangs on the order itself.
+/// The flow as a tree. Of the journal of a saga only its commands are shown: what the other entries caused hangs on the
+/// order itself.
 fn tree(events: &[Recorded], catalogue: &Catalogue) -> Vec<Line> {
-    let shown: Vec<&Recorded> =
-        events.iter().filter(|recorded| !recorded.stream.topic.as_str().starts_with("saga.")).collect();
+    let is_shown = |recorded: &&Recorded| !recorded.envelope.event_type.as_str().starts_with("saga.");
+    let shown: Vec<&Recorded> = events.iter().filter(is_shown).collect();
     let places: HashMap<&str, usize> =
         shown.iter().enumerate().map(|(place, recorded)| (recorded.envelope.id.as_str(), place)).collect();
     let mut children: HashMap<usize, Vec<usize>> = HashMap::new();

@@ -41,10 +41,9 @@ impl Show {
     }
 }
 
-/// The status as JSON writes it.
+/// The status as people read it.
 pub(super) fn status(head: &SagaHead) -> String {
-    let status = serde_json::to_value(head.status).expect("a status always encodes");
-    status.as_str().unwrap_or_default().replace('_', " ")
+    head.status.as_str().replace('_', " ")
 }
 
 fn in_words(head: &SagaHead, journal: &[Recorded]) -> String {
@@ -52,6 +51,7 @@ fn in_words(head: &SagaHead, journal: &[Recorded]) -> String {
         vec![format!("{} {}: {} since {}", head.saga, head.key, status(head), shape::time(head.since))];
     let until = head.until.map(shape::time);
     let (undoable, undone) = (head.undoable.join(", "), head.undone.join(", "));
+    let unclaimed = head.unclaimed.join(", ");
     let facts = [
         ("flow", Some(head.flow.as_str())),
         ("step", head.step.as_deref()),
@@ -61,9 +61,11 @@ fn in_words(head: &SagaHead, journal: &[Recorded]) -> String {
         ("reason", head.reason.as_deref()),
         ("undoable", Some(undoable.as_str())),
         ("undone", Some(undone.as_str())),
+        ("unclaimed", Some(unclaimed.as_str())),
     ];
     let facts = facts.iter().filter_map(|(name, text)| Some((name, text.filter(|text| !text.is_empty())?)));
     lines.extend(facts.map(|(name, text)| format!("  {name:<10} {text}")));
+    lines.extend(head.difference.iter().map(ToString::to_string));
     lines.extend(journal.iter().map(entry));
     lines.join("\n")
 }

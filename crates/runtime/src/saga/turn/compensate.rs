@@ -2,7 +2,7 @@
 
 use ensue_core::{Code, Error};
 
-use super::super::journal::{Entry, UNDO_PREFIX, UndoState, Undoable, undo_timer_name};
+use super::super::journal::{Entry, Sent, UNDO_PREFIX, UndoState, Undoable, undo_timer_name};
 use super::{Next, PAUSE, PAUSE_MAX, Turn};
 
 /// How often an undo is tried before a person is asked.
@@ -27,7 +27,7 @@ impl Turn<'_> {
                 .undoable
                 .iter()
                 .rev()
-                .find(|undoable| undoable.state != UndoState::Done && is_selected(undoable))
+                .find(|undoable| !undoable.state.is_settled() && is_selected(undoable))
                 .cloned();
             let Some(undoable) = open else { return Ok(true) };
             match undoable.state.clone() {
@@ -48,7 +48,10 @@ impl Turn<'_> {
                     self.undo_refused(&undoable, reason)?;
                     return Ok(false);
                 }
-                UndoState::Sent | UndoState::GivenUp(_) | UndoState::Done => return Ok(false),
+                UndoState::Sent | UndoState::GivenUp(_) => return Ok(false),
+                UndoState::Done | UndoState::Skipped => {
+                    unreachable!("only what is not settled was looked for")
+                }
             }
         }
     }
@@ -57,15 +60,16 @@ impl Turn<'_> {
         let reason = self.journal.unwinding.as_ref().map(|(_, reason)| reason.clone()).unwrap_or_default();
         // A late success may have been undone after the end: the end is then written once more.
         if self.journal.ending.is_none() {
-            self.write(&Entry::Compensated { reason })?;
+            self.write(&Entry::Compensated { reason: reason.clone() })?;
+            self.tell_of_the_way_back(&reason)?;
         }
         Ok(Next::Wait)
     }
 
     fn send_undo(&mut self, undoable: &Undoable) -> Result<(), Error> {
-        let (step, attempt) = (undoable.step.clone(), undoable.attempt + 1);
-        self.send(&format!("{UNDO_PREFIX}{step}"), &undoable.command)?;
-        self.write(&Entry::UndoIntended { step, attempt })
+        let label = format!("{UNDO_PREFIX}{}", undoable.step).into();
+        let (attempt, command) = (undoable.attempt + 1, undoable.command.clone());
+        self.send(&Sent { label, attempt, due: None, command })
     }
 
     fn undo_refused(&mut self, undoable: &Undoable, reason: String) -> Result<(), Error> {
@@ -85,6 +89,7 @@ impl Turn<'_> {
         self.stop(
             Code::SAGA_UNDO_FAILED,
             format!("undoing step `{step}` was refused {attempt} times: {reason}"),
+            Some(&format!("{UNDO_PREFIX}{step}")),
         )
         .map(|_| ())
     }
