@@ -164,7 +164,7 @@ impl<'a> Plan<'a> {
             self.journal.asked.iter().filter(|asked| asked.outcome.is_none()).cloned().collect();
         for asked in open {
             if let Some(due) = asked.again_at.or(asked.due) {
-                self.cancel_timer(timer_name(&asked), due);
+                self.cancel_timer(&timer_name(&asked), due);
             }
             if let Kind::Wait { event_type, key, .. } = &asked.kind {
                 let key = spaces::join(&[&self.saga, event_type, key, self.stream.key.as_str()]);
@@ -177,7 +177,7 @@ impl<'a> Plan<'a> {
             }
         }
         if let Some(due) = self.journal.deadline {
-            self.cancel_timer(DEADLINE_TIMER.into(), due);
+            self.cancel_timer(DEADLINE_TIMER, due);
         }
     }
 
@@ -192,8 +192,8 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    fn cancel_timer(&mut self, name: SmolStr, due: Timestamp) {
-        self.effects.put(Timer::cancel_waking(&self.stream, &name, due));
+    fn cancel_timer(&mut self, name: &str, due: Timestamp) {
+        self.effects.put(Timer::cancel_waking(&self.stream, name, due));
     }
 
     fn head(&self) -> SagaHead {
