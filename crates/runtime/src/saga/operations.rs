@@ -173,7 +173,7 @@ impl<'a> Plan<'a> {
         }
         for undoable in self.journal.undoable.clone() {
             if let UndoState::FailedUntil(due) = undoable.state {
-                self.cancel_timer(super::journal::undo_timer_name(&undoable.step, undoable.attempt), due);
+                self.cancel_timer(&super::journal::undo_timer_name(&undoable.step, undoable.attempt), due);
             }
         }
         if let Some(due) = self.journal.deadline {
