@@ -15,7 +15,8 @@ impl Lane {
         tokio::select! {
             biased;
             () = self.subscription.shared.closed() => {}
-            _left = leaving.wait_for(|leaving| *leaving) => {}
+            // A sender that is gone tells nothing: the lane has been handed all it will get, and works that off.
+            Ok(_) = leaving.wait_for(|leaving| *leaving) => {}
         }
     }
 
