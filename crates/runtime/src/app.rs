@@ -28,14 +28,17 @@ use crate::saga::{SagaFn, SagaHandler, Sagas};
 use crate::sharing::{MemberId, Sharing, View};
 use crate::subscription::{Handler, Shared, Subscription};
 
+mod flow_of;
 mod running;
 pub use crate::command::{DispatchError, Receipt};
+pub use flow_of::FlowOf;
 pub use running::{Quiescence, Running};
 
 /// An application while it is being put together.
 pub struct App {
     name: String,
     service: String,
+    owner: Option<&'static str>,
     store: Option<Arc<dyn Store>>,
     host: Host,
     states: States,
@@ -81,6 +84,7 @@ impl App {
         Self {
             name: name.to_owned(),
             service: name.to_owned(),
+            owner: None,
             store: None,
             host: crate::host::system(),
             states: States::new(),
@@ -164,6 +168,13 @@ impl App {
         self
     }
 
+    /// Who looks after what is mounted from here on, and so whom its dead letters are for.
+    #[must_use]
+    pub fn owner(mut self, owner: &'static str) -> Self {
+        self.owner = Some(owner);
+        self
+    }
+
     /// Mounts a part that a module defines: `app.with(payment::mount)`.
     #[must_use]
     pub fn with(self, mount: impl FnOnce(Self) -> Self) -> Self {
@@ -183,7 +194,7 @@ impl App {
     #[must_use]
     pub fn flow(mut self, name: &str, declare: impl FnOnce(FlowOf) -> FlowOf) -> Self {
         let entry = FlowEntry { name: name.to_owned(), ..FlowEntry::default() };
-        self.catalogue.flows.push(declare(FlowOf(entry)).0);
+        self.catalogue.flows.push(declare(FlowOf::new(entry)).entry());
         self
     }
 
@@ -367,6 +378,7 @@ impl App {
             consumes,
             causes: causes.iter().map(|info| info.event_type.to_owned()).collect(),
             lanes: settings.lanes,
+            owner: settings.owner.or(self.owner).map(str::to_owned),
         });
         self.mounts.push(Mount { name, settings, kind, build, model: None });
     }
@@ -476,54 +488,6 @@ impl App {
             result = tokio::signal::ctrl_c() => result.map_err(refused)?,
         }
         running.stop(Duration::from_secs(30)).await
-    }
-}
-
-/// A kind of flow while it is being declared.
-pub struct FlowOf(FlowEntry);
-
-impl FlowOf {
-    /// Begins with this event.
-    #[must_use]
-    pub fn starts<E: Event>(mut self) -> Self {
-        self.0.starts.push(E::INFO.event_type.to_owned());
-        self
-    }
-
-    /// Is complete with this event.
-    #[must_use]
-    pub fn ends<E: Event>(mut self) -> Self {
-        self.0.ends.push(E::INFO.event_type.to_owned());
-        self
-    }
-
-    /// Has failed with this event.
-    #[must_use]
-    pub fn fails<E: Event>(mut self) -> Self {
-        self.0.fails.push(E::INFO.event_type.to_owned());
-        self
-    }
-
-    /// Has failed with `E`, and is over once `U` says that what had been done is undone. Until then it is being
-    /// compensated, and is stuck when nobody goes on with that.
-    #[must_use]
-    pub fn fails_until<E: Event, U: Event>(mut self) -> Self {
-        self.0.undone.insert(E::INFO.event_type.to_owned(), U::INFO.event_type.to_owned());
-        self.fails::<E>()
-    }
-
-    /// Needs a person after this event: it is stuck until it ends in another way.
-    #[must_use]
-    pub fn needs_attention<E: Event>(mut self) -> Self {
-        self.0.attention.push(E::INFO.event_type.to_owned());
-        self
-    }
-
-    /// Is late when it is not over after so long.
-    #[must_use]
-    pub fn within(mut self, duration: Duration) -> Self {
-        self.0.within_ms = Some(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
-        self
     }
 }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::spaces::{self, CATALOGUE};
 
 mod mermaid;
+mod warnings;
 
 /// The declared topology of one application.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -47,6 +48,9 @@ pub struct HandlerEntry {
     pub causes: Vec<String>,
     /// How many lanes it has.
     pub lanes: u16,
+    /// Who looks after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
 }
 
 /// What a handler is.
@@ -153,6 +157,11 @@ impl Catalogue {
         self.handlers.iter().find(|handler| handler.name == name)
     }
 
+    /// Who looks after a handler, if anybody was named.
+    pub fn owner_of(&self, handler: &str) -> Option<&str> {
+        self.handler(handler)?.owner.as_deref()
+    }
+
     /// The service a handler belongs to.
     pub fn service_of(&self, handler: &str) -> &str {
         self.handler(handler).map_or(self.application.as_str(), |handler| handler.service.as_str())
@@ -193,20 +202,6 @@ impl Catalogue {
 
     fn is_produced(&self, event_type: &str) -> bool {
         self.external.contains(event_type) || self.producers(event_type).next().is_some()
-    }
-
-    /// What is odd but may be meant: events that nobody consumes.
-    pub fn warnings(&self) -> Vec<String> {
-        let ends: BTreeSet<&String> = self
-            .flows
-            .iter()
-            .flat_map(|flow| flow.ends.iter().chain(&flow.fails).chain(&flow.attention))
-            .collect();
-        self.events
-            .keys()
-            .filter(|event| !ends.contains(event) && self.consumers(event).next().is_none())
-            .map(|event| format!("{event} is emitted, but nobody consumes it"))
-            .collect()
     }
 
     /// Stores the catalogue beside the data.

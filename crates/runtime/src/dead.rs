@@ -8,6 +8,7 @@ use ensue_core::{Commit, Error, Record, RecordScan, RecordWrite, Revision, Store
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
+use crate::catalogue::Catalogue;
 use crate::spaces::{self, DEAD, HALTED, REDRIVE};
 use crate::subscription::Subscription;
 
@@ -46,13 +47,13 @@ pub struct Halted {
 /// Every dead letter of the store, by handler, key and position.
 pub async fn list(store: &dyn Store) -> Result<Vec<DeadLetter>, Error> {
     let records = store.records(RecordScan::all(DEAD.clone())).await?;
-    records
-        .iter()
-        .map(|record| {
-            let parked = spaces::decode("dead letter", &record.value)?;
-            Ok(DeadLetter { handler: owner(&record.key), parked, revision: record.revision })
-        })
-        .collect()
+    let catalogue = if records.is_empty() { Catalogue::default() } else { Catalogue::merged(store).await? };
+    let letter = |record: &Record| {
+        let (handler, parked) = (handler_of(&record.key), spaces::decode("dead letter", &record.value)?);
+        let owner = catalogue.owner_of(&handler).map(SmolStr::from);
+        Ok(DeadLetter { handler, owner, parked, revision: record.revision })
+    };
+    records.iter().map(letter).collect()
 }
 
 /// Every lane that has stopped.
@@ -108,6 +109,18 @@ pub(crate) async fn record_halt(subscription: &Subscription, lane: u16, error: &
 /// Forgets earlier halts of a handler: it is about to try again.
 pub(crate) async fn clear_halts(store: &dyn Store, handler: &str) -> Result<(), Error> {
     let records = store.records(RecordScan::prefix(HALTED.clone(), spaces::within(&[handler]))).await?;
+    forget(store, records).await
+}
+
+/// Forgets that these lanes had stopped: they are about to go on.
+pub(crate) async fn clear_halts_of(store: &dyn Store, handler: &str, lanes: &[u16]) -> Result<(), Error> {
+    let mut records = store.records(RecordScan::prefix(HALTED.clone(), spaces::within(&[handler]))).await?;
+    let keys: Vec<_> = lanes.iter().map(|lane| crate::subscription::lane_key(handler, *lane)).collect();
+    records.retain(|record| keys.contains(&record.key));
+    forget(store, records).await
+}
+
+async fn forget(store: &dyn Store, records: Vec<Record>) -> Result<(), Error> {
     if records.is_empty() {
         return Ok(());
     }
@@ -117,7 +130,7 @@ pub(crate) async fn clear_halts(store: &dyn Store, handler: &str) -> Result<(), 
 }
 
 /// The first part of a key.
-pub(crate) fn owner(key: &[u8]) -> SmolStr {
+pub(crate) fn handler_of(key: &[u8]) -> SmolStr {
     let first = key.split(|byte| *byte == 0).next().unwrap_or_default();
     SmolStr::from(String::from_utf8_lossy(first))
 }

@@ -373,7 +373,7 @@ impl Lane {
                 | CommitError::ConditionFailed { .. }
                 | CommitError::RecordConflict { .. } => {
                     // What stands in the way may be what an earlier try has stored.
-                    if is_outcome_open && self.took_hold(goal).await.map_err(Halt::Broken)? {
+                    if is_outcome_open && self.took_hold(goal).await? {
                         break Settlement::Done;
                     }
                     return Ok(Settlement::OutOfDate);
@@ -399,22 +399,35 @@ impl Lane {
     /// The checkpoint is not as expected: either an earlier try took hold without our hearing of it, or another process
     /// has the lane.
     async fn recognise(&mut self, goal: Mark) -> Result<Settlement, Halt> {
-        if self.took_hold(goal).await.map_err(Halt::Broken)? {
+        if self.took_hold(goal).await? {
             return Ok(Settlement::Done);
         }
         Err(self.taken_over())
     }
 
     /// Whether the stored checkpoint is the one we tried to write.
-    async fn took_hold(&mut self, goal: Mark) -> Result<bool, Error> {
+    async fn took_hold(&mut self, goal: Mark) -> Result<bool, Halt> {
         let store = &self.subscription.shared.store;
-        let Some(record) = store.record(CHECKPOINT.clone(), self.checkpoint.clone()).await? else {
-            return Ok(false);
-        };
-        let ours = record.revision > self.revision && mark_of(&record)? == goal;
+        let key = &self.checkpoint;
+        let record = self.until_read(|| store.record(CHECKPOINT.clone(), key.clone())).await?;
+        let Some(record) = record else { return Ok(false) };
+        let ours = record.revision > self.revision && mark_of(&record).map_err(Halt::Broken)? == goal;
         if ours {
             self.revision = record.revision;
         }
         Ok(ours)
+    }
+
+    /// Reads until the store answers: that it is away for a while stops no lane.
+    async fn until_read<T, F>(&self, read: impl Fn() -> F) -> Result<T, Halt>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        loop {
+            match read().await {
+                Err(error) if error.is_retryable() => self.pause(STORE_PAUSE).await?,
+                answer => return answer.map_err(Halt::Broken),
+            }
+        }
     }
 }

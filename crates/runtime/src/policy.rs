@@ -90,6 +90,8 @@ pub(crate) struct Settings {
     pub(crate) timeout: Duration,
     /// Most parked events; then the lane stops instead.
     pub(crate) dead_max: usize,
+    /// Whom its dead letters are for.
+    pub(crate) owner: Option<&'static str>,
 }
 
 impl Settings {
@@ -101,6 +103,7 @@ impl Settings {
         batch: 128,
         timeout: Duration::from_secs(30),
         dead_max: 10_000,
+        owner: None,
     };
 
     /// A projection is one lane, so that documents fed by several streams see one order.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ensue_core::{Error, Position};
+use ensue_core::{Code, Error, Position};
 use tokio::sync::Notify;
 
 use crate::app::Quiescence;
@@ -238,6 +238,24 @@ impl Standing {
         self.changed.notify_waiters();
     }
 
+    /// Whether a lane has stopped because it may park no more.
+    pub(crate) fn is_full(&self, lane: usize) -> bool {
+        let is_full = |error: &Error| error.code() == Code::DEAD_FULL;
+        lock(&self.lanes).get(lane).is_some_and(|mark| mark.halted.as_ref().is_some_and(is_full))
+    }
+
+    /// A lane that had stopped is about to be taken again, which is work in hand.
+    pub(crate) fn resume_lane(&self, lane: usize) {
+        if let Some(mark) = lock(&self.lanes).get_mut(lane) {
+            (mark.halted, mark.outstanding) = (None, 1);
+        }
+    }
+
+    /// It is about to find out anew which lanes it has.
+    pub(crate) fn looks_again(&self) {
+        self.is_starting.store(true, Ordering::Release);
+    }
+
     /// It goes on after it has stopped.
     pub(crate) fn revive(&self) {
         *lock(&self.halted) = None;
@@ -335,7 +353,7 @@ mod tests {
         standing.sent(0, Position(1), Position(1), 1);
         standing.sent(1, Position(2), Position(2), 1);
         standing.advance_cursor(Position(2));
-        standing.halt_lane(0, Error::new(ensue_core::Code::DEAD_FULL, "full"));
+        standing.halt_lane(0, Error::new(Code::DEAD_FULL, "full"));
         assert_eq!(standing.quiescence_at(Position(2)), Quiescence::Busy, "lane 1 works");
         standing.pause(1, true);
         assert_eq!(standing.quiescence_at(Position(2)), Quiescence::Pausing);

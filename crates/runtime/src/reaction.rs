@@ -72,6 +72,11 @@ pub trait Reaction<Args>: Send + Sync + Sized + 'static {
         Mounted::new(self, move |mounting| mounting.0.dead_max = events.max(1))
     }
 
+    /// Who looks after it, and so whom its dead letters are for; in place of [`App::owner`](crate::App::owner).
+    fn owner(self, owner: &'static str) -> Mounted<Self, Args> {
+        Mounted::new(self, move |mounting| mounting.0.owner = Some(owner))
+    }
+
     /// Where to begin when the handler has never run before.
     fn from(self, start: StartFrom) -> Mounted<Self, Args> {
         Mounted::new(self, move |mounting| mounting.0.start = start)

@@ -175,6 +175,10 @@ impl Subscription {
             if *self.shared.closing.borrow() || self.standing.is_halted() {
                 return Ok(());
             }
+            // Nor has one that was lost on the way; then they meet again.
+            if self.standing.floor() < at {
+                continue;
+            }
             let checkpoints = self.checkpoints().await?;
             let me = self.shared.view.borrow().me;
             if !self.shared.is_shared() || checkpoints.are_all_of(me) {

@@ -93,7 +93,7 @@ codes! {
         "Redrive or discard the parked key: `ensue dead ls`."
     DEAD_FULL 305 Full "the dead letters of this handler are full"
         "The bound on parked events is reached, so the lane has stopped instead of losing order or data."
-        "`ensue dead ls` shows the groups; redrive or discard, then start the application again: the lane goes on from its checkpoint."
+        "`ensue dead ls` shows the groups; redrive or discard: when there is room, the lane goes on from its checkpoint by itself."
     REJECTED 306 Failed "the handler rejected the event"
         "The handler said that retrying is of no use, so the key was parked at once."
         "Read the reason, then redrive or discard."

@@ -26,6 +26,9 @@ pub struct Group {
     pub group: GroupId,
     /// The handler.
     pub handler: SmolStr,
+    /// Who looks after it, where somebody was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<SmolStr>,
     /// Why: the code.
     pub code: String,
     /// Why, in words, with `#` for what differs.
@@ -71,6 +74,7 @@ impl Group {
         Self {
             group: GroupId::of(&front.handler, &front.parked.code, &cause),
             handler: front.handler.clone(),
+            owner: front.owner.clone(),
             code: front.parked.code.clone(),
             cause,
             letters: 0,
@@ -210,7 +214,12 @@ mod tests {
             code_version: None,
             edit: None,
         };
-        DeadLetter { handler: "take-payment".into(), parked, revision: ensue_core::Revision::ZERO }
+        DeadLetter {
+            handler: "take-payment".into(),
+            owner: None,
+            parked,
+            revision: ensue_core::Revision::ZERO,
+        }
     }
 
     #[test]

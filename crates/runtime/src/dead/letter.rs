@@ -119,6 +119,9 @@ impl Parked {
 pub struct DeadLetter {
     /// The handler that could not process it.
     pub handler: SmolStr,
+    /// Whom it is for, where somebody was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<SmolStr>,
     /// The event and why.
     #[serde(flatten)]
     pub parked: Parked,

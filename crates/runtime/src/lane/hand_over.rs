@@ -15,7 +15,8 @@ impl Lane {
         tokio::select! {
             biased;
             () = self.subscription.shared.closed() => {}
-            _left = leaving.wait_for(|leaving| *leaving) => {}
+            // A sender that is gone tells nothing: the lane has been handed all it will get, and works that off.
+            Ok(_) = leaving.wait_for(|leaving| *leaving) => {}
         }
     }
 
@@ -36,17 +37,30 @@ impl Lane {
         Halt::Broken(error.with_fix("nothing to do: the other process goes on from the checkpoint"))
     }
 
-    /// Shows that the lane has stopped. Where processes share the store, it stays stopped here until another should have
-    /// it, and is tried again there.
+    /// Shows that the lane has stopped, and stays so until somebody takes it again: another process that should have it, or
+    /// this one, when room was made for more dead letters.
     pub(super) async fn halt(&self, error: Error) {
+        let is_full = error.code() == Code::DEAD_FULL;
+        if is_full && self.is_room_asked_for().await {
+            return;
+        }
         // A lane that was taken over goes on elsewhere: nothing for operators to do.
         if error.code() != Code::STALE_RECORD {
             dead::record_halt(&self.subscription, self.number, &error).await;
         }
         self.subscription.standing.halt_lane(usize::from(self.number), error);
-        if self.subscription.shared.is_shared() {
-            self.told_to_end().await;
+        // A request that came before we were known to have stopped was sent to a queue that nobody reads any more.
+        if is_full && self.is_room_asked_for().await {
+            return;
         }
+        self.told_to_end().await;
+    }
+
+    /// Whether a request waits for one of our keys: it is worked off first by whoever takes the lane, and may make room.
+    async fn is_room_asked_for(&self) -> bool {
+        let (store, name) = (&*self.subscription.shared.store, &self.subscription.name);
+        let requested = self.until_read(|| dead::requested(store, name)).await;
+        requested.is_ok_and(|requested| requested.iter().any(|(key, _)| self.parked.contains_key(key)))
     }
 
     /// Sets the lane free, so that another process goes on with it at once.

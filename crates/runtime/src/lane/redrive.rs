@@ -2,7 +2,7 @@
 
 use ensue_core::{Failure, Position, RecordWrite, Revision};
 
-use super::{Effects, Halt, Handled, Lane, STORE_PAUSE, Settlement, dead, spaces};
+use super::{Effects, Halt, Handled, Lane, Settlement, dead, spaces};
 use crate::dead::{Parked, Redrive, RedriveState};
 use crate::door;
 use crate::subscription::Shared;
@@ -25,7 +25,7 @@ impl Lane {
     async fn work_off(&mut self, key: &str) -> Result<(), Halt> {
         let (store, name) = (self.subscription.shared.store.clone(), self.subscription.name.clone());
         // An operator may have discarded some of them.
-        match dead::count(&*store, &name, key).await.map_err(Halt::Broken)? {
+        match self.until_read(|| dead::count(&*store, &name, key)).await? {
             0 => self.parked.remove(key),
             count => self.parked.insert(key.into(), count),
         };
@@ -36,15 +36,15 @@ impl Lane {
     /// Tries the oldest letter of the key, read anew each time: an operator may have edited or discarded it meanwhile.
     async fn try_front(&mut self, key: &str) -> Result<Turn, Halt> {
         let (store, name) = (self.subscription.shared.store.clone(), self.subscription.name.clone());
-        let request = Redrive::open(&*store, &name, key).await.map_err(Halt::Broken)?;
+        let request = self.until_read(|| Redrive::open(&*store, &name, key)).await?;
         let Some((asked, redrive)) = request else { return Ok(Turn::Over) };
-        let front = dead::front(&*store, &name, key).await.map_err(Halt::Broken)?;
+        let front = self.until_read(|| dead::front(&*store, &name, key)).await?;
         let Some((revision, letter, has_more)) = front else {
             self.parked.remove(key);
             let end = redrive.end(asked, RedriveState::Done { ended_at: self.now() }, self.now());
             return self.settle_aside(effects_of(end), Turn::Over).await;
         };
-        let recorded = dead::delivered(&*store, &name, &letter).await.map_err(Halt::Broken)?;
+        let recorded = self.until_read(|| dead::delivered(&*store, &name, &letter)).await?;
         let Handled { effects, failure, .. } = match self.work(std::slice::from_ref(&recorded), 1).await {
             Ok(handled) => handled,
             Err(panic) => Handled { failure: Some(Failure::Failed(panic)), ..Handled::default() },
@@ -97,13 +97,8 @@ impl Lane {
     /// The door remembers the id of an event for as long as it is parked.
     pub(super) async fn hold(&self, letter: &Parked, effects: &mut Effects) -> Result<(), Halt> {
         let Some(source) = &letter.source else { return Ok(()) };
-        let store = &*self.subscription.shared.store;
-        let held = loop {
-            match door::hold(store, source, &letter.event_id, &self.subscription.name).await {
-                Err(error) if error.is_retryable() => self.pause(STORE_PAUSE).await?,
-                held => break held.map_err(Halt::Broken)?,
-            }
-        };
+        let (store, name) = (&*self.subscription.shared.store, &self.subscription.name);
+        let held = self.until_read(|| door::hold(store, source, &letter.event_id, name)).await?;
         held.into_iter().for_each(|write| effects.put(write));
         Ok(())
     }
@@ -113,8 +108,9 @@ impl Lane {
         let Some(source) = &letter.source else { return Ok(()) };
         let Shared { store, window, .. } = &*self.subscription.shared;
         let (name, lapses_at) = (&self.subscription.name, door::lapse(self.now(), *window));
-        let let_go = door::let_go(&**store, source, &letter.event_id, name, lapses_at).await;
-        let_go.map_err(Halt::Broken)?.into_iter().for_each(|write| effects.put(write));
+        let let_go =
+            self.until_read(|| door::let_go(&**store, source, &letter.event_id, name, lapses_at)).await?;
+        let_go.into_iter().for_each(|write| effects.put(write));
         Ok(())
     }
 

@@ -55,6 +55,11 @@ pub trait ProjectionExt: Projection + Sized {
         Configured::new(self, move |setup| setup.settings.dead_max = events.max(1))
     }
 
+    /// Who looks after it, and so whom its dead letters are for; in place of [`App::owner`](crate::App::owner).
+    fn owner(self, owner: &'static str) -> Configured<Self> {
+        Configured::new(self, move |setup| setup.settings.owner = Some(owner))
+    }
+
     /// How much of the machine the build of a new `VERSION` may take; half of the time unless it is said.
     fn build_load(self, load: Load) -> Configured<Self> {
         Configured::new(self, move |setup| setup.load = load)

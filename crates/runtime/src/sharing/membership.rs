@@ -213,7 +213,7 @@ impl Membership {
     async fn look_for_requests(&mut self) -> Result<(), Error> {
         let mut requests: BTreeMap<SmolStr, Revision> = BTreeMap::new();
         for record in self.store.records(RecordScan::all(REDRIVE.clone())).await? {
-            let newest = requests.entry(crate::dead::owner(&record.key)).or_default();
+            let newest = requests.entry(crate::dead::handler_of(&record.key)).or_default();
             *newest = (*newest).max(record.revision);
         }
         self.publish(|view| view.requests = requests);

@@ -199,6 +199,7 @@ impl Lanes {
         let shared = Arc::clone(&self.subscription.shared);
         let (store, now) = (&*shared.store, shared.press.host.clock.now());
         let taken = if view.is_alone {
+            crate::dead::clear_halts_of(store, &self.subscription.name, lanes).await?;
             let marks = lanes.iter().map(|lane| (*lane, checkpoints.lane(*lane)));
             marks.map(|(lane, (mark, revision))| (lane, mark.taken_by(self.me, now), revision)).collect()
         } else {
@@ -242,18 +243,15 @@ impl Lanes {
         }
     }
 
-    /// Resolves when a lane has ended that others may have now.
+    /// Resolves when a lane has ended that may be taken now, by others or by us. One that has stopped has not ended.
     pub(super) async fn ended(&mut self) {
-        if !self.subscription.shared.is_shared() {
-            // A lane that has stopped here stays where it is until the next start.
-            return std::future::pending().await;
-        }
         match self.tasks.join_next().await {
             Some(Ok(lane)) => self.forget(lane),
             // What was meant to be impossible ends one lane, which is taken anew.
             Some(Err(broken)) => self.forget_task(broken.id()),
-            None => std::future::pending().await,
+            None => return std::future::pending().await,
         }
+        self.subscription.standing.looks_again();
     }
 
     fn forget_task(&mut self, task: tokio::task::Id) {
@@ -268,6 +266,9 @@ impl Lanes {
         if let Some(held) = self.held.get_mut(usize::from(lane)) {
             *held = None;
         }
+        // What it was asked for and has not come to is for whoever takes the lane next.
+        let count = self.count();
+        self.asked.retain(|key, _| spaces::spread(key, count) != lane);
         self.subscription.standing.drop_lane(usize::from(lane));
     }
 
@@ -298,6 +299,9 @@ impl Lanes {
 
     async fn ask(&mut self, key: SmolStr, revision: Revision) {
         let lane = self.lane_of(&key);
+        if self.subscription.standing.is_full(usize::from(lane)) {
+            return self.take_again(lane);
+        }
         let queue = self.held.get(usize::from(lane)).and_then(|held| held.as_ref()?.queue.as_ref());
         let Some(queue) = queue.filter(|_| self.asked.get(&key) != Some(&revision)) else { return };
         // A lane that has stopped takes nothing; the request stays in the store for the next start.
@@ -305,6 +309,15 @@ impl Lanes {
         self.subscription.standing.requested(usize::from(lane));
         place.send(Work::Redrive(key.clone()));
         self.asked.insert(key, revision);
+    }
+
+    /// Has a lane end that has stopped, so that it is taken again and comes to its requests before it comes to events.
+    fn take_again(&mut self, lane: u16) {
+        if let Some(held) = self.held.get_mut(usize::from(lane)).and_then(Option::as_mut) {
+            held.queue = None;
+            held.leave.send_replace(true);
+            self.subscription.standing.resume_lane(usize::from(lane));
+        }
     }
 
     /// Hands a page to the lanes that we have. May be cancelled: what was handed over is not handed over again.

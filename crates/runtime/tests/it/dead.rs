@@ -303,3 +303,39 @@ async fn a_redrive_whose_settlement_was_out_of_date_looks_again_and_goes_on() {
 
 /// What a handler needs to ask for a redrive.
 type Again = Arc<OnceLock<(Arc<MemoryStore>, Host)>>;
+
+#[tokio::test]
+async fn a_letter_and_its_group_name_the_owner_of_their_handler() {
+    async fn other(_: Tick) -> Result<(), Broken> {
+        Err(Broken("never"))
+    }
+    let ward = Ward::default();
+    let mut harness = Harness::new(move |app: App| {
+        let app = app.state(ward.clone()).external::<Tick>().react("nobodys", other.retry(1));
+        let app = app.react("mine", other.retry(1).owner("team-labels"));
+        app.owner("team-payments").react("tens", tens.retry(1)).react("too", other.retry(1).owner("team-a"))
+    });
+    publish(&mut harness, &[("a", 10)]).await;
+    harness.settle().await;
+    let owners = |letter: &dead::DeadLetter| (letter.handler.to_string(), letter.owner.clone());
+    let letters: Vec<_> = harness.dead_letters().await.iter().map(owners).collect();
+    let expected = [
+        ("mine", Some("team-labels")),
+        ("nobodys", None),
+        ("tens", Some("team-payments")),
+        ("too", Some("team-a")),
+    ];
+    assert_eq!(letters, expected.map(|(handler, owner)| (handler.to_owned(), owner.map(Into::into))));
+    let groups = harness.running().await.dead().groups().await.expect("letters can be read");
+    let group = groups.iter().find(|group| group.handler == "tens").expect("one of tens");
+    assert_eq!(group.owner.as_deref(), Some("team-payments"));
+    let warnings = harness.running().await.catalogue().warnings();
+    assert_eq!(warnings, ["nobodys has no owner, so nobody is named for its dead letters"]);
+}
+
+#[tokio::test]
+async fn an_application_that_names_no_owner_is_not_warned_of_it() {
+    let ward = Ward::default();
+    let mut harness = harness(&ward, "1");
+    assert_eq!(harness.running().await.catalogue().warnings(), Vec::<String>::new());
+}

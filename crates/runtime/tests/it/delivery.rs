@@ -355,3 +355,25 @@ async fn a_lane_that_stops_while_lanes_are_changed_loses_nothing() {
     assert_eq!(mood.diary.count("bad1"), 1, "{:?}", mood.diary.lines());
     assert!(harness.running().await.halted().is_empty());
 }
+
+#[tokio::test]
+async fn a_lane_that_pauses_while_lanes_are_changed_finishes_what_it_has_in_hand() {
+    let mood = Mood::default();
+    let lanes = Arc::new(AtomicU32::new(4));
+    let wanted = lanes.clone();
+    let mut harness = harness(&mood, move || {
+        moody.retry(3).lanes(u16::try_from(wanted.load(Ordering::Relaxed)).unwrap_or(1))
+    });
+    publish(&mut harness, &[("bad", 0), ("bad", 1)]).await;
+    // Others are further than the lane that will pause, so that the meeting point is beyond what it has in hand.
+    for key in ["a", "b", "c", "d", "e", "f"] {
+        publish(&mut harness, &[(key, 0)]).await;
+    }
+    harness.advance(Duration::ZERO).await;
+    assert_eq!(mood.diary.count("bad0"), 1, "it failed once, and its lane pauses");
+    lanes.store(3, Ordering::Relaxed);
+    harness.restart().await;
+    harness.settle().await;
+    assert_eq!(mood.diary.count("bad0"), 4, "tried on in the old lane: {:?}", mood.diary.lines());
+    assert_eq!(parked(&harness).await.len(), 2);
+}

@@ -15,6 +15,7 @@ mod past;
 mod projections;
 mod rebuild;
 mod repetitions;
+mod room;
 mod saga;
 mod sharing;
 mod traps;

@@ -13,12 +13,13 @@ pub(super) struct Letter(pub(super) DeadLetter);
 
 impl Row for Letter {
     const HEADINGS: &'static [&'static str] =
-        &["handler", "key", "position", "type", "attempts", "since", "version", "code", "reason"];
+        &["handler", "owner", "key", "position", "type", "attempts", "since", "version", "code", "reason"];
 
     fn cells(&self) -> Vec<String> {
-        let DeadLetter { handler, parked, .. } = &self.0;
+        let DeadLetter { handler, owner, parked, .. } = &self.0;
         vec![
             handler.to_string(),
+            owner.as_deref().unwrap_or_default().to_owned(),
             short(&parked.key, 60),
             parked.position.to_string(),
             parked.event_type.to_string(),
@@ -61,7 +62,7 @@ pub(super) struct OfOneCause(pub(super) Group);
 
 impl Row for OfOneCause {
     const HEADINGS: &'static [&'static str] =
-        &["group", "handler", "letters", "keys", "first", "last", "versions", "code", "cause"];
+        &["group", "handler", "owner", "letters", "keys", "first", "last", "versions", "code", "cause"];
 
     fn cells(&self) -> Vec<String> {
         let group = &self.0;
@@ -69,6 +70,7 @@ impl Row for OfOneCause {
         vec![
             group.group.to_string(),
             group.handler.to_string(),
+            group.owner.as_deref().unwrap_or_default().to_owned(),
             group.letters.to_string(),
             group.keys.to_string(),
             shape::time(group.first_failed_at),
