@@ -131,6 +131,8 @@ async fn a_lost_reply_of_a_settlement_doubles_nothing() {
         shop.settle().await;
         assert_eq!(shop.events().await, FLOW, "reply {doomed} lost");
         assert_eq!(diary.lines().len(), 1, "reply {doomed} lost");
+        // A lane that took its own settlement for another's would have stopped.
+        assert_eq!(shop.running().await.halted().len(), 0, "reply {doomed} lost");
     }
 }
 
@@ -223,9 +225,9 @@ async fn a_subscription_moves_on_over_events_that_are_not_its_own() {
     });
     publish_ticks(&mut harness, 0, 1).await;
     let last = harness.publish(placed("ORD-1")).await.position;
+    harness.settle().await;
     harness.running().await.settled(last).await;
     assert_eq!(diary.lines().len(), 5);
-    harness.settle().await;
 }
 
 #[tokio::test]

@@ -1,21 +1,41 @@
-//! The traps of event-driven systems, each with the test that fails when its guard is removed. Where a test of another
-//! file is that guard, it is named here.
+//! The traps of event-driven systems, and for each the tests that turn red when its guard is removed from the runtime:
+//! each was seen to. Tests without a file are below.
 //!
-//! - *One poison row blocks an outbox*; *poison either blocks a partition or is skipped silently*:
+//! - *Parallel relays reorder a key*, here lanes: `lanes_that_have_everything_in_hand_at_once_keep_the_order_of_each_key`.
+//! - *One poison row blocks an outbox*, *poison blocks a partition or is skipped silently*:
 //!   `delivery::later_events_of_a_parked_key_wait_and_other_keys_go_on`.
-//! - *Zombie consumers commit*: `choreography::of_two_processes_on_one_store_only_one_settles`.
-//! - *Checkpoint and effect in two places*; *effects published before the state is visible*:
-//!   `choreography::events_and_checkpoint_are_one_commit_and_a_refused_one_leaves_neither`, and below for retries that run
-//!   out.
-//! - *Timers fire twice, after completion, or for a recycled id*: `saga::waiting::a_sleep_ends_once_at_its_time_whatever_crashes`,
-//!   `saga::waiting::an_ended_instance_leaves_no_timer_and_no_wait_behind`, and below.
-//! - *Compensation races a late success*: `saga::late::a_success_at_the_moment_of_the_deadline_is_used_or_undone`.
-//! - *A filtered subscription never advances*: `choreography::a_subscription_moves_on_over_events_that_are_not_its_own`.
-//! - *Upcasting forgotten on dead letters, snapshots or saga state*: `upcasting::a_dead_letter_is_redriven_in_the_newest_version`,
+//! - *Effects published before the state is visible*, *checkpoint and effect in two places*:
+//!   `choreography::events_and_checkpoint_are_one_commit_and_a_refused_one_leaves_neither`.
+//! - *Effects never published, after retries run out*: `what_a_handler_causes_is_not_lost_when_its_retries_run_out`.
+//! - *Zombie consumers commit*: `choreography::of_two_processes_on_one_store_only_one_settles`,
+//!   `sharing::chance::whatever_happens_to_processes_each_event_is_settled_once_and_in_order`; and one that is taken for a
+//!   zombie though it is none: `choreography::a_lost_reply_of_a_settlement_doubles_nothing`.
+//! - *Timers fire twice*: `a_deadline_ends_a_wait_once_whatever_goes_wrong`,
+//!   `saga::waiting::a_sleep_ends_once_at_its_time_whatever_crashes`; *after completion*:
+//!   `a_timer_of_what_is_over_changes_nothing_whatever_goes_wrong`; *for a recycled id*: the same, and
+//!   `saga::late::the_deadline_of_one_attempt_does_not_end_the_next`.
+//! - *Compensation races a late success*: `saga::late::a_success_after_the_deadline_is_undone_too`,
+//!   `saga::late::a_success_at_the_moment_of_the_deadline_is_used_or_undone`.
+//! - *Deduplication window shorter than the dead-letter age*: at the door
+//!   `repetitions::the_id_of_a_parked_event_does_not_lapse_while_its_letter_lives`, and for effects outside the store
+//!   `a_dead_letter_older_than_any_deduplication_window_is_still_recognised`.
+//! - *Replay sends e-mails again*: `a_rebuilt_read_model_sends_no_mail_again`,
+//!   `fork::a_fork_without_a_change_is_the_same_and_touches_nothing`,
+//!   `fork::the_code_of_a_saga_runs_in_a_fork_and_its_effects_come_from_the_record`.
+//! - *A filtered subscription never advances*: `a_subscription_stores_that_it_is_past_events_that_are_not_its_own`,
+//!   `choreography::a_subscription_moves_on_over_events_that_are_not_its_own`.
+//! - *Upcasting forgotten on dead letters*: `upcasting::a_dead_letter_is_redriven_in_the_newest_version`; *on snapshots*:
 //!   `upcasting::an_aggregate_and_its_snapshot_hold_the_newest_version`,
+//!   `aggregates::a_snapshot_saves_reading_and_one_of_another_shape_is_ignored`; *on saga state*:
+//!   `upcasting::a_saga_starts_with_the_newest_version`,
 //!   `upcasting::a_saga_that_waits_gets_the_newest_version_also_when_it_is_replayed`.
-//! - *Sequence gaps on SQL stores skip events* comes with the stores on SQL; *parallel relays reorder a key* and *retry in
-//!   memory holding a broker slot* come with the links to brokers.
+//! - *Trace context taken at dispatch instead of at append*:
+//!   `the_trace_of_an_event_is_that_of_its_cause_however_late_it_is_handled`.
+//! - *Saga not found treated as success*: `an_answer_to_a_saga_that_nobody_started_is_not_taken_for_success`,
+//!   `a_redrive_of_something_that_is_not_there_is_not_taken_for_success`.
+//!
+//! Not here: *sequence gaps on SQL stores skip events* comes with the stores on SQL, *retry in memory holding a broker slot*
+//! with the links to brokers.
 
 use std::time::Duration;
 
@@ -25,10 +45,10 @@ use ensue_core::{
 };
 use ensue_runtime::projection::Load;
 use ensue_runtime::saga::SagaStatus;
-use ensue_runtime::{App, Cause, Projection, Reaction, Saga, SagaError, State, context, dead};
+use ensue_runtime::{App, Cause, Projection, Reaction, Saga, SagaError, State, context, dead, sharing};
 use ensue_test::{Harness, explore};
 
-use crate::words::{Broken, Diary, OrderPlaced, PaymentCompleted, StockReserved, placed};
+use crate::words::{Broken, Diary, OrderPlaced, PaymentCompleted, StockReserved, Tick, placed};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -48,6 +68,18 @@ fn foreign(id: &str, event_type: &str, body: &str) -> Envelope {
         content_type: ContentType::json(),
         data: body.to_owned().into(),
     }
+}
+
+fn tick_of(key: &str, number: u32) -> (StreamName, Envelope) {
+    let body = format!(r#"{{"key":"{key}","number":{number}}}"#);
+    (StreamName::new("Tick", key).expect("valid"), foreign(&format!("tick-{key}{number}"), "Tick", &body))
+}
+
+/// Stores events in one commit, so that whoever reads them finds all of them at once.
+async fn store(harness: &Harness, events: Vec<(StreamName, Envelope)>) {
+    let append = |(stream, envelope)| Append { stream, expected: Expected::Any, events: vec![envelope] };
+    let commit = Commit { appends: events.into_iter().map(append).collect(), ..Commit::default() };
+    harness.store().commit(commit).await.expect("a store takes every event");
 }
 
 /// Takes money, and breaks down until it is mended: in the diary stands what was asked for under which key.
@@ -224,6 +256,7 @@ async fn a_timer_of_what_is_over_changes_nothing_whatever_goes_wrong() {
         shop.assert_saga("fulfil", "ORD-1", SagaStatus::Completed).await;
         let journal = shop.events_of("saga.fulfil/ORD-1").await;
         assert_eq!(journal.iter().filter(|entry| *entry == "saga.TimerFired").count(), 0, "{journal:?}");
+        assert_eq!(journal.iter().filter(|entry| *entry == "saga.Started").count(), 1, "{journal:?}");
     });
     let explored = explored.await;
     assert!(explored.crashes > 20, "{explored:?}");
@@ -243,4 +276,42 @@ async fn a_deadline_ends_a_wait_once_whatever_goes_wrong() {
         assert_eq!(journal.iter().filter(|entry| *entry == "saga.TimerFired").count(), 1, "{journal:?}");
     });
     assert!(explored.await.crashes > 20);
+}
+
+#[tokio::test]
+async fn lanes_that_have_everything_in_hand_at_once_keep_the_order_of_each_key() {
+    async fn follow(State(diary): State<Diary>, tick: Tick) {
+        diary.note(format!("{}{}", tick.key, tick.number));
+    }
+    for seed in 0..32 {
+        let diary = Diary::default();
+        let given = diary.clone();
+        let build = move |app: App| {
+            app.state(given.clone()).external::<Tick>().react("follow", follow.lanes(8).batch(2))
+        };
+        let mut harness = Harness::new(build).reorder_across_keys(seed);
+        let numbers: Vec<u32> = (0..20).collect();
+        let ticks = numbers.iter().flat_map(|number| ["a", "b", "c"].map(|key| (key, *number)));
+        store(&harness, ticks.map(|(key, number)| tick_of(key, number)).collect()).await;
+        harness.settle().await;
+        let lines = diary.lines();
+        for key in ["a", "b", "c"] {
+            let seen = lines.iter().filter_map(|line| line.strip_prefix(key)?.parse().ok());
+            assert_eq!(seen.collect::<Vec<u32>>(), numbers, "key {key}, seed {seed}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_stores_that_it_is_past_events_that_are_not_its_own() {
+    let diary = Diary::default();
+    let mut shop = shop(&diary);
+    shop.settle().await;
+    for part in 0..10 {
+        store(&shop, (0..1_000).map(|number| tick_of("a", part * 1_000 + number)).collect()).await;
+    }
+    shop.settle().await;
+    let lanes = sharing::lanes(&**shop.store()).await.expect("memory can be read");
+    let far: Vec<u64> = lanes.iter().map(|lane| lane.position.0).collect();
+    assert!(!far.is_empty() && far.iter().all(|position| *position > 1_000), "read again from {far:?}");
 }

@@ -52,6 +52,20 @@ async fn a_command_without_an_answer_goes_out_again_with_the_same_idempotency_ke
 }
 
 #[tokio::test]
+async fn the_deadline_of_one_attempt_does_not_end_the_next() {
+    let ledger = Ledger::default();
+    ledger.delay("reserve", SECOND * 7);
+    let mut shop = shop(&ledger);
+    shop.publish(placed("ORD-1")).await;
+    shop.advance(SECOND * 6).await;
+    assert_eq!(shop.events_of("saga.fulfil/ORD-1").await.last().map(String::as_str), Some("Reserve"));
+    // Something wakes the instance while the second attempt has its time; the timer of the first has fired.
+    shop.publish(placed("ORD-1")).await;
+    shop.advance(SECOND * 60).await;
+    assert_eq!((end(&shop).await.0, ledger.effects()), (Completed, vec!["charge".into(), "reserve".into()]));
+}
+
+#[tokio::test]
 async fn a_success_after_the_deadline_is_undone_too() {
     for delay in [11, 20, 25] {
         let ledger = Ledger::default();
