@@ -13,6 +13,7 @@ use smol_str::SmolStr;
 
 use crate::catalogue::{Catalogue, HandlerKind};
 use crate::saga::SagaHead;
+use crate::timer::Action;
 
 mod expected;
 pub(crate) mod follow;
@@ -36,7 +37,7 @@ pub use stuck::StuckFlow;
 use index::{Figures, Index};
 use nodes::reason_in;
 use progress::Progress;
-use status::{Evidence, Verdict};
+use status::{Alarm, Evidence, Verdict};
 
 /// Reads the flows of a store, with or without the application running: as they stand at one moment.
 pub struct Flows {
@@ -46,7 +47,7 @@ pub struct Flows {
     progress: Progress,
     figures: BTreeMap<SmolStr, Figures>,
     /// The next timer of each flow that has one.
-    timers: HashMap<EventId, Timestamp>,
+    timers: HashMap<EventId, Alarm>,
 }
 
 /// How a flow stands.
@@ -179,6 +180,8 @@ pub struct OpenWork {
 pub enum OpenState {
     /// Its turn has not come, or it is being worked on.
     Ahead,
+    /// It waits for a time, or behind one of its key that does.
+    Deferred,
     /// It is parked as a dead letter.
     Parked,
     /// Its lane has stopped.
@@ -193,8 +196,12 @@ impl Flows {
         let figures = Index::load_figures(&*store, &catalogue).await?.kinds;
         let mut timers = HashMap::new();
         for timer in crate::timer::list(&*store).await? {
+            let appends = match timer.action {
+                Action::Append { event, .. } => Some(event.event_type),
+                Action::Wake | Action::Deliver { .. } => None,
+            };
             // The list is by due time: the first of a flow is its next.
-            timers.entry(timer.flow).or_insert(timer.due);
+            timers.entry(timer.flow).or_insert(Alarm { due: timer.due, appends });
         }
         Ok(Self { store, now, catalogue, progress, figures, timers })
     }
@@ -299,7 +306,7 @@ impl Flows {
             events,
             open,
             sagas,
-            timer: self.timers.get(flow).copied(),
+            timer: self.timers.get(flow),
             now: self.now,
         })
     }

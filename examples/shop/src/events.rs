@@ -56,6 +56,20 @@ pub struct PaymentCompleted {
     pub items: Vec<Item>,
 }
 
+/// The day has come on which the provider takes the charge for an order.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Event)]
+#[event(topic = "Payment", key = order_id)]
+pub struct PaymentDue {
+    /// Which order.
+    pub order_id: OrderId,
+    /// How much; not negative.
+    pub amount: Money,
+    /// Who ordered.
+    pub customer_id: CustomerId,
+    /// What was ordered, for whoever serves the order next.
+    pub items: Vec<Item>,
+}
+
 /// The provider declined; nothing was charged.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Event)]
 #[event(topic = "Payment", key = order_id)]
@@ -241,6 +255,8 @@ pub enum ShopEvent {
     PaymentCompleted(PaymentCompleted),
     /// See [`PaymentFailed`].
     PaymentFailed(PaymentFailed),
+    /// See [`PaymentDue`].
+    PaymentDue(PaymentDue),
     /// See [`PaymentRefunded`].
     PaymentRefunded(PaymentRefunded),
     /// See [`RefundFailed`].
@@ -411,7 +427,7 @@ mod tests {
     #[test]
     fn every_event_of_the_shop_is_keyed_by_its_order() {
         let types = ShopEvent::types();
-        assert_eq!(types.len(), 16);
+        assert_eq!(types.len(), 17);
         for info in types {
             assert_eq!(info.key_field, "order_id", "{}", info.event_type);
             assert!(["Order", "Payment", "Stock", "Shipment", "Notification", "Fraud"].contains(&info.topic));

@@ -10,6 +10,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ensue::{App, Error};
 
@@ -86,6 +87,13 @@ pub enum Trouble {
         /// Who will answer.
         who: &'static str,
     },
+    /// Not before a day. Asking again on that day is what brings it about.
+    NotYet {
+        /// Who will do it then.
+        who: &'static str,
+        /// How long it is until then.
+        wait: Duration,
+    },
     /// The other side is broken, or was called wrongly.
     Broken(Error),
 }
@@ -96,6 +104,7 @@ impl fmt::Display for Trouble {
             Self::Refused(reason) => write!(f, "refused: {reason}"),
             Self::NoAnswer { who } => write!(f, "{who} did not answer; the call may have taken effect"),
             Self::Later { who } => write!(f, "{who} will answer later"),
+            Self::NotYet { who, wait } => write!(f, "{who} does it in {} days", wait.as_secs() / 86_400),
             Self::Broken(error) => fmt::Display::fmt(error, f),
         }
     }

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
+use ensue::core::Delayed;
 use ensue::runtime::Meta;
 use ensue::{App, Cause, Emits, Reaction, State, Version};
 
-use crate::OrderId;
 use crate::commands::{ProcessPayment, RefundPayment};
 use crate::events::{
-    InventoryFailed, OrderPlaced, PaymentCompleted, PaymentFailed, PaymentRefunded, RefundFailed,
-    StockReleased,
+    InventoryFailed, Item, OrderPlaced, PaymentCompleted, PaymentDue, PaymentFailed, PaymentRefunded,
+    RefundFailed, StockReleased,
 };
-use crate::outside::{Provider, Trouble, answer};
+use crate::outside::{Payment, Provider, Trouble, answer};
+use crate::{CustomerId, OrderId};
 
 /// Calls to the provider that may be under way at the same time.
 const LANES: u16 = 32;
@@ -20,6 +21,7 @@ const LANES: u16 = 32;
 pub fn choreography(app: App) -> App {
     app.service("payment")
         .react("take-payment", take_payment.lanes(LANES))
+        .react("collect-payment", collect_payment.lanes(LANES))
         .react("refund-unavailable", refund_unavailable.lanes(LANES))
         .react("refund-unshipped", refund_unshipped.lanes(LANES))
 }
@@ -38,6 +40,15 @@ pub enum Charge {
     Failed(PaymentFailed),
 }
 
+/// What becomes of an order to pay.
+#[derive(Emits)]
+pub enum Taken {
+    /// The provider has answered.
+    Answered(Charge),
+    /// The provider is to be asked again on a day.
+    Due(Delayed<PaymentDue>),
+}
+
 /// What becomes of a refund.
 #[derive(Emits)]
 pub enum Refund {
@@ -47,7 +58,8 @@ pub enum Refund {
     Failed(RefundFailed),
 }
 
-/// The provider may take its time: then the order waits for an answer that comes from outside.
+/// The provider may take its time: then the order waits for an answer that comes from outside, or for the day on which it
+/// is asked again.
 ///
 /// An order is placed once: a second `OrderPlaced` in its stream, whoever sent it, is not charged.
 async fn take_payment(
@@ -55,25 +67,44 @@ async fn take_payment(
     meta: Meta,
     cause: Cause,
     order: OrderPlaced,
-) -> Result<Option<Charge>, Trouble> {
+) -> Result<Option<Taken>, Trouble> {
     if meta.version > Version(1) {
         return Ok(None);
     }
-    let order_id = order.order_id;
-    let charged = provider.charge(&cause.idempotency_key(), &order_id, order.total).await;
-    if matches!(charged, Err(Trouble::Later { .. })) {
-        return Ok(None);
+    let OrderPlaced { order_id, customer_id, items, total: amount, .. } = order;
+    match provider.charge(&cause.idempotency_key(), &order_id, amount).await {
+        Err(Trouble::Later { .. }) => Ok(None),
+        Err(Trouble::NotYet { wait, .. }) => {
+            let due = PaymentDue { order_id, amount, customer_id, items };
+            Ok(Some(Taken::Due(Delayed::after(wait, due))))
+        }
+        charged => Ok(Some(Taken::Answered(charge(answer(charged)?, order_id, customer_id, items)))),
     }
-    Ok(Some(match answer(charged)? {
-        Ok(payment) => Charge::Completed(PaymentCompleted {
-            order_id,
-            payment_id: payment.payment_id,
-            amount: payment.amount,
-            customer_id: Some(order.customer_id),
-            items: order.items,
-        }),
+}
+
+async fn collect_payment(
+    State(provider): State<Arc<Provider>>,
+    cause: Cause,
+    due: PaymentDue,
+) -> Result<Charge, Trouble> {
+    let PaymentDue { order_id, amount, customer_id, items } = due;
+    let charged = provider.collect(&cause.idempotency_key(), &order_id, amount).await;
+    Ok(charge(answer(charged)?, order_id, customer_id, items))
+}
+
+fn charge(
+    answer: Result<Payment, String>,
+    order_id: OrderId,
+    customer_id: CustomerId,
+    items: Vec<Item>,
+) -> Charge {
+    match answer {
+        Ok(Payment { payment_id, amount }) => {
+            let customer_id = Some(customer_id);
+            Charge::Completed(PaymentCompleted { order_id, payment_id, amount, customer_id, items })
+        }
         Err(reason) => Charge::Failed(PaymentFailed { order_id, reason }),
-    }))
+    }
 }
 
 async fn refund_unavailable(

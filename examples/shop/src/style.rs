@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::events::{
     CustomerNotified, FraudSuspected, InventoryFailed, NotificationFailed, OrderCompleted, OrderPlaced,
-    PaymentCompleted, PaymentFailed, PaymentRefunded, RefundFailed, ReleaseFailed, ShipmentCreated,
-    ShipmentFailed, StockBackordered, StockReleased, StockReserved,
+    PaymentCompleted, PaymentDue, PaymentFailed, PaymentRefunded, RefundFailed, ReleaseFailed,
+    ShipmentCreated, ShipmentFailed, StockBackordered, StockReleased, StockReserved,
 };
 use crate::outside::Outside;
 use crate::{analytics, fraud, fulfilment, inventory, notification, order, payment, shipping};
@@ -121,6 +121,7 @@ pub fn registry() -> Registry {
     Registry::default()
         .event::<OrderPlaced>()
         .event::<PaymentCompleted>()
+        .event::<PaymentDue>()
         .event::<PaymentFailed>()
         .event::<PaymentRefunded>()
         .event::<RefundFailed>()

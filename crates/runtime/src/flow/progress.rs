@@ -15,6 +15,8 @@ use crate::subscription::Checkpoints;
 pub(super) struct Progress {
     settled: HashMap<String, Settled>,
     dead: HashMap<(String, Position), DeadLetter>,
+    /// Deliveries that wait for a time, with what waits behind them.
+    deferred: HashMap<(String, Position), DeadLetter>,
     halted: HashMap<(String, u16), Halted>,
 }
 
@@ -32,11 +34,15 @@ impl Progress {
             let (floor, lanes) = (checkpoints.floor(), checkpoints.settled());
             settled.insert(handler.name.clone(), Settled { floor, lanes });
         }
-        let dead = crate::dead::list(store).await?.into_iter();
+        let by_place = |letters: Vec<DeadLetter>| {
+            let place = |letter: &DeadLetter| (letter.handler.to_string(), letter.parked.position);
+            letters.into_iter().map(|letter| (place(&letter), letter)).collect()
+        };
         let halted = crate::dead::halted(store).await?.into_iter();
         Ok(Self {
             settled,
-            dead: dead.map(|letter| ((letter.handler.to_string(), letter.parked.position), letter)).collect(),
+            dead: by_place(crate::dead::list(store).await?),
+            deferred: by_place(crate::dead::deferred(store).await?),
             halted: halted.map(|halted| ((halted.handler.to_string(), halted.lane), halted)).collect(),
         })
     }
@@ -55,9 +61,10 @@ impl Progress {
         }
     }
 
-    /// Flows of which something is parked.
+    /// Flows of which something is parked or deferred.
     pub(super) fn held(&self) -> HashSet<EventId> {
-        self.dead.values().map(|letter| letter.parked.flow.clone()).collect()
+        let waiting = self.dead.values().chain(self.deferred.values());
+        waiting.map(|letter| letter.parked.flow.clone()).collect()
     }
 
     /// Why this handler is not done with this event; `None` if it is.
@@ -69,6 +76,9 @@ impl Progress {
         if let Some(letter) = self.dead.get(&(handler.to_owned(), recorded.position)) {
             let parked = &letter.parked;
             return Some((OpenState::Parked, Some(parked.code.clone()), Some(parked.reason.clone())));
+        }
+        if let Some(letter) = self.deferred.get(&(handler.to_owned(), recorded.position)) {
+            return Some((OpenState::Deferred, None, Some(letter.parked.reason.clone())));
         }
         let lanes = &self.settled.get(handler)?.lanes;
         let count = u16::try_from(lanes.len()).unwrap_or(u16::MAX);

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use ensue_core::{Position, Recorded, Timestamp};
+use ensue_core::{EventType, Position, Recorded, Timestamp};
 use smol_str::SmolStr;
 
 use super::expected::{Expected, has_caused};
@@ -43,9 +43,17 @@ pub(super) struct Evidence<'a> {
     pub(super) events: &'a [Recorded],
     pub(super) open: &'a [OpenWork],
     pub(super) sagas: &'a [SagaHead],
-    /// When the next of its timers is due.
-    pub(super) timer: Option<Timestamp>,
+    /// The next of its timers.
+    pub(super) timer: Option<&'a Alarm>,
     pub(super) now: Timestamp,
+}
+
+/// A timer of a flow.
+pub(super) struct Alarm {
+    /// When.
+    pub(super) due: Timestamp,
+    /// The type of the event that is appended then, if that is what the timer does.
+    pub(super) appends: Option<EventType>,
 }
 
 impl Verdict {
@@ -119,7 +127,8 @@ impl<'a> Case<'a> {
     /// Something is parked, or its lane has stopped: nobody goes on without a decision.
     fn blocked(&self) -> Option<Verdict> {
         let blocked = || {
-            self.evidence.open.iter().filter(|work| work.state != OpenState::Ahead && self.is_moving(work))
+            let is_blocked = |work: &&OpenWork| matches!(work.state, OpenState::Parked | OpenState::Halted);
+            self.evidence.open.iter().filter(is_blocked).filter(|work| self.is_moving(work))
         };
         // What failed says more than what waits behind it.
         let behind = ensue_core::Code::KEY_PARKED.to_string();
@@ -170,7 +179,8 @@ impl<'a> Case<'a> {
 
     /// A reaction, command or saga has something before it. Read models do not hold a flow up.
     fn in_hand(&self) -> Option<Verdict> {
-        let work = self.evidence.open.iter().find(|work| self.is_moving(work))?;
+        let is_ahead = |work: &&OpenWork| work.state == OpenState::Ahead && self.is_moving(work);
+        let work = self.evidence.open.iter().find(is_ahead)?;
         let handler = self.evidence.catalogue.handler(&work.handler)?;
         let status = if self.is_undoing() { FlowStatus::Compensating } else { FlowStatus::Running };
         let reason = format!("{} has {} #{} before it", work.handler, work.event_type, work.position);
@@ -209,19 +219,25 @@ impl<'a> Case<'a> {
         ))
     }
 
-    /// It goes on when a timer goes off.
+    /// It goes on when a timer goes off: its own, or that of a delivery which it waits behind.
     fn timed(&self) -> Option<Verdict> {
-        let due = self.evidence.timer?;
+        let is_deferred = |work: &&OpenWork| work.state == OpenState::Deferred && self.is_moving(work);
+        let work = self.evidence.open.iter().find(is_deferred);
         let status = if self.is_undoing() { FlowStatus::Compensating } else { FlowStatus::Waiting };
-        let work = self.evidence.open.iter().find(|work| self.is_moving(work));
+        let Some(Alarm { due, appends }) = self.evidence.timer else {
+            let work = work?;
+            let why = work.reason.as_deref().unwrap_or("deferred");
+            let reason = format!("{} of {}: {why}", work.handler, work.service);
+            return Some(Verdict::because(status, reason).waiting_for(None, Some(&work.service)));
+        };
         let handler = work.and_then(|work| self.evidence.catalogue.handler(&work.handler));
-        let until = format!("waits for a timer until {}", at(due));
-        let until =
-            work.map_or(until.clone(), |work| format!("{} of {} {until}", work.handler, work.service));
-        Some(self.until(status, until, due).waiting_for(
-            handler.and_then(|handler| self.expected.of(handler)),
-            handler.map(|handler| handler.service.as_str()),
-        ))
+        let what = appends.as_ref().map_or_else(|| "a timer".to_owned(), ToString::to_string);
+        let who =
+            handler.map_or_else(String::new, |handler| format!("{} of {} ", handler.name, handler.service));
+        let verdict = self.until(status, format!("{who}waits for {what} until {}", at(*due)), *due);
+        let waits_for = appends.as_ref().map(ToString::to_string);
+        let service = handler.map(|handler| handler.service.as_str());
+        Some(verdict.waiting_for(waits_for.or_else(|| self.expected.of(handler?)), service))
     }
 
     /// A wait with an end; beyond what the kind may take it is worth a look.

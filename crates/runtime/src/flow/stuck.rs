@@ -6,6 +6,7 @@ use ensue_core::{Code, Error, EventId, Position, Read, StoreExt, Timestamp};
 use serde::Serialize;
 
 use super::index::{Index, OpenFlow};
+use super::status::Alarm;
 use super::{FlowStatus, Flows};
 
 /// A flow that does not go on as it should.
@@ -61,7 +62,9 @@ impl Flows {
 
     /// Whether its entry alone says that it waits for a timer in good time, as most flows do where many are open.
     fn is_plainly_well(&self, flow: &OpenFlow, id: &EventId) -> bool {
-        let Some(due) = self.timers.get(id).filter(|due| **due > self.now) else { return false };
+        let Some(Alarm { due, .. }) = self.timers.get(id).filter(|alarm| alarm.due > self.now) else {
+            return false;
+        };
         let declared = self.catalogue.flows.iter().find(|declared| declared.name == flow.kind);
         let deadline = declared.and_then(|declared| declared.deadline(flow.started_at));
         !flow.needs_decision && flow.stage.is_free() && deadline.is_none_or(|deadline| *due <= deadline)

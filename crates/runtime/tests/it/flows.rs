@@ -14,6 +14,7 @@ use crate::words::{Broken, Diary, OrderPlaced, PaymentCompleted, PaymentFailed, 
 mod figures;
 mod index;
 mod sagas;
+mod timers;
 
 /// How a service behaves, by key: what tests write into a diary before they begin.
 async fn take_payment(

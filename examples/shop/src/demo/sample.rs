@@ -145,6 +145,8 @@ fn detail(recorded: &Recorded) -> String {
         ShopEvent::NotificationFailed(failed) => failed.reason,
         ShopEvent::StockBackordered(ordered) => ordered.reason,
         ShopEvent::FraudSuspected(suspected) => suspected.reason,
-        ShopEvent::CustomerNotified(_) | ShopEvent::OrderCompleted(_) => String::new(),
+        ShopEvent::CustomerNotified(_) | ShopEvent::PaymentDue(_) | ShopEvent::OrderCompleted(_) => {
+            String::new()
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use ensue::Error;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,8 @@ use super::{Broken, Config, Defect, Trouble};
 use crate::{Money, OrderId, PaymentId};
 
 const NAME: &str = "the payment provider";
+/// Charges that are not taken at once are taken after so long.
+const TAKEN_AFTER: Duration = Duration::from_hours(24 * 30);
 
 /// A charge, or the return of one.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -53,8 +56,14 @@ impl Provider {
         match self.broken.defect(order_id.as_str()) {
             Some(Defect::Parked) => return Err(Trouble::NoAnswer { who: NAME }),
             Some(Defect::NoReply) => return Err(Trouble::Later { who: NAME }),
+            Some(Defect::Timer) => return Err(Trouble::NotYet { who: NAME, wait: TAKEN_AFTER }),
             _ => {}
         }
+        self.collect(key, order_id, amount).await
+    }
+
+    /// Charges for an order whose day has come.
+    pub async fn collect(&self, key: &str, order_id: &OrderId, amount: Money) -> Result<Payment, Trouble> {
         self.ledger.call(key, Request::Charge { order_id: order_id.clone(), amount }).await
     }
 

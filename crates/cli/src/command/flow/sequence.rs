@@ -94,6 +94,7 @@ fn messages(view: &FlowView) -> Vec<Message<'_>> {
             let why: Vec<&str> = why.collect();
             let state = match work.state {
                 OpenState::Ahead => "before it",
+                OpenState::Deferred => "deferred:",
                 OpenState::Parked => "parked:",
                 OpenState::Halted => "stopped:",
             };

@@ -46,6 +46,7 @@ fn in_words(view: &FlowView) -> String {
     for open in &view.open {
         let what = match open.state {
             OpenState::Ahead => "is before",
+            OpenState::Deferred => "is deferred by",
             OpenState::Parked => "is parked by",
             OpenState::Halted => "has stopped",
         };
