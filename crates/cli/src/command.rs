@@ -105,7 +105,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Dead(dead) => dead.run(&mut session).await,
         Command::Projection(projection) => projection.run(&mut session).await,
         Command::Verify => verify::run(&mut session),
-        Command::Stat => stat::run(&mut session),
+        Command::Stat => stat::run(&mut session).await,
         Command::Bench(bench) => bench.run(&mut session).await,
         Command::Explain(explain) => explain.run(&mut session),
     }

@@ -378,6 +378,7 @@ impl App {
             consumes,
             causes: causes.iter().map(|info| info.event_type.to_owned()).collect(),
             lanes: settings.lanes,
+            retry_ms_max: u64::try_from(settings.retry.longest(settings.timeout).as_millis()).ok(),
             owner: settings.owner.or(self.owner).map(str::to_owned),
         });
         self.mounts.push(Mount { name, settings, kind, build, model: None });

@@ -11,6 +11,7 @@ use crate::spaces::{self, CATALOGUE};
 
 mod mermaid;
 mod warnings;
+pub(crate) use warnings::span;
 
 /// The declared topology of one application.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -48,6 +49,9 @@ pub struct HandlerEntry {
     pub causes: Vec<String>,
     /// How many lanes it has.
     pub lanes: u16,
+    /// How long it can take until its retries have run out, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_ms_max: Option<u64>,
     /// Who looks after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
@@ -138,6 +142,11 @@ impl Catalogue {
     /// How long ids are remembered at its door.
     pub fn window(&self) -> Duration {
         self.window_seconds.map_or(crate::door::WINDOW, Duration::from_secs)
+    }
+
+    /// How long a tool remembers ids that it takes in for these applications: as long as the one that remembers longest.
+    pub fn longest_window(catalogues: &[Self]) -> Duration {
+        catalogues.iter().map(Self::window).max().unwrap_or(crate::door::WINDOW)
     }
 
     /// The handlers that take this type.

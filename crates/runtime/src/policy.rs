@@ -40,6 +40,20 @@ impl Retry {
         let growth = self.factor.saturating_pow(attempt.saturating_sub(1));
         Some(self.first_pause.saturating_mul(growth).min(self.pause_max))
     }
+
+    /// How long it can take until the last of the attempts is over, each of which may take `timeout`.
+    pub fn longest(&self, timeout: Duration) -> Duration {
+        let mut longest = timeout.saturating_mul(self.attempts);
+        for attempt in 1..self.attempts {
+            let pause = self.pause_after(attempt).unwrap_or_default();
+            if self.factor <= 1 || pause == self.pause_max {
+                // It grows no further.
+                return longest.saturating_add(pause.saturating_mul(self.attempts - attempt));
+            }
+            longest = longest.saturating_add(pause);
+        }
+        longest
+    }
 }
 
 impl Default for Retry {
@@ -121,5 +135,17 @@ mod tests {
         let pauses: Vec<Option<u128>> =
             (1..=4).map(|n| retry.pause_after(n).map(|pause| pause.as_millis())).collect();
         assert_eq!(pauses, [Some(100), Some(200), Some(300), None]);
+    }
+
+    #[test]
+    fn the_longest_retry_is_all_attempts_and_all_pauses() {
+        let retry = Retry { attempts: 5, pause_max: Duration::from_millis(300), ..Retry::DEFAULT };
+        assert_eq!(
+            retry.longest(Duration::from_secs(1)),
+            Duration::from_millis(5_000 + 100 + 200 + 300 + 300)
+        );
+        assert_eq!(Retry::attempts(1).longest(Duration::from_secs(1)), Duration::from_secs(1));
+        let endless = Retry { attempts: u32::MAX, ..Retry::DEFAULT };
+        assert!(endless.longest(Duration::ZERO) > Duration::from_hours(24 * 365));
     }
 }

@@ -229,7 +229,8 @@ fn refused(command: &ParsedCommand) -> Error {
 
 async fn append(session: &Session, store: Log, placed: Vec<Placed>) -> Result<Vec<Emitted>, Failure> {
     check_size(&store, &placed)?;
-    let door = Door::new(Arc::new(store), session.host.clone());
+    let window = Catalogue::longest_window(&Catalogue::load(&store).await?);
+    let door = Door::new(Arc::new(store), session.host.clone()).window(window);
     let mut emitted = Vec::new();
     for placed in placed {
         let admitted = door.admit(placed.stream.clone(), placed.envelope.clone()).await?;

@@ -1,6 +1,7 @@
 //! `ensue stat`: how the store is doing, in numbers.
 
 use ensue::core::{Position, Store};
+use ensue::runtime::Catalogue;
 use serde::Serialize;
 
 use crate::command::Session;
@@ -23,6 +24,14 @@ struct Numbers {
     /// How a commit becomes durable here.
     mode: &'static str,
     limits: Limits,
+    /// How long the door of each application remembers ids.
+    id_windows: Vec<IdWindow>,
+}
+
+#[derive(Serialize)]
+struct IdWindow {
+    application: String,
+    seconds: u64,
 }
 
 #[derive(Serialize)]
@@ -37,9 +46,10 @@ struct Limits {
 }
 
 /// Prints them.
-pub(crate) fn run(session: &mut Session) -> Result<(), Failure> {
+pub(crate) async fn run(session: &mut Session) -> Result<(), Failure> {
     let log = session.folder.open()?;
     let stat = log.stat()?;
+    let catalogues = Catalogue::load(&log).await?;
     let capabilities = log.capabilities();
     let numbers = Numbers {
         folder: session.folder.path().display().to_string(),
@@ -59,6 +69,7 @@ pub(crate) fn run(session: &mut Session) -> Result<(), Failure> {
             commit_bytes_max: capabilities.commit_bytes_max,
             record_bytes_max: capabilities.record_bytes_max,
         },
+        id_windows: catalogues.iter().map(IdWindow::of).collect(),
     };
     let words = in_words(&numbers);
     session.output.one(&numbers, &words)?;
@@ -75,6 +86,7 @@ fn in_words(numbers: &Numbers) -> String {
         ("indexed", format!("up to position {}", numbers.indexed)),
         ("durable", format!("by {}", numbers.mode)),
         ("limits", limits(&numbers.limits)),
+        ("ids", windows(&numbers.id_windows)),
     ];
     let lines: Vec<String> = lines.iter().map(|(name, text)| format!("{name:<8} {text}")).collect();
     lines.join("\n")
@@ -88,6 +100,21 @@ fn limits(limits: &Limits) -> String {
         size(limits.commit_bytes_max),
         size(limits.record_bytes_max)
     )
+}
+
+impl IdWindow {
+    fn of(catalogue: &Catalogue) -> Self {
+        Self { application: catalogue.application.clone(), seconds: catalogue.window().as_secs() }
+    }
+}
+
+fn windows(windows: &[IdWindow]) -> String {
+    let words = windows.iter().map(|IdWindow { application, seconds }| {
+        let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
+        format!("remembered by {application} for {hours} h {minutes} min {} s", seconds % 60)
+    });
+    let words: Vec<String> = words.collect();
+    if words.is_empty() { "no application has run here yet".to_owned() } else { words.join(", ") }
 }
 
 /// A size to a tenth of a mebibyte, rounded up, so that something is never nothing.

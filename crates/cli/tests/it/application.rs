@@ -59,6 +59,15 @@ fn a_declared_type_finds_its_stream_by_the_catalogue() {
 }
 
 #[test]
+fn the_time_for_which_each_application_remembers_ids_is_shown() {
+    let ensue = with_parcels();
+    let stat = ensue.run(&["stat", "-o", "json"]).ok().object();
+    assert_eq!(stat["id_windows"], json!([{"application": "parcels", "seconds": 604_800}]));
+    let words = ensue.run(&["stat"]).ok().out;
+    assert!(words.contains("remembered by parcels for 168 h 0 min 0 s"), "{words}");
+}
+
+#[test]
 fn dead_letters_are_listed_redriven_and_discarded() {
     let ensue = with_parcels();
     let keys = || {

@@ -1,14 +1,17 @@
 //! What is odd about a declared topology, but may be meant.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use super::Catalogue;
+use super::{Catalogue, HandlerEntry};
 
 impl Catalogue {
-    /// What is odd but may be meant: events that nobody consumes; where handlers have owners, those that have none.
+    /// What is odd but may be meant: events that nobody consumes; where handlers have owners, those that have none; handlers
+    /// that can try for longer than ids are remembered.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.unconsumed();
         warnings.extend(self.unowned());
+        warnings.extend(self.outlasting());
         warnings
     }
 
@@ -35,4 +38,30 @@ impl Catalogue {
         let warn = |name: &String| format!("{name} has no owner, so nobody is named for its dead letters");
         unowned.iter().map(|handler| warn(&handler.name)).collect()
     }
+    /// While a handler still tries, a sender may repeat what it tries.
+    fn outlasting(&self) -> Vec<String> {
+        let window = self.window();
+        let longest = |handler: &HandlerEntry| handler.retry_ms_max.map(Duration::from_millis);
+        let lasts = self.handlers.iter().filter_map(|handler| Some((&handler.name, longest(handler)?)));
+        lasts
+            .filter(|(_, longest)| *longest > window)
+            .map(|(name, longest)| {
+                format!(
+                    "{name} can try an event for {}, but ids are remembered for {}: what is repeated after that comes in anew; \
+                     make `App::window` longer",
+                    span(longest),
+                    span(window)
+                )
+            })
+            .collect()
+    }
+}
+
+/// A duration in the largest unit of which there are two.
+pub(crate) fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [(86_400, "days"), (3_600, "hours"), (60, "minutes")];
+    let unit = units.into_iter().find(|(unit, _)| seconds >= 2 * unit);
+    let (unit, name) = unit.unwrap_or((1, "seconds"));
+    format!("{} {name}", seconds / unit)
 }

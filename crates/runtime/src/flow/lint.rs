@@ -191,6 +191,7 @@ mod tests {
             consumes: vec![consumes.to_owned()],
             causes: causes.iter().map(ToString::to_string).collect(),
             lanes: 1,
+            retry_ms_max: None,
             owner: None,
         }
     }

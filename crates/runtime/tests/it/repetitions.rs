@@ -8,7 +8,7 @@ use ensue_core::{Clock, EventId, Position, Store};
 use ensue_macros::Command;
 use ensue_runtime::app::DispatchError;
 use ensue_runtime::dead::Which;
-use ensue_runtime::{App, Reaction, State};
+use ensue_runtime::{App, Catalogue, Reaction, State, dead};
 use ensue_test::{Harness, VirtualClock};
 use serde::{Deserialize, Serialize};
 
@@ -158,4 +158,31 @@ async fn an_application_chooses_its_window_and_the_catalogue_shows_it() {
     let store: Arc<dyn Store> = shop.store().clone();
     let [catalogue] = ensue_runtime::Catalogue::load(&*store).await.expect("stored").try_into().expect("one");
     assert_eq!(catalogue.window(), DAY * 2);
+}
+
+#[tokio::test]
+async fn a_window_that_a_dead_letter_outlives_or_a_retry_outlasts_is_warned_about() {
+    let mut shop = Harness::new(|app: App| {
+        let app = app.state(Arc::new(AtomicBool::new(false))).external::<OrderPlaced>().window(DAY);
+        app.react("brief", fussy.retry(1)).react("stubborn", fussy.retry(10_000))
+    });
+    let warnings = shop.running().await.catalogue().warnings();
+    let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
+    assert!(warning.starts_with("stubborn can try an event for 4 days, but ids are remembered for 24 hours"));
+    shop.publish(placed("ORD-1")).await;
+    while shop.dead_letters().await.is_empty() {
+        shop.advance(Duration::from_millis(1)).await;
+    }
+    let outlived = async |shop: &Harness| {
+        let outlived = dead::outlived(&**shop.store(), shop.clock().now()).await.expect("memory can be read");
+        outlived.into_iter().map(|outlived| outlived.to_string()).collect::<Vec<_>>()
+    };
+    shop.clock().advance(Duration::from_hours(23));
+    assert_eq!(outlived(&shop).await, Vec::<String>::new(), "the window is not over");
+    shop.clock().advance(DAY);
+    let warnings = outlived(&shop).await;
+    let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
+    assert!(warning.contains("for 24 hours, but brief has a dead letter of 47 hours"), "{warning}");
+    let catalogues = Catalogue::load(&**shop.store()).await.expect("memory can be read");
+    assert_eq!((Catalogue::longest_window(&catalogues), Catalogue::longest_window(&[])), (DAY, DAY * 7));
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ensue_runtime::dead::{DeadLetters, Which};
 use ensue_runtime::{App, Reaction, State, dead};
 use ensue_test::{Cluster, Harness};
+use futures_util::FutureExt;
 
 use crate::words::{Broken, Diary, Tick, tick};
 
@@ -140,4 +141,36 @@ async fn a_full_lane_goes_on_in_whatever_process_it_is() {
     cluster.settle().await;
     assert_eq!(mood.diary.lines(), ["bad0", "bad1", "good0"]);
     assert!(dead::halted(&**cluster.store()).await.expect("halts can be read").is_empty());
+}
+
+#[tokio::test]
+async fn a_redrive_at_a_rate_asks_for_one_key_after_the_other() {
+    async fn sick(State(mood): State<Mood>, tick: Tick) -> Result<(), Broken> {
+        moody(State(mood), Tick { key: "bad".into(), ..tick }).await
+    }
+    let mood = Mood::default();
+    let given = mood.clone();
+    let mut harness = Harness::new(move |app: App| {
+        app.state(given.clone()).external::<Tick>().react("sick", sick.retry(1))
+    });
+    publish(&mut harness, &[("a", 0), ("b", 1), ("c", 2)]).await;
+    harness.settle().await;
+    mood.mend();
+    let clock = harness.clock().clone();
+    let dead = harness.running().await.dead();
+    let twice_a_second = std::num::NonZeroU32::new(2).expect("not zero");
+    let mut redrive = std::pin::pin!(dead.redrive_at(&Which::All, twice_a_second));
+    let mut done_after = Vec::new();
+    let asked = loop {
+        if let Some(asked) = redrive.as_mut().now_or_never() {
+            break asked.expect("three are parked");
+        }
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        done_after.push(mood.diary.lines().len());
+        clock.advance(Duration::from_millis(250));
+    };
+    assert_eq!((asked.keys, asked.letters), (3, 3));
+    assert_eq!(done_after, [1, 1, 2, 2], "each half a second after the one before");
 }

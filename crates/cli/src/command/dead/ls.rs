@@ -38,6 +38,9 @@ impl Ls {
                 .output
                 .say(&format!("{handler}, lane {lane}, has stopped since {since}: {code}: {reason}"));
         }
+        for outlived in dead::outlived(&store, session.host.clock.now()).await? {
+            session.output.say(&format!("{outlived}"));
+        }
         Ok(())
     }
 }
