@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::envelope::{Envelope, Recorded};
 use crate::error::{Code, Error};
+use crate::later::Later;
 use crate::name::{ContentType, EventType, StreamName, Tag};
 
 /// What is known of an event type without having one.
@@ -88,6 +89,8 @@ pub struct Draft {
     pub tags: Vec<Tag>,
     /// The body as JSON.
     pub data: Bytes,
+    /// When it is appended, if not at once.
+    pub later: Option<Later>,
 }
 
 impl Draft {
@@ -99,6 +102,7 @@ impl Draft {
             schema_version: E::INFO.version,
             tags: event.tags().iter().map(|(name, value)| Tag::new(name, value)).collect::<Result<_, _>>()?,
             data: to_json(E::INFO.event_type, event)?,
+            later: None,
         })
     }
 }

@@ -16,6 +16,7 @@ pub mod envelope;
 pub mod error;
 pub mod event;
 pub mod host;
+pub mod later;
 pub mod name;
 pub mod outcome;
 pub mod query;
@@ -35,6 +36,7 @@ pub use futures_util::future::BoxFuture;
 pub use futures_util::stream::BoxStream;
 pub use host::{Clock, Entropy, Host};
 pub use jiff::Timestamp;
+pub use later::{Delayed, Due, Later};
 pub use name::{
     ContentType, EventId, EventType, Key, Position, Revision, Source, Space, StreamName, SubscriptionName,
     Tag, Topic, Version,

@@ -18,7 +18,7 @@ const KEY_BYTES_MAX: usize = 512;
 const TEXT_BYTES_MAX: usize = 1024;
 
 /// Topics that only Ensue itself writes to start with one of these.
-pub const RESERVED_TOPIC_PREFIXES: [&str; 3] = ["command.", "saga.", "dead."];
+pub const RESERVED_TOPIC_PREFIXES: [&str; 4] = ["command.", "dead.", "ensue.", "saga."];
 
 fn shown(input: &str) -> String {
     let mut quoted: String = input.chars().take(60).flat_map(char::escape_debug).collect();

@@ -3,6 +3,8 @@
 use std::error::Error as StdError;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::emits::Emits;
 use crate::error::{Code, Error};
 use crate::event::{Draft, EventInfo};
@@ -14,6 +16,9 @@ pub enum Outcome {
     Ack,
     /// Not now; again after this pause, without counting as a failure.
     Retry(Duration),
+    /// Not before this time. The delivery is set aside, and those of the same key behind it wait with it in their order;
+    /// other keys go on.
+    Defer(Timestamp),
     /// Never; park it with this reason at once.
     Reject(String),
 }
@@ -25,6 +30,8 @@ pub enum Failure {
     Failed(Error),
     /// The handler asked for another try after a pause.
     Later(Duration),
+    /// The handler asked to be left alone with it until this time.
+    Deferred(Timestamp),
     /// The handler said that trying again is of no use.
     Rejected(Error),
 }
@@ -63,6 +70,7 @@ impl IntoOutcome for Outcome {
         match self {
             Self::Ack => Ok(Vec::new()),
             Self::Retry(pause) => Err(Failure::Later(pause)),
+            Self::Defer(until) => Err(Failure::Deferred(until)),
             Self::Reject(reason) => Err(Failure::Rejected(Error::new(Code::REJECTED, reason))),
         }
     }

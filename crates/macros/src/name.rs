@@ -7,7 +7,7 @@ use syn::{Error, LitStr};
 
 const EVENT_TYPE_BYTES_MAX: usize = 255;
 const TOPIC_BYTES_MAX: usize = 249;
-const RESERVED_TOPIC_PREFIXES: [&str; 3] = ["command.", "saga.", "dead."];
+const RESERVED_TOPIC_PREFIXES: [&str; 4] = ["command.", "dead.", "ensue.", "saga."];
 
 /// Refuses what is not the name of an event or command.
 pub(crate) fn check_type(name: &LitStr) -> Result<(), Error> {

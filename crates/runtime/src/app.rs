@@ -27,6 +27,7 @@ use crate::reaction::{Mounting, Reaction, ReactionHandler};
 use crate::saga::{SagaFn, SagaHandler, Sagas};
 use crate::sharing::{MemberId, Sharing, View};
 use crate::subscription::{Handler, Shared, Subscription};
+use crate::timer::Timers;
 
 mod flow_of;
 mod running;
@@ -232,7 +233,7 @@ impl App {
                 call,
                 states: Arc::clone(&parts.states),
                 settings,
-                press: parts.shared.press.clone(),
+                shared: Arc::clone(&parts.shared),
             }))
         });
         self.mount(name, HandlerKind::Reaction, settings, &[R::consumes()], &R::causes(), build);
@@ -415,7 +416,7 @@ impl App {
     }
 
     /// Starts every handler. The result drives nothing: handlers run on tokio tasks until it is stopped or dropped.
-    pub async fn start(self) -> Result<Running, Error> {
+    pub async fn start(mut self) -> Result<Running, Error> {
         self.check()?;
         let store =
             self.store.ok_or_else(|| Error::new(Code::UNSUPPORTED, "the application has no store"))?;
@@ -428,7 +429,7 @@ impl App {
             window: self.catalogue.window(),
             turns: crate::door::Turns::default(),
             board: Board::default(),
-            timers: tokio::sync::Notify::new(),
+            timers: Arc::default(),
             timers_wait: AtomicBool::new(false),
             sagas: Sagas::default(),
             closing: watch::Sender::new(false),
@@ -436,6 +437,7 @@ impl App {
             sharing: self.sharing.unwrap_or_default(),
             replay: self.replay.clone(),
         });
+        self.states.insert(TypeId::of::<Timers>(), Box::new(shared.timers()));
         self.catalogue.save(&*store).await?;
         let parts = Parts { shared: Arc::clone(&shared), states: Arc::new(self.states), caches: self.caches };
         let mut running =

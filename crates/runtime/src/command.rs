@@ -10,7 +10,7 @@ use ensue_core::command::decode_command;
 use ensue_core::event::to_json;
 use ensue_core::outcome::handler_error;
 use ensue_core::{
-    Aggregate, Append, BoxFuture, Code, Command, CommandInfo, CommandSet, Commit, CommitError, Envelope,
+    Aggregate, Append, BoxFuture, Code, Command, CommandInfo, CommandSet, Commit, CommitError, Due, Envelope,
     Error, EventId, EventType, Failure, Position, Read, RecordWrite, Recorded, StoreExt, StreamName,
     Timestamp, Version,
 };
@@ -25,6 +25,7 @@ use crate::message::{self, Origin, appends};
 use crate::policy::Settings;
 use crate::reaction::{attempt, context, one_by_one};
 use crate::subscription::{Handled, Handler, Shared};
+use crate::timer::Delay;
 
 /// How often a decision is made anew because the aggregate changed underneath.
 const CONFLICTS_MAX: u32 = 20;
@@ -328,6 +329,24 @@ impl<C: Command> Dispatch<C> {
         self
     }
 
+    /// Sends it so much later: until then it is a timer, then it travels through the log to its handler.
+    pub fn after(self, delay: Duration) -> Delay {
+        self.due(Due::After(delay))
+    }
+
+    /// Sends it at this time, or at once if that has passed: until then it is a timer, then it travels through the log
+    /// to its handler.
+    pub fn at(self, time: Timestamp) -> Delay {
+        self.due(Due::At(time))
+    }
+
+    fn due(self, due: Due) -> Delay {
+        let draft = self.route.and_then(|_| {
+            message::command_draft(C::TYPE, &self.command.key(), to_json(C::TYPE, &self.command)?)
+        });
+        Delay::new(self.shared, draft, due, self.id)
+    }
+
     async fn run(self) -> Result<Receipt<C::Reply>, DispatchError<C::Failure>> {
         let host = self.shared.press.host.clone();
         match self.within {
@@ -420,6 +439,9 @@ fn as_error(failure: Failure) -> Error {
         Failure::Failed(error) | Failure::Rejected(error) => error,
         Failure::Later(pause) => {
             Error::new(Code::HANDLER_FAILED, format!("the handler asks to try again in {pause:?}"))
+        }
+        Failure::Deferred(until) => {
+            Error::new(Code::HANDLER_FAILED, format!("the handler asks to try again at {until}"))
         }
     }
 }

@@ -4,7 +4,9 @@
 
 use std::collections::HashMap;
 
-use ensue_core::{Commit, Error, Record, RecordScan, RecordWrite, Revision, Store, StoreExt, Timestamp};
+use ensue_core::{
+    Commit, Error, Position, Record, RecordScan, RecordWrite, Revision, Store, StoreExt, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
@@ -48,6 +50,47 @@ pub struct Halted {
 
 /// Every dead letter of the store, by handler, key and position.
 pub async fn list(store: &dyn Store) -> Result<Vec<DeadLetter>, Error> {
+    Ok(waiting_keys(store)
+        .await?
+        .into_iter()
+        .filter(|letters| !is_due_by_itself(letters))
+        .flatten()
+        .collect())
+}
+
+/// Every delivery that is deferred, with what waits behind it, by handler, key and position.
+pub async fn deferred(store: &dyn Store) -> Result<Vec<DeadLetter>, Error> {
+    Ok(waiting_keys(store).await?.into_iter().filter(|letters| is_due_by_itself(letters)).flatten().collect())
+}
+
+/// Whether what a key waits for is a time, not an operator.
+fn is_due_by_itself(letters: &[DeadLetter]) -> bool {
+    letters.first().is_some_and(|letter| letter.parked.until.is_some())
+}
+
+/// Whether the event at this position is set aside for a time.
+pub(crate) async fn is_deferred(
+    store: &dyn Store,
+    handler: &str,
+    key: &str,
+    position: Position,
+) -> Result<bool, Error> {
+    let letter = store.record(DEAD.clone(), spaces::at_position(&[handler, key], position)).await?;
+    let letter: Option<Parked> =
+        letter.map(|record| spaces::decode("dead letter", &record.value)).transpose()?;
+    Ok(letter.is_some_and(|letter| letter.until.is_some()))
+}
+
+/// What waits, dead or deferred, in one piece for each key.
+async fn waiting_keys(store: &dyn Store) -> Result<Vec<Vec<DeadLetter>>, Error> {
+    let letters = letters(store).await?;
+    let same_key = |one: &DeadLetter, other: &DeadLetter| {
+        (&one.handler, &one.parked.key) == (&other.handler, &other.parked.key)
+    };
+    Ok(letters.chunk_by(same_key).map(<[DeadLetter]>::to_vec).collect())
+}
+
+async fn letters(store: &dyn Store) -> Result<Vec<DeadLetter>, Error> {
     let records = store.records(RecordScan::all(DEAD.clone())).await?;
     let catalogue = if records.is_empty() { Catalogue::default() } else { Catalogue::merged(store).await? };
     let letter = |record: &Record| {

@@ -263,8 +263,11 @@ impl Registration {
 
 fn check<E: Event>(envelope: &Envelope) -> Result<Draft, Error> {
     let event: E = event::decode_event(envelope)?;
-    event
-        .validate()
-        .map_err(|rule| Error::new(Code::RULE_BROKEN, format!("{}: {rule}", E::INFO.event_type)))?;
+    check_rules(&event)?;
     Draft::of(&event)
+}
+
+/// Whether an event keeps the rules of its type (`E0106`).
+pub(crate) fn check_rules<E: Event>(event: &E) -> Result<(), Error> {
+    event.validate().map_err(|rule| Error::new(Code::RULE_BROKEN, format!("{}: {rule}", E::INFO.event_type)))
 }

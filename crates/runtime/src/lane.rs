@@ -21,6 +21,7 @@ use crate::spaces::{self, CHECKPOINT};
 use crate::subscription::{Handled, Mark, Subscription, lane_key, mark_of, move_lane};
 use crate::tally::Tally;
 
+mod deferral;
 mod hand_over;
 mod redrive;
 
@@ -223,20 +224,19 @@ impl Lane {
         failure: Failure,
         attempt: u32,
     ) -> Result<u32, Halt> {
-        let (pause, next) = match failure {
-            Failure::Later(pause) => (pause, attempt),
-            Failure::Rejected(error) => {
-                self.give_up(failed, &error, attempt).await?;
-                return Ok(0);
-            }
-            Failure::Failed(error) => match self.subscription.settings.retry.pause_after(attempt) {
-                Some(pause) => (self.jittered(pause), attempt + 1),
-                None => {
-                    self.give_up(failed, &error, attempt).await?;
-                    return Ok(0);
-                }
-            },
+        let Some((due, next)) = self.again(&failure, attempt) else {
+            let error =
+                deferral::error_of(&failure).unwrap_or_else(|| Error::new(Code::REJECTED, "given up"));
+            self.give_up(failed, &error, attempt).await?;
+            return Ok(0);
         };
+        let pause = Duration::try_from(due.duration_since(self.now())).unwrap_or_default();
+        let is_asked_for = matches!(failure, Failure::Deferred(_));
+        if self.may_set_aside() && (is_asked_for || pause > deferral::HELD_MAX) {
+            let failed_attempts = next - 1;
+            self.set_aside(failed, &failure, failed_attempts, due).await?;
+            return Ok(0);
+        }
         self.pause(pause).await?;
         Ok(next)
     }

@@ -47,3 +47,4 @@ pub use projection::{Projection, ProjectionExt};
 pub use reaction::Reaction;
 pub use saga::{Saga, SagaError, SagaFn};
 pub use sharing::Sharing;
+pub use timer::{TimerId, Timers};

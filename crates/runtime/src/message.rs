@@ -109,6 +109,7 @@ pub(crate) fn command_draft(command_type: &str, key: &str, data: Bytes) -> Resul
         schema_version: 1,
         tags: Vec::new(),
         data,
+        later: None,
     })
 }
 

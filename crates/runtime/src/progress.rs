@@ -23,6 +23,9 @@ pub(crate) struct Standing {
     cursor: AtomicU64,
     /// Requests of operators that no lane has yet.
     asked: AtomicUsize,
+    /// Times it was told that the store holds a request for it, since it last looked.
+    told: AtomicUsize,
+    telling: Notify,
     /// The reader waits: for a lane that has too much queued, or for the store to come back.
     is_reader_waiting: AtomicBool,
     /// It has not yet found out which lanes it has.
@@ -58,6 +61,8 @@ impl Board {
             is_projection,
             cursor: AtomicU64::new(0),
             asked: AtomicUsize::new(0),
+            told: AtomicUsize::new(0),
+            telling: Notify::new(),
             is_reader_waiting: AtomicBool::new(false),
             is_starting: AtomicBool::new(true),
             is_over: AtomicBool::new(false),
@@ -71,6 +76,15 @@ impl Board {
 
     pub(crate) fn all(&self) -> Vec<Arc<Standing>> {
         lock(&self.entries).clone()
+    }
+
+    /// Tells a subscription that the store holds requests for it, however many. One that does not run here finds them
+    /// when it starts.
+    pub(crate) fn tell(&self, name: &str) {
+        if let Some(standing) = lock(&self.entries).iter().find(|standing| standing.name == name) {
+            standing.told.fetch_add(1, Ordering::AcqRel);
+            standing.telling.notify_one();
+        }
     }
 
     /// Resolves when `done` holds; checked after every change.
@@ -191,6 +205,7 @@ impl Standing {
             self.cursor.load(Ordering::Acquire) < head.0 && lanes.iter().any(|mark| mark.is_ours);
         let is_behind = self.is_starting.load(Ordering::Acquire)
             || self.asked.load(Ordering::Acquire) > 0
+            || self.told() > 0
             || is_reading_on;
         let mut busy = lanes.iter().filter(|mark| mark.outstanding > 0).peekable();
         let is_reading = is_behind && !self.is_reader_waiting.load(Ordering::Acquire);
@@ -216,6 +231,21 @@ impl Standing {
     /// A request of an operator came, or was handed to its lane.
     pub(crate) fn asked(&self, delta: isize) {
         self.asked.fetch_add(delta.cast_unsigned(), Ordering::AcqRel);
+    }
+
+    /// How often it was told of requests and has not looked since.
+    pub(crate) fn told(&self) -> usize {
+        self.told.load(Ordering::Acquire)
+    }
+
+    /// The requests that it was told of so often are in the hands of their lanes.
+    pub(crate) fn looked(&self, told: usize) {
+        self.told.fetch_sub(told, Ordering::AcqRel);
+    }
+
+    /// Resolves when it was told of a request.
+    pub(crate) async fn is_told(&self) {
+        self.telling.notified().await;
     }
 
     /// The reader waits, or goes on.

@@ -15,9 +15,10 @@ use futures_util::FutureExt;
 use crate::context::{Context, FromContext, States};
 use crate::door::Registry;
 use crate::effects::Effects;
-use crate::message::{Origin, Press, appends};
+use crate::message::{Origin, Press};
 use crate::policy::{OnFailure, Retry, Settings, StartFrom};
-use crate::subscription::{Handled, Handler};
+use crate::subscription::{Handled, Handler, Shared};
+use crate::timer::delayed;
 
 /// An async function that takes extractors and then one event, and returns what it causes.
 #[diagnostic::on_unimplemented(
@@ -212,21 +213,25 @@ pub(crate) struct ReactionHandler {
     pub(crate) call: Call,
     pub(crate) states: Arc<States>,
     pub(crate) settings: Settings,
-    pub(crate) press: Press,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl ReactionHandler {
     async fn handle(&self, recorded: &Recorded, attempt_number: u32) -> Result<Effects, Failure> {
-        let context =
-            context(self.states.clone(), recorded, &self.name, attempt_number, &self.settings, &self.press);
+        let context = context(
+            self.states.clone(),
+            recorded,
+            &self.name,
+            attempt_number,
+            &self.settings,
+            &self.shared.press,
+        );
         let call = Arc::clone(&self.call);
         // The call itself happens inside the future, so that a panic in it is caught too.
         let work = Box::pin(async move { call(context).await });
-        let drafts = attempt(&self.press.host, self.settings.timeout, work).await?;
+        let drafts = attempt(&self.shared.press.host, self.settings.timeout, work).await?;
         let origin = Origin::of(&recorded.envelope, &self.name);
-        let caused =
-            drafts.into_iter().enumerate().map(|(index, draft)| self.press.caused(draft, &origin, index));
-        Ok(Effects { appends: appends(caused), ..Effects::default() })
+        Ok(delayed::caused(&self.shared, drafts, &origin))
     }
 }
 
@@ -257,7 +262,7 @@ impl Handler for ReactionHandler {
     }
 
     fn work<'a>(&'a self, batch: &'a [Recorded], attempt: u32) -> BoxFuture<'a, Handled> {
-        Box::pin(one_by_one(&self.press.host, batch, move |recorded| self.handle(recorded, attempt)))
+        Box::pin(one_by_one(&self.shared.press.host, batch, move |recorded| self.handle(recorded, attempt)))
     }
 }
 

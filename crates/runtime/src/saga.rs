@@ -244,7 +244,7 @@ pub(crate) fn reply_draft(stream: StreamName, step: &str, answer: &Answer) -> Re
 
 /// A timer that is over, as it goes into the stream of its owner.
 pub(crate) fn timer_draft(timer: &Timer) -> Result<Draft, Error> {
-    Entry::TimerFired { name: timer.name.clone() }.draft(timer.owner.clone())
+    Entry::TimerFired { name: timer.name.clone() }.draft(timer.owner.parse()?)
 }
 
 /// Whether this is a command that an instance has sent.

@@ -34,6 +34,10 @@ spaces! {
     INBOX = "inbox";
     /// due + owner + name -> what to do then.
     TIMER = "timer";
+    /// owner + name -> which timer holds the name.
+    TIMER_NAME = "timer.name";
+    /// due + owner + name -> a timer that could not fire, and why.
+    TIMER_BROKEN = "timer.broken";
     /// saga + key -> its head.
     SAGA = "saga";
     /// saga + event type + key + instance -> an instance waits for it.
@@ -79,6 +83,16 @@ pub(crate) fn at_time(due: Timestamp, parts: &[&str]) -> Bytes {
     let mut key = millis.to_be_bytes().to_vec();
     key.extend_from_slice(parts.join("\0").as_bytes());
     key.into()
+}
+
+/// Bytes of the time that a key of [`at_time`] begins with.
+pub(crate) const TIME_BYTES: usize = 8;
+
+/// The time that a key of [`at_time`] begins with, in whole milliseconds.
+pub(crate) fn time_of(key: &[u8]) -> Timestamp {
+    let millis = key.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    let millis = i64::try_from(millis).unwrap_or(i64::MAX);
+    Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX)
 }
 
 /// Values are JSON, so that a person can read them with any tool.

@@ -23,6 +23,7 @@ use crate::progress::{Board, Standing};
 use crate::saga::Sagas;
 use crate::sharing::{Sharing, View};
 use crate::tally::Tally;
+use crate::timer::Timers;
 
 mod checkpoint;
 mod elsewhere;
@@ -48,7 +49,7 @@ pub(crate) struct Shared {
     pub(crate) turns: crate::door::Turns,
     pub(crate) board: Board,
     /// Wakes the timers when one was set.
-    pub(crate) timers: tokio::sync::Notify,
+    pub(crate) timers: Arc<tokio::sync::Notify>,
     /// The timers wait for the store to come back.
     pub(crate) timers_wait: AtomicBool,
     /// The sagas that run here.
@@ -63,6 +64,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// The timers of the store.
+    pub(crate) fn timers(&self) -> Timers {
+        Timers::new(Arc::clone(&self.store), self.press.clone(), Arc::clone(&self.timers))
+    }
+
     /// Whether other processes may work on the same subscriptions.
     pub(crate) fn is_shared(&self) -> bool {
         !self.view.borrow().is_alone
@@ -259,6 +265,12 @@ impl Subscription {
                 Ok(()) = view.changed() => return Ok(None),
                 () = self.sleep(look_again) => return Ok(None),
                 () = lanes.ended() => return Ok(None),
+                () = self.standing.is_told() => {
+                    let told = self.standing.told();
+                    lanes.ask_all().await?;
+                    self.standing.looked(told);
+                    continue;
+                }
                 Some(Request::Redrive(key)) = requests.recv() => {
                     lanes.ask_for(key).await?;
                     self.standing.asked(-1);

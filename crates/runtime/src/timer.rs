@@ -1,34 +1,38 @@
-//! Timers: records ordered by due time. Firing removes the timer in the same commit as its effect, so that a timer can
-//! be cancelled or fire, never both, and never twice.
-
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+//! Timers: records ordered by due time. Firing removes the timer in the same commit as its effect, so that a timer is
+//! cancelled or fired, never both, and never twice.
+//!
+//! A timer belongs to (owner, generation, name). What an earlier life of its owner has set is of no effect: it goes
+//! silently when it is due.
 
 use bytes::Bytes;
 use ensue_core::{
-    Append, Commit, CommitError, Error, EventId, Expected, Record, RecordScan, RecordWrite, Store, StoreExt,
-    StreamName, Timestamp,
+    Envelope, Error, EventId, Position, Record, RecordScan, RecordWrite, Store, StoreExt, StreamName,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-use crate::effects::Effects;
 use crate::message::Origin;
-use crate::spaces::{self, TIMER};
-use crate::subscription::Shared;
+use crate::spaces::{self, TIMER, TIMER_NAME};
 
-/// Timers that fire in one commit.
-const FIRED_TOGETHER: usize = 256;
-/// The clock is looked at this often, so that a jump of the wall clock is noticed.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+pub(crate) mod delayed;
+mod firing;
+mod operate;
+mod publish;
+mod stored;
 
-/// A timer: at `due`, its owner's stream is told.
+pub(crate) use firing::{is_ours, run};
+pub use operate::{Broken, Filter, TimerChanged, Timers};
+pub use publish::{Delay, Publish, Scheduled};
+
+/// A timer: at `due` its action is taken.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Timer {
-    /// The stream that gets the `TimerFired`.
-    pub owner: StreamName,
-    /// Which of the owner's timers; never used again by the same owner.
+    /// Whose: the stream of a saga's instance, the stream a delayed event goes to, or a handler.
+    pub owner: SmolStr,
+    /// Which life of the owner: the id of what began it.
+    pub generation: EventId,
+    /// Which of the owner's timers.
     pub name: SmolStr,
     /// When.
     pub due: Timestamp,
@@ -36,14 +40,72 @@ pub struct Timer {
     pub flow: EventId,
     /// What set it.
     pub cause: EventId,
+    /// What is done then.
+    pub action: Action,
+    /// Whether there is one of this name at a time: the newest, which [`TIMER_NAME`] tells.
+    #[serde(default)]
+    pub(crate) is_named: bool,
+}
+
+/// What a timer does when it is due.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// The saga's instance, which is the owner, goes on.
+    Wake,
+    /// An event or a command is appended.
+    Append {
+        /// Where it goes.
+        stream: StreamName,
+        /// With its id, cause and flow; its time is when it is appended.
+        #[serde(with = "stored")]
+        event: Box<Envelope>,
+    },
+    /// A delivery that was deferred is made again, to the handler that is the owner.
+    Deliver {
+        /// The key that waits.
+        key: SmolStr,
+        /// The event that was deferred.
+        position: Position,
+    },
+}
+
+/// What a timer is called: by this it is listed, shown and cancelled.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct TimerId {
+    /// Whose.
+    pub owner: SmolStr,
+    /// Which of the owner's.
+    pub name: SmolStr,
+}
+
+/// The timer that holds a name.
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
+struct Holder {
+    generation: EventId,
+    due: Timestamp,
 }
 
 impl Timer {
-    fn key(&self) -> Bytes {
-        spaces::at_time(self.due, &[&self.owner.to_string(), &self.name])
+    /// What it is called.
+    pub fn id(&self) -> TimerId {
+        TimerId { owner: self.owner.clone(), name: self.name.clone() }
     }
 
-    /// The write that sets the timer.
+    /// Where it is stored.
+    fn key(&self) -> Bytes {
+        spaces::at_time(self.due, &[&self.owner, &self.name])
+    }
+
+    fn name_key(&self) -> Bytes {
+        spaces::join(&[&self.owner, &self.name])
+    }
+
+    fn holder(&self) -> Holder {
+        Holder { generation: self.generation.clone(), due: self.due }
+    }
+
+    /// The write that sets the timer; for a named one, see [`Timer::writes`].
     pub(crate) fn set(&self) -> RecordWrite {
         RecordWrite::put(TIMER.clone(), self.key(), spaces::encode(self))
     }
@@ -52,96 +114,68 @@ impl Timer {
     pub(crate) fn cancel(&self) -> RecordWrite {
         RecordWrite::delete(TIMER.clone(), self.key())
     }
+
+    /// The writes that set the timer, and make it the one that holds its name.
+    pub(crate) fn writes(&self) -> impl Iterator<Item = RecordWrite> {
+        let take_name =
+            || RecordWrite::put(TIMER_NAME.clone(), self.name_key(), spaces::encode(&self.holder()));
+        std::iter::once(self.set()).chain(self.is_named.then(take_name))
+    }
+
+    /// A saga's timer: its instance goes on when it is due.
+    pub(crate) fn waking(
+        stream: &StreamName,
+        begun: Option<&EventId>,
+        origin: &Origin,
+        name: SmolStr,
+        due: Timestamp,
+    ) -> Self {
+        Self {
+            owner: stream.to_string().into(),
+            generation: begun.unwrap_or(&origin.cause).clone(),
+            name,
+            due,
+            flow: origin.flow.clone(),
+            cause: origin.cause.clone(),
+            action: Action::Wake,
+            is_named: false,
+        }
+    }
+
+    /// The write that cancels a saga's timer.
+    pub(crate) fn cancel_waking(stream: &StreamName, name: &str, due: Timestamp) -> RecordWrite {
+        RecordWrite::delete(TIMER.clone(), spaces::at_time(due, &[&stream.to_string(), name]))
+    }
+
+    /// A deferred delivery: the event at `position` waits for `until` and the rest of its key behind it.
+    pub(crate) fn deferral(handler: &str, letter: &crate::dead::Parked, until: Timestamp) -> Self {
+        Self {
+            owner: handler.into(),
+            generation: letter.event_id.clone(),
+            name: letter.position.to_string().into(),
+            due: until,
+            flow: letter.flow.clone(),
+            cause: letter.event_id.clone(),
+            action: Action::Deliver { key: letter.key.clone(), position: letter.position },
+            is_named: false,
+        }
+    }
 }
 
-/// Every timer that is set, by due time.
+/// Every timer that is set, by due time. Those that lost their name to a newer one are among them until they are due.
 pub async fn list(store: &dyn Store) -> Result<Vec<Timer>, Error> {
     let records = store.records(RecordScan::all(TIMER.clone())).await?;
     records.iter().map(|record| spaces::decode("timer", &record.value)).collect()
 }
 
-/// The next timer of the store.
+/// When the next timer of the store is due.
 pub(crate) async fn next_due(store: &dyn Store) -> Result<Option<Timestamp>, Error> {
     let page = store.scan(RecordScan::all(TIMER.clone()).limit(1)).await?;
-    let first: Option<Timer> =
-        page.records.first().map(|record| spaces::decode("timer", &record.value)).transpose()?;
-    Ok(first.map(|timer| timer.due))
+    Ok(page.records.first().map(due_of))
 }
 
-/// Fires timers until the application closes.
-pub(crate) async fn run(shared: Arc<Shared>) {
-    loop {
-        let woken = shared.timers.notified();
-        let fired = if is_ours(&shared) { fire_due(&shared).await } else { Ok(LOOK_AGAIN) };
-        // The store is away for a moment or for good; the subscriptions report it, timers only wait.
-        shared.timers_wait.store(fired.is_err(), Ordering::Release);
-        let pause = fired.unwrap_or(LOOK_AGAIN).min(look_again(&shared));
-        tokio::select! {
-            biased;
-            () = shared.closed() => return,
-            () = woken => {}
-            () = shared.press.host.clock.sleep(pause) => {}
-        }
-        shared.timers_wait.store(false, Ordering::Release);
-    }
-}
-
-/// Whether this process is the one that fires. When two believe it, for a moment, the timers' records decide.
-pub(crate) fn is_ours(shared: &Shared) -> bool {
-    shared.view.borrow().is_ours("timers")
-}
-
-/// How long to wait at most: others set timers too, and may leave firing to us.
-fn look_again(shared: &Shared) -> Duration {
-    if shared.view.borrow().has_others() { shared.sharing.look } else { LOOK_AGAIN }
-}
-
-/// Fires everything that is due, and says how long the next one takes.
-async fn fire_due(shared: &Shared) -> Result<Duration, Error> {
-    loop {
-        let now = shared.press.host.clock.now();
-        let scan = RecordScan::all(TIMER.clone()).limit(FIRED_TOGETHER);
-        let mut due = Vec::new();
-        let mut pause = LOOK_AGAIN;
-        for record in shared.store.scan(scan).await?.records {
-            let timer: Timer = spaces::decode("timer", &record.value)?;
-            if timer.due > now {
-                // Time went on while the store was read.
-                let left = timer.due.duration_since(shared.press.host.clock.now());
-                pause = Duration::try_from(left).unwrap_or_default().min(LOOK_AGAIN);
-                break;
-            }
-            due.push((record, timer));
-        }
-        if due.is_empty() {
-            return Ok(pause);
-        }
-        if fire(shared, &due).await.is_err() {
-            // One of them was cancelled at this moment; the others do not wait for it.
-            for one in due.chunks(1) {
-                match fire(shared, one).await {
-                    Ok(()) | Err(CommitError::RecordConflict { .. }) => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        }
-    }
-}
-
-async fn fire(shared: &Shared, due: &[(Record, Timer)]) -> Result<(), CommitError> {
-    let mut effects = Effects::default();
-    for (record, timer) in due {
-        let draft = crate::saga::timer_draft(timer)?;
-        let origin = Origin {
-            cause: timer.cause.clone(),
-            flow: timer.flow.clone(),
-            trace: None,
-            handler: format!("timer.{}.{}", timer.owner, timer.name).into(),
-        };
-        let (stream, envelope) = shared.press.caused(draft, &origin, 0);
-        effects.appends.push(Append { stream, expected: Expected::Any, events: vec![envelope] });
-        effects.records.push(RecordWrite::delete(TIMER.clone(), record.key.clone()).expect(record.revision));
-    }
-    let commit = Commit { appends: effects.appends, records: effects.records, ..Commit::default() };
-    shared.store.commit(commit).await.map(|_| ())
+/// When the timer of this record is due. One that cannot be read is due at the millisecond its key says.
+fn due_of(record: &Record) -> Timestamp {
+    spaces::decode("timer", &record.value)
+        .map_or_else(|_| spaces::time_of(&record.key), |timer: Timer| timer.due)
 }

@@ -1,6 +1,6 @@
 //! Time that stands still until a test moves it.
 //!
-//! Wall clock and monotonic clock move together; neither ever goes back.
+//! Wall clock and monotonic clock move together, unless a test sets the wall clock; the monotonic one never goes back.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -32,6 +32,8 @@ pub struct VirtualClock {
 #[derive(Debug, Default)]
 struct State {
     elapsed: Duration,
+    /// How far the wall clock was set forward, or back.
+    wall_offset: SignedDuration,
     /// By due time, then in the order in which they went to sleep. The waker is there once the sleep was polled.
     sleepers: BTreeMap<(Duration, u64), Option<Waker>>,
     sleeps_begun: u64,
@@ -58,6 +60,12 @@ impl VirtualClock {
         due.into_values().flatten().for_each(Waker::wake);
     }
 
+    /// Sets the wall clock forward, or back, as an administrator or a time server does. Sleepers notice nothing.
+    pub fn set_wall_clock(&self, by: SignedDuration) {
+        let mut state = lock(&self.state);
+        state.wall_offset = state.wall_offset.saturating_add(by);
+    }
+
     /// How many sleep and are not yet due.
     pub fn sleepers(&self) -> usize {
         lock(&self.state).sleepers.len()
@@ -75,7 +83,8 @@ impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
         let start = Timestamp::from_second(START_SECONDS).expect("the start is a valid time");
         let elapsed = SignedDuration::try_from(self.monotonic()).unwrap_or(SignedDuration::MAX);
-        start.checked_add(elapsed).unwrap_or(Timestamp::MAX)
+        let shown = elapsed.saturating_add(lock(&self.state).wall_offset);
+        start.checked_add(shown).unwrap_or(Timestamp::MAX)
     }
 
     fn monotonic(&self) -> Duration {
@@ -140,6 +149,15 @@ mod tests {
         clock.advance(SECOND * 90);
         assert_eq!(clock.now().duration_since(before).as_secs(), 90);
         assert_eq!(clock.monotonic(), SECOND * 90);
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_leaves_the_monotonic_one_alone() {
+        let clock = VirtualClock::new();
+        let before = clock.now();
+        clock.set_wall_clock(SignedDuration::from_secs(-60));
+        clock.advance(SECOND * 10);
+        assert_eq!((clock.now().duration_since(before).as_secs(), clock.monotonic()), (-50, SECOND * 10));
     }
 
     #[test]

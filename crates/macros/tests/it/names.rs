@@ -28,6 +28,9 @@ fn the_compiler_and_the_core_agree_on_names() {
         assert!(EventType::new(bad).is_err() && Topic::new(bad).is_err(), "{bad:?}");
     }
     for reserved in ensue_core::name::RESERVED_TOPIC_PREFIXES {
-        assert!(["command.", "saga.", "dead."].contains(&reserved), "{reserved} is unknown to the derive");
+        assert!(
+            ["command.", "dead.", "ensue.", "saga."].contains(&reserved),
+            "{reserved} is unknown to the derive"
+        );
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ensue_core::{Code, Command, Commit, Draft, Error, Event, EventId, Position, Store, StoreExt};
+use ensue_core::{Code, Command, Draft, Error, Event, EventId, Position, Store, StoreExt};
 use smol_str::SmolStr;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -17,12 +17,12 @@ use crate::collection::Collection;
 use crate::command::{Dispatch, Route};
 use crate::context::{States, lookup};
 use crate::dead::DeadLetters;
-use crate::door::{Admitted, Door};
+use crate::door::{Admitted, Door, check_rules};
 use crate::flow::Flows;
-use crate::message::appends;
 use crate::projection::{self, Model, Mount, Projection, Projections};
 use crate::sharing::{Member, MemberId, Membership, Seat};
 use crate::subscription::{Request, Shared, Subscription};
+use crate::timer::{Publish, Timers};
 
 /// A running application. Dropping it stops it at once, which loses nothing: what was in hand is delivered again.
 pub struct Running {
@@ -137,25 +137,24 @@ impl Running {
         }
     }
 
-    /// Appends an event that begins a flow of its own. Its rules are checked first (`E0106`).
-    pub async fn publish<E: Event>(&self, event: E) -> Result<Admitted, Error> {
-        event
-            .validate()
-            .map_err(|rule| Error::new(Code::RULE_BROKEN, format!("{}: {rule}", E::INFO.event_type)))?;
-        let first = self.shared.press.first(Draft::of(&event)?, None);
-        let commit = Commit { appends: appends([first]), ..Commit::default() };
-        let committed = self.shared.store.commit(commit).await?;
-        Ok(Admitted { position: committed.position(), repeated: committed.repeated })
+    /// Appends an event that begins a flow of its own, when it is awaited, or later: [`Publish::after`]. Its rules are
+    /// checked first (`E0106`).
+    #[expect(clippy::needless_pass_by_value, reason = "what is published belongs to the log")]
+    pub fn publish<E: Event>(&self, event: E) -> Publish {
+        Publish::new(Arc::clone(&self.shared), &event)
     }
 
     /// Like [`Running::publish`], under an id of the caller's: published again with the same id and body within seven days, it is a
     /// success that adds nothing; with another body it is `E0204`.
     pub async fn publish_as<E: Event>(&self, id: EventId, event: E) -> Result<Admitted, Error> {
-        event
-            .validate()
-            .map_err(|rule| Error::new(Code::RULE_BROKEN, format!("{}: {rule}", E::INFO.event_type)))?;
+        check_rules(&event)?;
         let (stream, envelope) = self.shared.press.first(Draft::of(&event)?, Some(id));
         self.door().admit(stream, envelope).await
+    }
+
+    /// What is set for later: listed, cancelled, put off.
+    pub fn timers(&self) -> Timers {
+        self.shared.timers()
     }
 
     /// Where events of others come in, each once.

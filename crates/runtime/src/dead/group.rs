@@ -213,6 +213,7 @@ mod tests {
             last_failed_at: failed_at,
             code_version: None,
             edit: None,
+            until: None,
         };
         DeadLetter {
             handler: "take-payment".into(),

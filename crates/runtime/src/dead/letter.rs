@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use ensue_core::{
-    Code, Error, EventId, EventType, Position, RecordWrite, Recorded, Revision, Source, Timestamp,
+    Code, Error, EventId, EventType, Failure, Position, RecordWrite, Recorded, Revision, Source, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
@@ -47,6 +47,9 @@ pub struct Parked {
     /// That its body was edited: the handler is given the copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub edit: Option<Edit>,
+    /// When it is tried again by itself: it is deferred, not dead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
 }
 
 impl Parked {
@@ -85,13 +88,31 @@ impl Parked {
             last_failed_at: None,
             code_version: shared.version.clone(),
             edit: None,
+            until: None,
         }
+    }
+
+    /// A delivery that is set aside after so many failed attempts; [`Parked::until`] says for how long.
+    pub(crate) fn deferred(recorded: &Recorded, key: &str, attempts: u32, shared: &Shared) -> Self {
+        let error = Error::new(Code::DEFERRED, "the handler asked for it");
+        Self { attempts, ..Self::because(recorded, key, &error, shared) }
+    }
+
+    /// It is tried again at this time, because of this failure.
+    pub(crate) fn until(self, until: Timestamp, failure: &Failure, shared: &Shared) -> Self {
+        let attempts = self.attempts;
+        let letter = match failure {
+            Failure::Failed(error) => Self { attempts, ..self.failed_again(error, shared) },
+            _ => self,
+        };
+        Self { until: Some(until), ..letter }
     }
 
     pub(crate) fn failed_again(mut self, error: &Error, shared: &Shared) -> Self {
         let now = shared.press.host.clock.now();
         self.code = error.code().to_string();
         error.message().clone_into(&mut self.reason);
+        self.until = None;
         self.attempts += 1;
         self.first_failed_at.get_or_insert(now);
         self.last_failed_at = Some(now);

@@ -133,6 +133,17 @@ impl Redrive {
         RecordWrite::put(REDRIVE.clone(), self.place(), spaces::encode(self)).expect(revision)
     }
 
+    /// The write that takes a request back whose letter waits for a time again. One that was made anew meanwhile stays.
+    pub(crate) fn served(&self, revision: Revision) -> RecordWrite {
+        RecordWrite::delete(REDRIVE.clone(), self.place()).expect(revision)
+    }
+
+    /// The request of a timer: a delivery that was deferred is due.
+    pub(crate) fn due(handler: &str, key: &str, event: &EventId, now: Timestamp) -> RecordWrite {
+        let by = "timer".into();
+        Asker { request: event.clone(), at: now, by }.ask(handler, key, 1)
+    }
+
     /// The writes that end it. A request that was made anew meanwhile is not ended by them.
     pub(crate) fn end(mut self, revision: Revision, state: RedriveState, now: Timestamp) -> [RecordWrite; 2] {
         self.state = state;

@@ -43,8 +43,10 @@ impl Which {
         Self::Key { handler: handler.into(), key: key.into() }
     }
 
+    /// A key that is deferred is meant only where it is named: it is not dead.
     fn takes(&self, front: &DeadLetter) -> bool {
         match self {
+            Self::Group(_) | Self::Handler(_) | Self::All if front.parked.until.is_some() => false,
             Self::Key { handler, key } => front.handler == *handler && front.parked.key == *key,
             Self::Group(group) => GroupId::of_letter(front) == *group,
             Self::Handler(handler) => front.handler == *handler,
@@ -65,7 +67,7 @@ impl Which {
 
 /// The letters that are meant, one list for each key, oldest first. `E0414` if there is none.
 pub(super) async fn chosen(store: &dyn Store, which: &Which) -> Result<Vec<Vec<DeadLetter>>, Error> {
-    let letters = super::list(store).await?;
+    let letters = super::letters(store).await?;
     let keys = letters.chunk_by(|a, b| (&a.handler, &a.parked.key) == (&b.handler, &b.parked.key));
     let meant = keys.filter(|letters| letters.first().is_some_and(|front| which.takes(front)));
     let chosen: Vec<Vec<DeadLetter>> = meant.map(<[DeadLetter]>::to_vec).collect();

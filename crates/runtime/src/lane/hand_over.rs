@@ -20,6 +20,16 @@ impl Lane {
         }
     }
 
+    /// Resolves when a lane that has stopped is of no use any more: it is told to end, or nobody hands it anything.
+    async fn dismissed(&self) {
+        let mut leaving = self.leaving.clone();
+        tokio::select! {
+            biased;
+            () = self.subscription.shared.closed() => {}
+            _told_or_gone = leaving.wait_for(|leaving| *leaving) => {}
+        }
+    }
+
     pub(super) fn is_told_to_end(&self) -> bool {
         *self.subscription.shared.closing.borrow() || *self.leaving.borrow()
     }
@@ -53,7 +63,7 @@ impl Lane {
         if is_full && self.is_room_asked_for().await {
             return;
         }
-        self.told_to_end().await;
+        self.dismissed().await;
     }
 
     /// Whether a request waits for one of our keys: it is worked off first by whoever takes the lane, and may make room.

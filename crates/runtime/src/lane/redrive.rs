@@ -1,4 +1,5 @@
-//! Dead letters of one key, tried again in order, in the lane that owns the key.
+//! Letters of one key, tried again in order, in the lane that owns the key: dead ones when an operator asks for it,
+//! deferred ones when they are due.
 
 use ensue_core::{Failure, Position, RecordWrite, Revision};
 
@@ -45,19 +46,34 @@ impl Lane {
             return self.settle_aside(effects_of(end), Turn::Over).await;
         };
         let recorded = self.until_read(|| dead::delivered(&*store, &name, &letter)).await?;
-        let Handled { effects, failure, .. } = match self.work(std::slice::from_ref(&recorded), 1).await {
+        let attempt = letter.until.map_or(1, |_| letter.attempts + 1);
+        let worked = self.work(std::slice::from_ref(&recorded), attempt).await;
+        let Handled { effects, failure, .. } = match worked {
             Ok(handled) => handled,
             Err(panic) => Handled { failure: Some(Failure::Failed(panic)), ..Handled::default() },
         };
+        let Some(failure) = failure else {
+            return self.letter_done(effects, &letter, revision, (asked, redrive), has_more).await;
+        };
+        if let Some(effects) = self.deferred_again(&letter, revision, &failure) {
+            let mut effects = effects;
+            effects.put(redrive.served(asked));
+            return self.settle_aside(effects, Turn::Over).await;
+        }
         match failure {
-            None => self.letter_done(effects, &letter, revision, (asked, redrive), has_more).await,
-            Some(Failure::Later(pause)) => {
+            Failure::Later(pause) => {
                 self.pause(pause).await?;
                 Ok(Turn::Next)
             }
-            Some(Failure::Failed(error) | Failure::Rejected(error)) => {
+            Failure::Deferred(until) => {
+                let pause = until.duration_since(self.now());
+                self.pause(std::time::Duration::try_from(pause).unwrap_or_default()).await?;
+                Ok(Turn::Next)
+            }
+            Failure::Failed(error) | Failure::Rejected(error) => {
                 let state = RedriveState::failed_again(&letter, &error, self.now());
                 let mut effects = effects_of(redrive.end(asked, state, self.now()));
+                self.cancel_deferral(&letter, &mut effects);
                 let again = letter.failed_again(&error, &self.subscription.shared);
                 effects.put(again.write(&name).expect(revision));
                 self.settle_aside(effects, Turn::Over).await
@@ -77,6 +93,7 @@ impl Lane {
         let place = letter.place(&self.subscription.name);
         effects.put(RecordWrite::delete(spaces::DEAD.clone(), place).expect(revision));
         self.let_go(letter, &mut effects).await?;
+        self.cancel_deferral(letter, &mut effects);
         let redrive = redrive.one_done();
         if has_more {
             effects.put(redrive.go_on(asked));

@@ -164,7 +164,7 @@ impl<'a> Plan<'a> {
             self.journal.asked.iter().filter(|asked| asked.outcome.is_none()).cloned().collect();
         for asked in open {
             if let Some(due) = asked.again_at.or(asked.due) {
-                self.cancel_timer(timer_name(&asked), due);
+                self.cancel_timer(&timer_name(&asked), due);
             }
             if let Kind::Wait { event_type, key, .. } = &asked.kind {
                 let key = spaces::join(&[&self.saga, event_type, key, self.stream.key.as_str()]);
@@ -173,11 +173,11 @@ impl<'a> Plan<'a> {
         }
         for undoable in self.journal.undoable.clone() {
             if let UndoState::FailedUntil(due) = undoable.state {
-                self.cancel_timer(super::journal::undo_timer_name(&undoable.step, undoable.attempt), due);
+                self.cancel_timer(&super::journal::undo_timer_name(&undoable.step, undoable.attempt), due);
             }
         }
         if let Some(due) = self.journal.deadline {
-            self.cancel_timer(DEADLINE_TIMER.into(), due);
+            self.cancel_timer(DEADLINE_TIMER, due);
         }
     }
 
@@ -192,10 +192,8 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    fn cancel_timer(&mut self, name: SmolStr, due: Timestamp) {
-        let flow = self.journal.flow.clone().unwrap_or_else(|| self.operations.press.host.event_id());
-        let timer = Timer { owner: self.stream.clone(), name, due, cause: flow.clone(), flow };
-        self.effects.put(timer.cancel());
+    fn cancel_timer(&mut self, name: &str, due: Timestamp) {
+        self.effects.put(Timer::cancel_waking(&self.stream, name, due));
     }
 
     fn head(&self) -> SagaHead {

@@ -17,7 +17,7 @@ use super::script::Script;
 use crate::context::Context;
 use crate::effects::Effects;
 use crate::message::Origin;
-use crate::timer::Timer;
+use crate::timer::{Timer, delayed};
 
 mod compensate;
 mod give_up;
@@ -115,6 +115,15 @@ impl<'a> Turn<'a> {
         }
     }
 
+    /// Appends an event that the saga ends with, or sets the timer that will.
+    fn emit(&mut self, mut draft: Draft) {
+        let Some(later) = draft.later.take() else { return self.append(draft, |_| {}) };
+        let shared = self.saga.shared_arc();
+        let caused = shared.press.caused(draft, &self.origin, self.caused);
+        self.caused += 1;
+        delayed::set(&shared, &mut self.effects, &delayed::timer_of(&shared, later, caused));
+    }
+
     /// Adds an event to the instance's own stream. They are one append, which only goes where the journal ended.
     fn push(&mut self, envelope: Envelope) {
         match self.effects.appends.iter_mut().find(|append| append.stream == self.stream) {
@@ -140,8 +149,8 @@ impl<'a> Turn<'a> {
     }
 
     fn timer(&self, name: SmolStr, due: Timestamp) -> Timer {
-        let (owner, flow) = (self.stream.clone(), self.origin.flow.clone());
-        Timer { owner, name, due, flow, cause: self.origin.cause.clone() }
+        let begun = self.journal.start.as_ref().map(|start| &start.event_id);
+        Timer::waking(&self.stream, begun, &self.origin, name, due)
     }
 
     fn set_timer(&mut self, name: SmolStr, due: Timestamp) {

@@ -63,6 +63,7 @@ impl Sent {
             schema_version: 1,
             tags: Vec::new(),
             data: Bytes::copy_from_slice(self.command.body.get().as_bytes()),
+            later: None,
         })
     }
 
@@ -283,6 +284,7 @@ impl Entry {
             schema_version: 1,
             tags: Vec::new(),
             data: event::to_json(self.event_type(), self)?,
+            later: None,
         })
     }
 }

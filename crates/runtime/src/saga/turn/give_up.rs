@@ -19,7 +19,7 @@ impl Turn<'_> {
             Some(first) => End::Well(raw(&first.data)?),
             None => End::empty(),
         };
-        drafts.into_iter().for_each(|draft| self.append(draft, |_| {}));
+        drafts.into_iter().for_each(|draft| self.emit(draft));
         self.cancel_deadline();
         self.write(&Entry::Completed)?;
         let parent = self.journal.parent.clone();
