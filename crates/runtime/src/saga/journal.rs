@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use ensue_core::{Code, Error, EventId, EventType, Position, Recorded, Timestamp, Version, event};
+use ensue_core::{Code, Error, EventId, EventType, Position, Recorded, Timestamp, Trace, Version, event};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use smol_str::SmolStr;
@@ -171,6 +171,8 @@ pub(crate) struct Journal {
     pub(crate) unclaimed: Vec<SmolStr>,
     /// The flow it belongs to, by its first entry.
     pub(crate) flow: Option<EventId>,
+    /// The trace of what began it; timers, which have none, go on with it.
+    pub(crate) trace: Option<Box<Trace>>,
     /// Steps in the order in which they were undone.
     undone: Vec<SmolStr>,
 }
@@ -181,6 +183,7 @@ impl Journal {
         for recorded in events {
             if self.flow.is_none() {
                 self.flow = Some(recorded.envelope.flow().clone());
+                self.trace.clone_from(&recorded.envelope.trace);
             }
             if let Some(sent) = Sent::of(&recorded.envelope)? {
                 self.played = recorded.version;

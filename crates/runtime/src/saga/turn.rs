@@ -77,8 +77,11 @@ impl<'a> Turn<'a> {
         trigger: &'a Recorded,
         place: Place,
     ) -> Self {
-        let origin = Origin::of(&trigger.envelope, saga.subscription());
         let Instance { stream, journal, version: read_up_to } = instance;
+        let mut origin = Origin::of(&trigger.envelope, saga.subscription());
+        if origin.trace.is_none() {
+            origin.trace.clone_from(&journal.trace);
+        }
         let effects = Effects::default();
         Self { saga, stream, journal, trigger, origin, effects, caused: 0, read_up_to, place }
     }

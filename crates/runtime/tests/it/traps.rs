@@ -30,7 +30,8 @@
 //!   `upcasting::a_saga_starts_with_the_newest_version`,
 //!   `upcasting::a_saga_that_waits_gets_the_newest_version_also_when_it_is_replayed`.
 //! - *Trace context taken at dispatch instead of at append*:
-//!   `the_trace_of_an_event_is_that_of_its_cause_however_late_it_is_handled`.
+//!   `the_trace_of_an_event_is_that_of_its_cause_however_late_it_is_handled`,
+//!   `what_a_saga_does_after_a_sleep_is_in_the_trace_of_what_began_it`.
 //! - *Saga not found treated as success*: `an_answer_to_a_saga_that_nobody_started_is_not_taken_for_success`,
 //!   `a_redrive_of_something_that_is_not_there_is_not_taken_for_success`.
 //!
@@ -176,10 +177,8 @@ async fn a_rebuilt_read_model_sends_no_mail_again() {
     assert_eq!((cents, mails.lines()), (Some(5_998), vec!["ORD-1".to_owned()]));
 }
 
-#[tokio::test]
-async fn the_trace_of_an_event_is_that_of_its_cause_however_late_it_is_handled() {
-    let diary = Diary::default();
-    let mut shop = shop(&diary);
+/// An order comes in from outside, in a trace.
+async fn admit_traced(shop: &mut Harness) -> Trace {
     let trace = Trace {
         traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),
         ..Trace::default()
@@ -188,6 +187,14 @@ async fn the_trace_of_an_event_is_that_of_its_cause_however_late_it_is_handled()
     let envelope = Envelope { trace: Some(Box::new(trace.clone())), ..foreign("evt-1", "OrderPlaced", body) };
     let stream = StreamName::new("Order", "ORD-1").expect("valid");
     shop.running().await.door().admit(stream, envelope).await.expect("it is taken");
+    trace
+}
+
+#[tokio::test]
+async fn the_trace_of_an_event_is_that_of_its_cause_however_late_it_is_handled() {
+    let diary = Diary::default();
+    let mut shop = shop(&diary);
+    let trace = admit_traced(&mut shop).await;
     shop.settle().await;
     shop.restart().await;
     diary.note("mended");
@@ -196,6 +203,22 @@ async fn the_trace_of_an_event_is_that_of_its_cause_however_late_it_is_handled()
     let recorded = shop.recorded().await;
     let [_, paid] = recorded.as_slice() else { panic!("{recorded:?}") };
     assert_eq!(paid.envelope.trace.as_deref(), Some(&trace));
+}
+
+#[tokio::test]
+async fn what_a_saga_does_after_a_sleep_is_in_the_trace_of_what_began_it() {
+    async fn sleepy(saga: Saga<OrderPlaced>) -> Result<PaymentCompleted, SagaError> {
+        saga.sleep("think", DAY).await?;
+        Ok(PaymentCompleted { order: saga.key().to_owned() })
+    }
+    let mut shop = Harness::new(|app: App| app.external::<OrderPlaced>().saga("sleepy", sleepy));
+    let trace = admit_traced(&mut shop).await;
+    shop.settle().await;
+    shop.restart().await;
+    shop.advance(DAY * 2).await;
+    let recorded = shop.recorded().await;
+    let paid = recorded.iter().find(|event| event.envelope.event_type.as_str() == "PaymentCompleted");
+    assert_eq!(paid.expect("it woke up").envelope.trace.as_deref(), Some(&trace));
 }
 
 /// Waits for a payment for a day.
