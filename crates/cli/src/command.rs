@@ -21,6 +21,7 @@ mod stat;
 mod stream;
 mod subscription;
 mod tail;
+mod timer;
 mod verify;
 
 /// What the binary can do.
@@ -50,6 +51,9 @@ pub(crate) enum Command {
     /// Look at what handlers could not process, try it again, or give it up
     #[command(subcommand)]
     Dead(dead::Dead),
+    /// Look at what is set for later, and change it
+    #[command(subcommand)]
+    Timer(timer::Timer),
     /// Compare read models with the log, or build them anew
     #[command(subcommand)]
     Projection(projection::Projection),
@@ -103,6 +107,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Saga(saga) => saga.run(&mut session).await,
         Command::Subscription(subscription) => subscription.run(&mut session).await,
         Command::Dead(dead) => dead.run(&mut session).await,
+        Command::Timer(timer) => timer.run(&mut session).await,
         Command::Projection(projection) => projection.run(&mut session).await,
         Command::Verify => verify::run(&mut session),
         Command::Stat => stat::run(&mut session).await,

@@ -6,8 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use ensue_core::{
-    Aggregate, Code, Command, CommandSet, Error, Event, EventInfo, EventSet, EventType, Host, Position,
-    Source, Store,
+    Aggregate, Code, CommandSet, Error, Event, EventInfo, EventSet, EventType, Host, Position, Source, Store,
 };
 use smol_str::SmolStr;
 use tokio::sync::{mpsc, watch};
@@ -492,10 +491,4 @@ impl App {
         }
         running.stop(Duration::from_secs(30)).await
     }
-}
-
-/// The route of a command type.
-pub(crate) fn route_of<C: Command>(routes: &[Route]) -> Result<Route, Error> {
-    let found = routes.iter().find(|route| route.info.command_type == C::TYPE);
-    found.cloned().ok_or_else(|| Error::new(Code::COMMAND_UNHANDLED, format!("nothing handles {}", C::TYPE)))
 }

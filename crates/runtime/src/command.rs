@@ -214,6 +214,12 @@ impl Route {
     }
 }
 
+/// The route of a command type.
+pub(crate) fn route_of<C: Command>(routes: &[Route]) -> Result<Route, Error> {
+    let found = routes.iter().find(|route| route.info.command_type == C::TYPE);
+    found.cloned().ok_or_else(|| Error::new(Code::COMMAND_UNHANDLED, format!("nothing handles {}", C::TYPE)))
+}
+
 /// Commands that arrive through the log, from sagas: handled by lanes and answered to where they came from.
 pub(crate) struct RouteHandler {
     pub(crate) route: Route,

@@ -16,6 +16,7 @@ mod emit;
 mod flow;
 mod look;
 mod past;
+mod timer;
 
 /// The event of the documentation, as it stands.
 const ORDER: &str = r#"{"event_type":"OrderPlaced","event_id":"evt-a1b2c3","timestamp":"2024-01-15T10:30:00Z","data":{"order_id":"ORD-5001","customer_id":"CUST-1001","items":[{"sku":"WIDGET-1","qty":2,"price":29.99}],"total":59.98}}"#;

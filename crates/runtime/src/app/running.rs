@@ -11,10 +11,9 @@ use smol_str::SmolStr;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::route_of;
 use crate::catalogue::Catalogue;
 use crate::collection::Collection;
-use crate::command::{Dispatch, Route};
+use crate::command::{Dispatch, Route, route_of};
 use crate::context::{States, lookup};
 use crate::dead::DeadLetters;
 use crate::door::{Admitted, Door, check_rules};
