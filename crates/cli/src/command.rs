@@ -42,7 +42,7 @@ pub(crate) enum Command {
     /// Look at flows: where an order is, and why it stopped
     #[command(subcommand)]
     Flow(flow::Flow),
-    /// Look at sagas
+    /// Look at sagas, and decide what they cannot decide by themselves
     #[command(subcommand)]
     Saga(saga::Saga),
     /// Look at subscriptions: how far each lane is, and who has it

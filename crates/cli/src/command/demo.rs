@@ -24,7 +24,7 @@ pub(crate) struct Demo {
     /// How many orders
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     orders: u64,
-    /// Services that react to each other, a saga that conducts them, or one after the other
+    /// `choreography`: services that react to each other; `saga`: a saga that conducts them; `both`, in two folders below
     #[arg(long, default_value_t = Styles::Choreography)]
     style: Styles,
     /// Break so many of the orders, in different ways, so that `flow stuck` has something to find
