@@ -1,4 +1,4 @@
-//! `ensue bench append|read|orders|waiting`.
+//! `ensue bench append|read|rebuild|orders|waiting`.
 
 use clap::Subcommand;
 use ensue::core::{Code, Error};
@@ -13,6 +13,7 @@ mod orders;
 mod pace;
 mod process;
 mod read;
+mod rebuild;
 mod storm;
 mod waiting;
 
@@ -29,6 +30,8 @@ pub(crate) enum Bench {
     Append(append::Append),
     /// How fast a store is read from disk: everything in order, and stream by stream
     Read(read::Read),
+    /// How fast a read model is built anew, and what durable publications pay for it meanwhile
+    Rebuild(rebuild::Rebuild),
     /// Orders through five durable reactions, or a saga of four steps, with empty bodies
     Orders(orders::Orders),
     /// Sagas that wait: how fast they start, and what memory they take
@@ -50,6 +53,7 @@ impl Bench {
         match self {
             Self::Append(append) => append.run(session).await,
             Self::Read(read) => read.run(session).await,
+            Self::Rebuild(rebuild) => rebuild.run(session).await,
             Self::Orders(orders) => orders.run(session).await,
             Self::Waiting(waiting) => waiting.run(session).await,
         }

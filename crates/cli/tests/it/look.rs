@@ -212,6 +212,22 @@ fn orders_are_measured_in_both_styles() {
 }
 
 #[test]
+fn a_rebuild_is_measured_beside_publications() {
+    let ensue = Ensue::new();
+    let measured =
+        ensue.run(&["bench", "rebuild", "--events", "10000", "--rate", "50", "-o", "json"]).ok().object();
+    assert_eq!(
+        (measured["events"].as_u64(), measured["documents"].as_u64()),
+        (Some(10_000), Some(2_000)),
+        "every event is folded, five of each order: {measured}"
+    );
+    for member in ["alone_events_per_s", "events_per_s", "p99_ratio"] {
+        assert!(measured[member].as_f64().is_some_and(|number| number > 0.0), "{member}: {measured}");
+    }
+    assert!(!ensue.data().exists(), "a measurement makes no store of ours");
+}
+
+#[test]
 fn a_reader_that_has_seen_enough_is_no_failure() {
     let ensue = Ensue::with_counts(3);
     for format in ["table", "json", "jsonl"] {

@@ -260,6 +260,6 @@ async fn all(mut tasks: JoinSet<Result<(), Error>>) -> Result<(), Error> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of a bench are far below 2^52")]
-fn float(count: u64) -> f64 {
+pub(super) fn float(count: u64) -> f64 {
     count as f64
 }
