@@ -189,6 +189,10 @@ impl<'a> DeadLetters<'a> {
     }
 
     async fn give_up(&self, keys: Vec<Vec<DeadLetter>>, reason: &str) -> Result<usize, Error> {
+        if reason.trim().is_empty() {
+            return Err(Error::new(Code::USAGE, "giving a dead letter up needs a reason")
+                .with_fix("say why, for whoever asks later: `--reason TEXT`"));
+        }
         let asker = Asker::new(&self.host, self.by.clone());
         let catalogues = Catalogue::load(&*self.store).await?;
         let mut given_up = 0;
