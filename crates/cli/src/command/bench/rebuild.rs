@@ -85,7 +85,7 @@ impl Rebuild {
         let model = ReadModel::new(OrdersView, log.clone(), session.host.clone());
         let alone = model.rebuild(Load::Full).await?;
         let running = Arc::new(mount(log.clone()).start().await?);
-        let before = publish(&running, self.rate, tokio::time::sleep(BEFORE)).await?.0;
+        let before = publish(&running, self.rate, session.host.clock.sleep(BEFORE)).await?.0;
         let load = if self.percent == 100 { Load::Full } else { Load::Percent(self.percent) };
         let projections = running.projections();
         let rebuild = projections.rebuild(OrdersView::NAME, load);
