@@ -10,9 +10,11 @@
 //! - *Zombie consumers commit*: `choreography::of_two_processes_on_one_store_only_one_settles`,
 //!   `sharing::chance::whatever_happens_to_processes_each_event_is_settled_once_and_in_order`; and one that is taken for a
 //!   zombie though it is none: `choreography::a_lost_reply_of_a_settlement_doubles_nothing`.
-//! - *Timers fire twice*: `a_deadline_ends_a_wait_once_whatever_goes_wrong`,
+//! - *Timers fire twice*: `timers::misfortune::two_processes_that_fire_at_the_same_moment_fire_once`,
+//!   `timers::misfortune::cancelled_while_it_fires_it_is_cancelled_or_fired_and_never_both`, `a_deadline_ends_a_wait_once_whatever_goes_wrong`,
 //!   `saga::waiting::a_sleep_ends_once_at_its_time_whatever_crashes`; *after completion*:
-//!   `a_timer_of_what_is_over_changes_nothing_whatever_goes_wrong`; *for a recycled id*: the same, and
+//!   `a_timer_of_what_is_over_changes_nothing_whatever_goes_wrong`; *for a recycled id*: the same,
+//!   `timers::delayed::a_name_is_held_by_the_newest_timer`, and
 //!   `saga::late::the_deadline_of_one_attempt_does_not_end_the_next`.
 //! - *Compensation races a late success*: `saga::late::a_success_after_the_deadline_is_undone_too`,
 //!   `saga::late::a_success_at_the_moment_of_the_deadline_is_used_or_undone`.
@@ -34,9 +36,9 @@
 //!   `what_a_saga_does_after_a_sleep_is_in_the_trace_of_what_began_it`.
 //! - *Saga not found treated as success*: `an_answer_to_a_saga_that_nobody_started_is_not_taken_for_success`,
 //!   `a_redrive_of_something_that_is_not_there_is_not_taken_for_success`.
+//! - *Retry in memory holding a slot*, here a lane: `timers::deferred::a_long_pause_between_attempts_does_not_hold_the_lane`.
 //!
-//! Not here: *sequence gaps on SQL stores skip events* comes with the stores on SQL, *retry in memory holding a broker slot*
-//! with the links to brokers.
+//! Not here: *sequence gaps on SQL stores skip events* comes with the stores on SQL, and the slots of brokers with the links.
 
 use std::time::Duration;
 
