@@ -11,6 +11,7 @@ use ensue_core::{
 use smol_str::SmolStr;
 use tokio::sync::{mpsc, watch};
 
+use crate::aggregate::SnapshotLog;
 use crate::cache::{Cache, Invalidate};
 use crate::catalogue::{Catalogue, FlowEntry, HandlerEntry, HandlerKind};
 use crate::command::{CommandHandler, Route, RouteHandler, aggregate_routes};
@@ -21,7 +22,7 @@ use crate::fork::FlowRecord;
 use crate::message::Press;
 use crate::policy::{Settings, StartFrom};
 use crate::progress::Board;
-use crate::projection::{self, Model, ModelOf, Projection, ProjectionHandler, subscription_name};
+use crate::projection::Model;
 use crate::reaction::{Mounting, Reaction, ReactionHandler};
 use crate::saga::{SagaFn, SagaHandler, Sagas};
 use crate::sharing::{MemberId, Sharing, View};
@@ -29,6 +30,7 @@ use crate::subscription::{Handler, Shared, Subscription};
 use crate::timer::Timers;
 
 mod flow_of;
+mod project;
 mod running;
 pub use crate::command::{DispatchError, Receipt};
 pub use flow_of::FlowOf;
@@ -276,32 +278,6 @@ impl App {
         self.mount_named(name, HandlerKind::Command, settings, vec![consumes.to_owned()], &causes, build);
     }
 
-    /// Mounts a read model.
-    #[must_use]
-    pub fn project<P: Projection>(mut self, projection: P) -> Self {
-        self.know(P::Event::types());
-        let settings = projection::setup_of(&projection).settings;
-        let projection = Arc::new(projection);
-        let mounted = Arc::clone(&projection);
-        let build: Build = Box::new(move |parts| {
-            Ok(Arc::new(ProjectionHandler {
-                projection,
-                store: Arc::clone(&parts.shared.store),
-                caches: parts.caches.clone(),
-            }))
-        });
-        let name = subscription_name(P::NAME);
-        self.mount(&name, HandlerKind::Projection, settings, &ProjectionHandler::<P>::types(), &[], build);
-        let model: BuildModel = Box::new(move |parts| {
-            let Shared { store, press, .. } = &*parts.shared;
-            Arc::new(ModelOf::new(mounted, Arc::clone(store), press.host.clone()))
-        });
-        if let Some(mount) = self.mounts.last_mut() {
-            mount.model = Some(model);
-        }
-        self
-    }
-
     /// Mounts a saga. One instance runs for each event that starts it, under the event's key.
     #[must_use]
     pub fn saga<Args: 'static, S: SagaFn<Args>>(mut self, name: &str, saga: S) -> Self {
@@ -431,6 +407,7 @@ impl App {
             timers: Arc::default(),
             timers_wait: AtomicBool::new(false),
             sagas: Sagas::default(),
+            snapshots: SnapshotLog::default(),
             closing: watch::Sender::new(false),
             view: Arc::new(watch::Sender::new(View::alone(me))),
             sharing: self.sharing.unwrap_or_default(),
