@@ -56,8 +56,8 @@ impl Projection {
 }
 
 /// The read models that this binary knows, on the store of the folder.
-fn known(session: &Session) -> Result<Vec<ReadModel>, Failure> {
-    let store: Arc<dyn Store> = Arc::new(session.folder.open()?);
+async fn known(session: &Session) -> Result<Vec<ReadModel>, Failure> {
+    let store: Arc<dyn Store> = session.place.open().await?;
     let host = || session.host.clone();
     Ok(vec![
         ReadModel::new(OrdersView, Arc::clone(&store), host()),
@@ -67,7 +67,7 @@ fn known(session: &Session) -> Result<Vec<ReadModel>, Failure> {
 }
 
 /// One of them; `E0414` if this binary does not know it.
-fn named(session: &Session, name: &str) -> Result<ReadModel, Failure> {
-    let known = known(session)?.into_iter().find(|model| model.name() == name);
+async fn named(session: &Session, name: &str) -> Result<ReadModel, Failure> {
+    let known = known(session).await?.into_iter().find(|model| model.name() == name);
     known.ok_or_else(|| known::unknown(name).into())
 }

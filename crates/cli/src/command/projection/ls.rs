@@ -38,8 +38,8 @@ impl Row for Model {
 
 impl Ls {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let store = session.folder.open()?;
-        let rows: Vec<Model> = declared(&store).await?.into_iter().map(Model).collect();
+        let store = session.place.open().await?;
+        let rows: Vec<Model> = declared(&*store).await?.into_iter().map(Model).collect();
         session.output.all(&rows)?;
         Ok(())
     }

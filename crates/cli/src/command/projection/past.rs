@@ -117,7 +117,7 @@ fn keys_in_words(name: &str, keys: &[String]) -> String {
 
 impl State {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let store: Arc<dyn Store> = Arc::new(session.folder.open()?);
+        let store: Arc<dyn Store> = session.place.open().await?;
         let Document { name, key } = &self.document;
         let Some(document) = self.document.at(&store, &self.at).await? else {
             let known = known::projection(name, Keys(Arc::clone(&store))).await?;
@@ -134,7 +134,7 @@ impl State {
 
 impl Diff {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let store: Arc<dyn Store> = Arc::new(session.folder.open()?);
+        let store: Arc<dyn Store> = session.place.open().await?;
         let before = self.document.at(&store, &self.from).await?;
         let after = self.document.at(&store, &self.to).await?;
         let changed = differences(before.as_deref(), after.as_deref())?;
@@ -149,7 +149,7 @@ impl Diff {
 
 impl Blame {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let store: Arc<dyn Store> = Arc::new(session.folder.open()?);
+        let store: Arc<dyn Store> = session.place.open().await?;
         let Document { name, key } = &self.document;
         let look = Look { store: &store, key, moment: self.at.parse()? };
         let fields = known::projection(name, Ask(look)).await?;

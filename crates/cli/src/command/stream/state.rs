@@ -26,9 +26,9 @@ impl State {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let stream: StreamName = self.stream.parse()?;
         let at = self.at.as_deref().map_or(Ok(At::End), str::parse)?;
-        let store = session.folder.open()?;
+        let store = session.place.open().await?;
         let report =
-            Report { state: merged(&store, &stream, at).await?, snapshot: kept(&store, &stream).await? };
+            Report { state: merged(&*store, &stream, at).await?, snapshot: kept(&*store, &stream).await? };
         let words = in_words(&stream, &report);
         session.output.one(&report, &words)?;
         Ok(())
