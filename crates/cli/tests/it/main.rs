@@ -16,6 +16,7 @@ mod emit;
 mod flow;
 mod look;
 mod past;
+mod place;
 mod repair;
 mod timer;
 

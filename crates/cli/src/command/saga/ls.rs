@@ -43,7 +43,7 @@ impl Row for Head {
 
 impl Ls {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let store = session.folder.open()?;
+        let store = session.place.open().await?;
         let mut heads = head::list(&store).await?;
         if let Some(saga) = &self.saga {
             heads.retain(|head| head.saga == *saga);

@@ -35,7 +35,7 @@ impl Read {
                 .with_fix("`--from` is the lower version, also with `--backward`")
                 .into());
         }
-        let store = session.folder.open()?;
+        let store = session.place.open().await?;
         let read =
             StoreRead::stream(stream.clone()).from_version(Version(self.from)).to_version(Version(self.to));
         let read = if self.backward { read.backward() } else { read };

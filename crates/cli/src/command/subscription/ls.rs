@@ -69,7 +69,7 @@ impl Row for Standing {
 
 impl Ls {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let store = session.folder.open()?;
+        let store = session.place.open().await?;
         let mut lanes = lanes(&store).await?;
         if let Some(name) = &self.name {
             lanes.retain(|lane| lane.subscription == *name);
