@@ -24,12 +24,14 @@ use crate::progress::Board;
 use crate::projection::{self, Model, ModelOf, Projection, ProjectionHandler, subscription_name};
 use crate::reaction::{Mounting, Reaction, ReactionHandler};
 use crate::saga::{SagaFn, SagaHandler, Sagas};
+use crate::schedule::{self, Schedule};
 use crate::sharing::{MemberId, Sharing, View};
 use crate::subscription::{Handler, Shared, Subscription};
 use crate::timer::Timers;
 
 mod flow_of;
 mod running;
+mod schedules;
 pub use crate::command::{DispatchError, Receipt};
 pub use flow_of::FlowOf;
 pub use running::{Quiescence, Running};
@@ -54,6 +56,8 @@ pub struct App {
     broken: Option<Error>,
     /// The code of each saga, by name.
     sagas: Vec<(SmolStr, crate::saga::Run)>,
+    /// When what is due again and again, by name.
+    schedules: Vec<(String, Schedule)>,
     /// In a fork: what handlers answer from.
     replay: Option<Arc<FlowRecord>>,
 }
@@ -97,6 +101,7 @@ impl App {
             flow_index_every: Some(flow::follow::SAVE_EVERY),
             broken: None,
             sagas: Vec::new(),
+            schedules: Vec::new(),
             replay: None,
         }
     }
@@ -473,6 +478,7 @@ impl App {
             if let Some(every) = self.flow_index_every {
                 running.spawn_flow_index(flow::follow::run(Arc::clone(&shared), every));
             }
+            schedule::declare(&shared, &self.schedules).await?;
             running.spawn_timers(crate::timer::run(shared));
         }
         Ok(running)

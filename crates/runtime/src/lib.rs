@@ -21,6 +21,7 @@ pub mod policy;
 pub mod projection;
 pub mod reaction;
 pub mod saga;
+pub mod schedule;
 pub mod sharing;
 pub mod timer;
 
@@ -46,5 +47,6 @@ pub use policy::{OnFailure, Retry, StartFrom};
 pub use projection::{Projection, ProjectionExt};
 pub use reaction::Reaction;
 pub use saga::{Saga, SagaError, SagaFn};
+pub use schedule::{Missed, Schedule, Tick};
 pub use sharing::Sharing;
 pub use timer::{TimerId, Timers};

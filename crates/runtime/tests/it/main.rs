@@ -17,6 +17,7 @@ mod rebuild;
 mod repetitions;
 mod room;
 mod saga;
+mod schedules;
 mod sharing;
 mod timers;
 mod traps;
