@@ -8,11 +8,12 @@ mod command;
 mod document;
 mod failure;
 mod find;
-mod folder;
+
 mod history;
 mod known;
 mod output;
 mod pattern;
+mod place;
 mod placement;
 mod scratch;
 mod shape;

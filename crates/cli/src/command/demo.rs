@@ -53,7 +53,7 @@ impl Demo {
     }
 
     async fn shop(self, session: &mut Session) -> Result<(), Failure> {
-        let folder = session.folder.path().to_owned();
+        let folder = session.place.folder().to_owned();
         let config = DemoConfig {
             orders: self.orders,
             styles: self.style,
@@ -112,9 +112,8 @@ fn agree(reports: &[Report]) -> Result<(), Failure> {
 }
 
 async fn bank(session: &mut Session) -> Result<(), Failure> {
-    let log = session.folder.open_or_make()?;
-    let report = ensue_bank::demo(Arc::new(log.clone())).await?;
-    log.close()?;
+    let store = session.place.open_or_make().await?;
+    let report = ensue_bank::demo(store).await?;
     session.output.one(&report, ensue_bank::demo::render(&report).trim_end())?;
     Ok(())
 }

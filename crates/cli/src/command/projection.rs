@@ -55,8 +55,8 @@ impl Projection {
 }
 
 /// The read models that this binary knows, on the store of the folder.
-fn known(session: &Session) -> Result<Vec<ReadModel>, Failure> {
-    let store: Arc<dyn Store> = Arc::new(session.folder.open()?);
+async fn known(session: &Session) -> Result<Vec<ReadModel>, Failure> {
+    let store: Arc<dyn Store> = session.place.open().await?;
     let host = || session.host.clone();
     Ok(vec![
         ReadModel::new(OrdersView, Arc::clone(&store), host()),
@@ -66,8 +66,8 @@ fn known(session: &Session) -> Result<Vec<ReadModel>, Failure> {
 }
 
 /// One of them; `E0414` if this binary does not know it.
-fn named(session: &Session, name: &str) -> Result<ReadModel, Failure> {
-    known(session)?.into_iter().find(|model| model.name() == name).ok_or_else(|| {
+async fn named(session: &Session, name: &str) -> Result<ReadModel, Failure> {
+    known(session).await?.into_iter().find(|model| model.name() == name).ok_or_else(|| {
         Error::new(Code::NOT_FOUND, format!("this binary knows no read model `{name}`"))
             .with_fix(
                 "use orders_view, sales or accounts; others are compared by the program that mounts them",

@@ -47,12 +47,12 @@ struct Limits {
 
 /// Prints them.
 pub(crate) async fn run(session: &mut Session) -> Result<(), Failure> {
-    let log = session.folder.open()?;
+    let log = session.place.open_log()?;
     let stat = log.stat()?;
     let catalogues = Catalogue::load(&log).await?;
     let capabilities = log.capabilities();
     let numbers = Numbers {
-        folder: session.folder.path().display().to_string(),
+        folder: session.place.folder().display().to_string(),
         head: stat.head,
         commits: stat.commits,
         streams: stat.streams,

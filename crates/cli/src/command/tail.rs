@@ -29,7 +29,7 @@ pub(crate) struct Tail {
 impl Tail {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let from = self.from()?;
-        let store = session.folder.open()?;
+        let store = session.place.open().await?;
         self.follow(&store, from, &mut session.output).await
     }
 

@@ -16,6 +16,7 @@ mod emit;
 mod flow;
 mod look;
 mod past;
+mod place;
 mod timer;
 
 /// The event of the documentation, as it stands.

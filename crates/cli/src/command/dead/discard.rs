@@ -33,7 +33,7 @@ pub(crate) struct Discard {
 impl Discard {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let which = self.meant.which()?;
-        let store = session.folder.open()?;
+        let store = session.place.open().await?;
         let dead = DeadLetters::new(Arc::new(store), session.host.clone(), &self.by);
         let letters = if self.dry_run {
             self.count(&dead, &which).await?

@@ -19,7 +19,7 @@ pub(crate) struct Ls {
 
 impl Ls {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let store = session.folder.open()?;
+        let store = session.place.open().await?;
         let is_meant = |handler: &str| self.handler.as_deref().is_none_or(|only| only == handler);
         if self.discarded {
             let letters = dead::discarded(&store).await?;

@@ -26,7 +26,7 @@ pub(crate) struct Redrive {
 impl Redrive {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let which = self.meant.which()?;
-        let store = session.folder.open()?;
+        let store = session.place.open().await?;
         let dead = DeadLetters::new(Arc::new(store), session.host.clone(), &self.by);
         if self.dry_run {
             let keys: Vec<Key> = dead.plan(&which).await?.into_iter().map(Key).collect();

@@ -35,7 +35,7 @@ pub(crate) struct Fork {
 
 impl Fork {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let store: Arc<dyn Store> = Arc::new(session.folder.open()?);
+        let store: Arc<dyn Store> = session.place.open().await?;
         let style = style_of(&*store).await?;
         let mut fork = fork::Fork::of(Arc::clone(&store), &self.key).await?;
         if let Some(until) = self.until {
@@ -48,7 +48,7 @@ impl Fork {
         for handler in &self.run {
             fork = if handler == "all" { fork.run_all() } else { fork.run(handler) };
         }
-        let scratch = Scratch::beside(session.folder.path())?;
+        let scratch = Scratch::beside(session.place.folder())?;
         let log = Log::open(scratch.path(), Config::new(session.host.clone()))?;
         let outside = demo::stand_in(&*store, style, &scratch.path().join("outside")).await?;
         let app: App = style.app(Arc::new(log.clone()), &outside);

@@ -39,7 +39,7 @@ impl Row for Model {
 impl Ls {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let mut rows = Vec::new();
-        for model in super::known(session)? {
+        for model in super::known(session).await? {
             rows.push(Model(model.status().await?));
         }
         session.output.all(&rows)?;

@@ -92,7 +92,7 @@ impl WithProjection for Ask<'_> {
 
 impl State {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let store: Arc<dyn Store> = Arc::new(session.folder.open()?);
+        let store: Arc<dyn Store> = session.place.open().await?;
         let Document { name, key } = &self.document;
         let Some(document) = self.document.at(&store, &self.at).await? else {
             let message = format!("{name} has no document {key} at {}", self.at);
@@ -108,7 +108,7 @@ impl State {
 
 impl Diff {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let store: Arc<dyn Store> = Arc::new(session.folder.open()?);
+        let store: Arc<dyn Store> = session.place.open().await?;
         let before = self.document.at(&store, &self.from).await?;
         let after = self.document.at(&store, &self.to).await?;
         let changed = differences(before.as_deref(), after.as_deref())?;
@@ -123,7 +123,7 @@ impl Diff {
 
 impl Blame {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let store: Arc<dyn Store> = Arc::new(session.folder.open()?);
+        let store: Arc<dyn Store> = session.place.open().await?;
         let Document { name, key } = &self.document;
         let look = Look { store: &store, key, moment: self.at.parse()? };
         let fields = known::projection(name, Ask(look)).await?;

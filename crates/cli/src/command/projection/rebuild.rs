@@ -33,7 +33,7 @@ struct Report<'a> {
 
 impl Rebuild {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let model = super::named(session, &self.name)?;
+        let model = super::named(session, &self.name).await?;
         let load = self.rate.map_or(Load::Full, Load::EventsPerSecond);
         let rebuilt = watched(session, &model, load).await?;
         let words = in_words(&self.name, &rebuilt);

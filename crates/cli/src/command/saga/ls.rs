@@ -42,7 +42,7 @@ impl Row for Head {
 
 impl Ls {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let store = session.folder.open()?;
+        let store = session.place.open().await?;
         let is_meant = |head: &SagaHead| {
             self.saga.as_deref().is_none_or(|only| head.saga == only) && !(self.open && head.status.is_over())
         };

@@ -29,7 +29,7 @@ pub(crate) struct Read {
 impl Read {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let stream: StreamName = self.stream.parse()?;
-        let store = session.folder.open()?;
+        let store = session.place.open().await?;
         let read =
             StoreRead::stream(stream.clone()).from_version(Version(self.from)).to_version(Version(self.to));
         let read = if self.backward { read.backward() } else { read };

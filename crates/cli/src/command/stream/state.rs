@@ -24,7 +24,7 @@ impl State {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let stream: StreamName = self.stream.parse()?;
         let at = self.at.as_deref().map_or(Ok(At::End), str::parse)?;
-        let store = session.folder.open()?;
+        let store = session.place.open().await?;
         let state = merged(&store, &stream, at).await?;
         let words = in_words(&stream, &state);
         session.output.one(&state, &words)?;

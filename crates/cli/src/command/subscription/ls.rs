@@ -68,7 +68,7 @@ impl Row for Standing {
 
 impl Ls {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let store = session.folder.open()?;
+        let store = session.place.open().await?;
         let is_meant = |lane: &LaneStatus| self.name.as_deref().is_none_or(|only| lane.subscription == only);
         let lanes: Vec<Standing> =
             lanes(&store).await?.into_iter().filter(is_meant).map(Standing::from).collect();
