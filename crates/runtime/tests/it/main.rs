@@ -19,6 +19,7 @@ mod room;
 mod saga;
 mod schedules;
 mod sharing;
+mod snapshots;
 mod timers;
 mod traps;
 mod upcasting;
