@@ -38,8 +38,8 @@ impl Row for Line {
 impl Schedule {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let Self::Ls = self;
-        let store = session.folder.open()?;
-        let lines: Vec<Line> = schedule::list(&store).await?.into_iter().map(Line).collect();
+        let store = session.place.open().await?;
+        let lines: Vec<Line> = schedule::list(&*store).await?.into_iter().map(Line).collect();
         session.output.all(&lines)?;
         Ok(())
     }
