@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ensue_core::{Code, Outcome, Timestamp};
 use ensue_macros::Event;
+use ensue_runtime::timer::Filter;
 use ensue_runtime::{App, Missed, Reaction, Schedule, Tick, schedule};
 use ensue_test::{Harness, crash_everywhere};
 use jiff::SignedDuration;
@@ -248,8 +249,7 @@ async fn an_operator_brings_a_tick_at_once_and_cannot_cancel_the_schedule_by_its
     let (mut harness, _) = nightly();
     harness.settle().await;
     let timers = harness.running().await.timers();
-    let [timer] =
-        timers.list(&Default::default()).await.expect("memory can be read").try_into().expect("one");
+    let [timer] = timers.list(&Filter::default()).await.expect("memory can be read").try_into().expect("one");
     let refused = timers.cancel(&timer.id(), "no more").await.expect_err("the schedule would end");
     assert_eq!(refused.code(), Code::TIMER_AWAITED);
     timers.fire(&timer.id(), "a report for the visitors").await.expect("it is set");
@@ -257,6 +257,8 @@ async fn an_operator_brings_a_tick_at_once_and_cannot_cancel_the_schedule_by_its
     assert_eq!(reports(&harness).await, ["2024-01-15T10:30:00Z"]);
     assert_eq!(next_of(&harness).await, ["nightly 2024-01-16T03:00:00Z"]);
 }
+
+async fn other(_: OrderPlaced) {}
 
 #[tokio::test]
 async fn what_is_no_schedule_is_refused_by_check_and_shown() {
@@ -267,7 +269,6 @@ async fn what_is_no_schedule_is_refused_by_check_and_shown() {
     assert_eq!(error.message(), "schedule `nightly`: no hour: use 0 to 23\n  0 25 * * *\n    ^^");
     let error = refusal(Schedule::cron("@daily").zone("Europe/Zurick"));
     assert_eq!(error.message(), "schedule `nightly`: there is no time zone `Europe/Zurick`");
-    async fn other(_: OrderPlaced) {}
     let error = App::new("shop").schedule("nightly", "@daily", other).check().expect_err("no tick");
     assert_eq!(error.message(), "schedule `nightly`: its reaction takes OrderPlaced, not a tick");
     let error = App::new("shop").schedule("by night", "@daily", report).check().expect_err("no name");

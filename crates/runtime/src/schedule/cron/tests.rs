@@ -122,7 +122,7 @@ fn the_latest_times_are_those_that_following_them_one_by_one_finds() {
         let followed: Vec<Timestamp> = followed.take_while(|due| *due <= until).collect();
         assert!(followed.len() >= 7, "{text}: {followed:?}");
         assert_eq!(cron.latest(after, until, &zone, usize::MAX), followed, "{text}");
-        assert_eq!(cron.latest(after, until, &zone, 3), followed[followed.len() - 3..], "{text}");
+        assert_eq!(cron.latest(after, until, &zone, 3), followed.split_at(followed.len() - 3).1, "{text}");
     }
 }
 
