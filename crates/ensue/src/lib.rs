@@ -17,7 +17,7 @@ pub use ensue_macros::{Command, Emits, Event};
 pub use ensue_runtime as runtime;
 pub use ensue_runtime::{
     Aggregates, App, Attempt, Cache, Cause, Collection, Dispatch, Flow, Fork, FromContext, Meta, Moment,
-    OnFailure, Projection, Reaction, Receipt, Retry, Running, Saga, SagaError, Sharing, StartFrom, State,
+    OnFailure, Projection, Reaction, Receipt, Retry, Running, Saga, SagaError, Sharing, StartFrom, State, Tx,
 };
 
 /// Opens the store in a folder with the defaults, and makes it if there is none.

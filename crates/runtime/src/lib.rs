@@ -23,6 +23,7 @@ pub mod reaction;
 pub mod saga;
 pub mod sharing;
 pub mod timer;
+mod transaction;
 
 mod effects;
 mod lane;
@@ -48,3 +49,4 @@ pub use reaction::Reaction;
 pub use saga::{Saga, SagaError, SagaFn};
 pub use sharing::Sharing;
 pub use timer::{TimerId, Timers};
+pub use transaction::Tx;

@@ -19,6 +19,7 @@ mod room;
 mod saga;
 mod sharing;
 mod timers;
+mod transaction;
 mod traps;
 mod upcasting;
 mod words;
