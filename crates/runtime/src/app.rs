@@ -17,7 +17,7 @@ use crate::door::Registry;
 use crate::flow;
 use crate::fork::FlowRecord;
 use crate::policy::{Settings, StartFrom};
-use crate::projection::{self, Model, ModelOf, Projection, ProjectionHandler, subscription_name};
+use crate::projection::Model;
 use crate::reaction::{Mounting, Reaction, ReactionHandler};
 use crate::saga::{SagaFn, SagaHandler};
 use crate::sharing::Sharing;
@@ -25,6 +25,7 @@ use crate::subscription::{Handler, Shared};
 use crate::transaction;
 
 mod flow_of;
+mod project;
 mod running;
 mod start;
 pub use crate::command::{DispatchError, Receipt};
@@ -277,32 +278,6 @@ impl App {
         let causes = route.causes.clone();
         self.routes.push(route);
         self.mount_named(name, HandlerKind::Command, settings, vec![consumes.to_owned()], &causes, build);
-    }
-
-    /// Mounts a read model.
-    #[must_use]
-    pub fn project<P: Projection>(mut self, projection: P) -> Self {
-        self.know(P::Event::types());
-        let settings = projection::setup_of(&projection).settings;
-        let projection = Arc::new(projection);
-        let mounted = Arc::clone(&projection);
-        let build: Build = Box::new(move |parts| {
-            Ok(Arc::new(ProjectionHandler {
-                projection,
-                store: Arc::clone(&parts.shared.store),
-                caches: parts.caches.clone(),
-            }))
-        });
-        let name = subscription_name(P::NAME);
-        self.mount(&name, HandlerKind::Projection, settings, &ProjectionHandler::<P>::types(), &[], build);
-        let model: BuildModel = Box::new(move |parts| {
-            let Shared { store, press, .. } = &*parts.shared;
-            Arc::new(ModelOf::new(mounted, Arc::clone(store), press.host.clone()))
-        });
-        if let Some(mount) = self.mounts.last_mut() {
-            mount.model = Some(model);
-        }
-        self
     }
 
     /// Mounts a saga. One instance runs for each event that starts it, under the event's key.

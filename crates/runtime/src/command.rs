@@ -181,6 +181,7 @@ pub(crate) fn aggregate_routes<A: Aggregate>() -> Vec<Route> {
                     .load(&key)
                     .await
                     .map_err(Failure::Failed)?;
+                loaded.note_snapshot(&key, &call.shared.snapshots).map_err(Failure::Rejected)?;
                 let decided = loaded
                     .decide(&key, command, &call.shared.press, &call.origin)
                     .map_err(Failure::Rejected)?;

@@ -18,6 +18,7 @@ mod repetitions;
 mod room;
 mod saga;
 mod sharing;
+mod snapshots;
 mod timers;
 mod transaction;
 mod traps;
