@@ -24,6 +24,7 @@ pub mod saga;
 pub mod schedule;
 pub mod sharing;
 pub mod timer;
+mod transaction;
 
 mod effects;
 mod lane;
@@ -50,3 +51,4 @@ pub use saga::{Saga, SagaError, SagaFn};
 pub use schedule::{Missed, Schedule, Tick};
 pub use sharing::Sharing;
 pub use timer::{TimerId, Timers};
+pub use transaction::Tx;

@@ -21,6 +21,7 @@ mod schedules;
 mod sharing;
 mod snapshots;
 mod timers;
+mod transaction;
 mod traps;
 mod upcasting;
 mod words;
