@@ -17,14 +17,18 @@ use crate::door::Registry;
 use crate::flow;
 use crate::fork::FlowRecord;
 use crate::policy::{Settings, StartFrom};
-use crate::projection::{self, Model, ModelOf, Projection, ProjectionHandler, subscription_name};
+use crate::projection::Model;
 use crate::reaction::{Mounting, Reaction, ReactionHandler};
 use crate::saga::{SagaFn, SagaHandler};
+use crate::schedule::Schedule;
 use crate::sharing::Sharing;
 use crate::subscription::{Handler, Shared};
+use crate::transaction;
 
 mod flow_of;
+mod project;
 mod running;
+mod schedules;
 mod start;
 pub use crate::command::{DispatchError, Receipt};
 pub use flow_of::FlowOf;
@@ -50,6 +54,10 @@ pub struct App {
     broken: Option<Error>,
     /// The code of each saga, by name.
     sagas: Vec<(SmolStr, crate::saga::Run)>,
+    /// When what is due again and again, by name.
+    schedules: Vec<(String, Schedule)>,
+    /// Handlers that work in the transaction of the store.
+    joining: Vec<String>,
     /// In a fork: what handlers answer from.
     replay: Option<Arc<FlowRecord>>,
 }
@@ -93,6 +101,8 @@ impl App {
             flow_index_every: Some(flow::follow::SAVE_EVERY),
             broken: None,
             sagas: Vec::new(),
+            schedules: Vec::new(),
+            joining: Vec::new(),
             replay: None,
         }
     }
@@ -220,12 +230,14 @@ impl App {
         self.know(R::causes());
         let event_type = EventType::new(R::consumes().event_type);
         let handler = name.to_owned();
+        self.joining.extend(R::joins().then(|| handler.clone()));
         let call = Arc::new(move |context| reaction.call(context));
         let build: Build = Box::new(move |parts| {
             Ok(Arc::new(ReactionHandler {
                 name: handler,
                 event_type: event_type?,
                 call,
+                joins: R::joins(),
                 states: Arc::clone(&parts.states),
                 settings,
                 shared: Arc::clone(&parts.shared),
@@ -256,6 +268,7 @@ impl App {
     fn route(&mut self, route: Route) {
         self.know(route.causes.iter().copied());
         let name = route.subscription();
+        self.joining.extend(route.joins.then(|| name.clone()));
         let settings = Settings::HANDLER;
         let mounted = route.clone();
         let build: Build = Box::new(move |parts| {
@@ -270,32 +283,6 @@ impl App {
         let causes = route.causes.clone();
         self.routes.push(route);
         self.mount_named(name, HandlerKind::Command, settings, vec![consumes.to_owned()], &causes, build);
-    }
-
-    /// Mounts a read model.
-    #[must_use]
-    pub fn project<P: Projection>(mut self, projection: P) -> Self {
-        self.know(P::Event::types());
-        let settings = projection::setup_of(&projection).settings;
-        let projection = Arc::new(projection);
-        let mounted = Arc::clone(&projection);
-        let build: Build = Box::new(move |parts| {
-            Ok(Arc::new(ProjectionHandler {
-                projection,
-                store: Arc::clone(&parts.shared.store),
-                caches: parts.caches.clone(),
-            }))
-        });
-        let name = subscription_name(P::NAME);
-        self.mount(&name, HandlerKind::Projection, settings, &ProjectionHandler::<P>::types(), &[], build);
-        let model: BuildModel = Box::new(move |parts| {
-            let Shared { store, press, .. } = &*parts.shared;
-            Arc::new(ModelOf::new(mounted, Arc::clone(store), press.host.clone()))
-        });
-        if let Some(mount) = self.mounts.last_mut() {
-            mount.model = Some(model);
-        }
-        self
     }
 
     /// Mounts a saga. One instance runs for each event that starts it, under the event's key.
@@ -391,10 +378,11 @@ impl App {
         if let Some(error) = &self.broken {
             return Err(error.clone());
         }
-        if self.store.is_none() {
+        let Some(store) = &self.store else {
             return Err(Error::new(Code::UNSUPPORTED, "the application has no store")
                 .with_fix("add `.store(ensue::open(\"./ensue-data\").await?)`"));
-        }
+        };
+        transaction::check(&**store, &self.joining)?;
         Source::new(&self.name)?;
         self.catalogue.lint()
     }

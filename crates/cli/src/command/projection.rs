@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use clap::Subcommand;
-use ensue::core::{Code, Error, Store};
+use ensue::core::Store;
 use ensue::runtime::projection::ReadModel;
 use ensue_bank::Accounts;
 use ensue_shop::OrdersView;
@@ -14,6 +14,7 @@ use ensue_shop::analytics::Sales;
 
 use crate::command::Session;
 use crate::failure::Failure;
+use crate::known;
 
 mod audit;
 mod ls;
@@ -67,11 +68,6 @@ async fn known(session: &Session) -> Result<Vec<ReadModel>, Failure> {
 
 /// One of them; `E0414` if this binary does not know it.
 async fn named(session: &Session, name: &str) -> Result<ReadModel, Failure> {
-    known(session).await?.into_iter().find(|model| model.name() == name).ok_or_else(|| {
-        Error::new(Code::NOT_FOUND, format!("this binary knows no read model `{name}`"))
-            .with_fix(
-                "use orders_view, sales or accounts; others are compared by the program that mounts them",
-            )
-            .into()
-    })
+    let known = known(session).await?.into_iter().find(|model| model.name() == name);
+    known.ok_or_else(|| known::unknown(name).into())
 }

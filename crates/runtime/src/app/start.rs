@@ -10,6 +10,7 @@ use smol_str::SmolStr;
 use tokio::sync::{mpsc, watch};
 
 use super::{App, Parts, Running};
+use crate::aggregate::SnapshotLog;
 use crate::catalogue::HandlerKind;
 use crate::flow;
 use crate::message::Press;
@@ -37,6 +38,7 @@ impl App {
             timers: Arc::default(),
             timers_wait: AtomicBool::new(false),
             sagas: Sagas::default(),
+            snapshots: SnapshotLog::default(),
             closing: watch::Sender::new(false),
             view: Arc::new(watch::Sender::new(View::alone(me))),
             sharing: self.sharing.unwrap_or_default(),
@@ -79,6 +81,7 @@ impl App {
             if let Some(every) = self.flow_index_every {
                 running.spawn_flow_index(flow::follow::run(Arc::clone(&shared), every));
             }
+            crate::schedule::declare(&shared, &self.schedules).await?;
             running.spawn_timers(crate::timer::run(shared));
         }
         Ok(running)
