@@ -5,29 +5,30 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use ensue_core::{
-    Aggregate, Code, CommandSet, Error, Event, EventInfo, EventSet, EventType, Host, Position, Source, Store,
-};
+use ensue_core::{Code, Error, Event, EventInfo, EventSet, EventType, Host, Position, Source, Store};
 use smol_str::SmolStr;
 use tokio::sync::{mpsc, watch};
 
 use crate::cache::{Cache, Invalidate};
 use crate::catalogue::{Catalogue, FlowEntry, HandlerEntry, HandlerKind};
-use crate::command::{CommandHandler, Route, RouteHandler, aggregate_routes};
+use crate::command::Route;
 use crate::context::States;
 use crate::door::Registry;
 use crate::flow;
 use crate::fork::FlowRecord;
 use crate::message::Press;
+use crate::mounting::Mounting;
 use crate::policy::{Settings, StartFrom};
+use crate::pressure::{self, Pressure};
 use crate::progress::Board;
 use crate::projection::{self, Model, ModelOf, Projection, ProjectionHandler, subscription_name};
-use crate::reaction::{Mounting, Reaction, ReactionHandler};
+use crate::reaction::{Reaction, ReactionHandler};
 use crate::saga::{SagaFn, SagaHandler, Sagas};
 use crate::sharing::{MemberId, Sharing, View};
 use crate::subscription::{Handler, Shared, Subscription};
 use crate::timer::Timers;
 
+mod commands;
 mod flow_of;
 mod running;
 pub use crate::command::{DispatchError, Receipt};
@@ -216,9 +217,7 @@ impl App {
     /// Mounts a reaction: event in, events out. The name owns its checkpoints.
     #[must_use]
     pub fn react<Args: 'static, R: Reaction<Args>>(mut self, name: &str, reaction: R) -> Self {
-        let mut mounting = Mounting(Settings::HANDLER);
-        reaction.adjust(&mut mounting);
-        let settings = mounting.0;
+        let Mounting(settings) = reaction.adjust(Mounting(Settings::HANDLER));
         self.know([R::consumes()]);
         self.registry = R::register(std::mem::take(&mut self.registry));
         self.know(R::causes());
@@ -227,6 +226,7 @@ impl App {
         let call = Arc::new(move |context| reaction.call(context));
         let build: Build = Box::new(move |parts| {
             Ok(Arc::new(ReactionHandler {
+                gate: parts.shared.pressure.gate(&handler, &settings),
                 name: handler,
                 event_type: event_type?,
                 call,
@@ -235,45 +235,8 @@ impl App {
                 shared: Arc::clone(&parts.shared),
             }))
         });
-        self.mount(name, HandlerKind::Reaction, settings, &[R::consumes()], &R::causes(), build);
+        self.mount(name, HandlerKind::Reaction, &settings, &[R::consumes()], &R::causes(), build);
         self
-    }
-
-    /// Mounts the handler of a command: command in, answer out.
-    #[must_use]
-    pub fn handle<Args, H: CommandHandler<Args>>(mut self, handler: H) -> Self {
-        self.route(handler.route().0);
-        self
-    }
-
-    /// Mounts an aggregate as the handler of all its commands.
-    #[must_use]
-    pub fn aggregate<A: Aggregate>(mut self) -> Self {
-        self.know(A::Event::types());
-        for route in aggregate_routes::<A>() {
-            self.route(route);
-        }
-        debug_assert!(!A::Command::types().is_empty(), "an aggregate takes commands");
-        self
-    }
-
-    fn route(&mut self, route: Route) {
-        self.know(route.causes.iter().copied());
-        let name = route.subscription();
-        let settings = Settings::HANDLER;
-        let mounted = route.clone();
-        let build: Build = Box::new(move |parts| {
-            Ok(Arc::new(RouteHandler {
-                route: mounted,
-                shared: Arc::clone(&parts.shared),
-                states: Arc::clone(&parts.states),
-                settings,
-            }))
-        });
-        let consumes = route.info.command_type;
-        let causes = route.causes.clone();
-        self.routes.push(route);
-        self.mount_named(name, HandlerKind::Command, settings, vec![consumes.to_owned()], &causes, build);
     }
 
     /// Mounts a read model.
@@ -291,7 +254,7 @@ impl App {
             }))
         });
         let name = subscription_name(P::NAME);
-        self.mount(&name, HandlerKind::Projection, settings, &ProjectionHandler::<P>::types(), &[], build);
+        self.mount(&name, HandlerKind::Projection, &settings, &ProjectionHandler::<P>::types(), &[], build);
         let model: BuildModel = Box::new(move |parts| {
             let Shared { store, press, .. } = &*parts.shared;
             Arc::new(ModelOf::new(mounted, Arc::clone(store), press.host.clone()))
@@ -322,7 +285,14 @@ impl App {
             parts.shared.sagas.enter(&handler);
             Ok(handler)
         });
-        self.mount(&format!("saga.{name}"), HandlerKind::Saga, settings, &[S::starts()], &S::causes(), build);
+        self.mount(
+            &format!("saga.{name}"),
+            HandlerKind::Saga,
+            &settings,
+            &[S::starts()],
+            &S::causes(),
+            build,
+        );
         self
     }
 
@@ -351,7 +321,7 @@ impl App {
         &mut self,
         name: &str,
         kind: HandlerKind,
-        settings: Settings,
+        settings: &Settings,
         consumes: &[EventInfo],
         causes: &[EventInfo],
         build: Build,
@@ -364,13 +334,16 @@ impl App {
         &mut self,
         name: String,
         kind: HandlerKind,
-        settings: Settings,
+        settings: &Settings,
         consumes: Vec<String>,
         causes: &[EventInfo],
         build: Build,
     ) {
         let valid = ensue_core::SubscriptionName::new(&name).map(|_| ());
         self.note(valid);
+        let mounted = self.mounts.iter().map(|mount| (mount.name.as_str(), &mount.settings));
+        let agreed = pressure::check_shared(mounted, &name, settings);
+        self.note(agreed);
         self.catalogue.handlers.push(HandlerEntry {
             name: name.clone(),
             service: self.service.clone(),
@@ -381,7 +354,7 @@ impl App {
             retry_ms_max: u64::try_from(settings.retry.longest(settings.timeout).as_millis()).ok(),
             owner: settings.owner.or(self.owner).map(str::to_owned),
         });
-        self.mounts.push(Mount { name, settings, kind, build, model: None });
+        self.mounts.push(Mount { name, settings: *settings, kind, build, model: None });
     }
 
     /// The declared topology.
@@ -427,6 +400,7 @@ impl App {
             registry: self.registry,
             window: self.catalogue.window(),
             turns: crate::door::Turns::default(),
+            pressure: Pressure::default(),
             board: Board::default(),
             timers: Arc::default(),
             timers_wait: AtomicBool::new(false),
@@ -446,6 +420,7 @@ impl App {
                 self.mounts.iter().map(|mount| (mount.name.as_str().into(), mount.settings.lanes)).collect();
             running.join(subscriptions).await?;
         }
+        pressure::clear(&*store, self.mounts.iter().filter_map(|mount| mount.settings.breaker)).await?;
         for mount in self.mounts {
             let handler = (mount.build)(&parts)?;
             let handler = match &self.replay {

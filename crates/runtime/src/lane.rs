@@ -153,7 +153,7 @@ impl Lane {
                     Err(panic) => Handled { failure: Some(Failure::Failed(panic)), ..Handled::default() },
                 }
             };
-            let Handled { effects, count: handled, failure } = done;
+            let Handled { effects, count: handled, failure, wait } = done;
             if let Some(last) = handled.checked_sub(1).and_then(|last| rest.get(last)) {
                 let effects = self.counted(effects, rest.get(..handled).unwrap_or_default());
                 match self.settle(effects, last.position, handled).await? {
@@ -177,6 +177,10 @@ impl Lane {
                         continue;
                     }
                 }
+            }
+            if let Some(wait) = wait {
+                // Whoever waits for room has not failed: the attempt stays what it is.
+                self.pause(wait).await?;
             }
             let (Some(failure), Some(failed)) = (failure, rest.first()) else { continue };
             attempt = self.after_failure(failed, failure, attempt).await?;
@@ -295,7 +299,7 @@ impl Lane {
         let mut effects = Effects::default();
         effects.put(letter.write(&self.subscription.name));
         self.hold(&letter, &mut effects).await?;
-        Ok(Handled { effects, count: 1, failure: None })
+        Ok(Handled { effects, count: 1, ..Handled::default() })
     }
 
     /// Counts one more parked event, if there is room. One whose settlement is repeated counts once.
