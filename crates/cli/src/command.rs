@@ -5,8 +5,8 @@ use ensue::core::{Code, Error, Host};
 
 use crate::arguments::Arguments;
 use crate::failure::Failure;
-use crate::folder::Folder;
 use crate::output::{Format, Output};
+use crate::place::Place;
 
 mod bench;
 mod dead;
@@ -82,7 +82,7 @@ impl Command {
 
 /// What a command works with.
 pub(crate) struct Session {
-    pub(crate) folder: Folder,
+    pub(crate) place: Place,
     pub(crate) output: Output,
     pub(crate) host: Host,
 }
@@ -93,7 +93,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     command.can_print(everywhere.format)?;
     let host = ensue::runtime::host::system();
     let mut session = Session {
-        folder: Folder::new(everywhere.data, host.clone()),
+        place: Place::new(everywhere.store, everywhere.data, host.clone()),
         output: Output::new(everywhere.format, everywhere.quiet),
         host,
     };

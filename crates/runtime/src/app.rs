@@ -2,12 +2,10 @@
 
 use std::any::TypeId;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use ensue_core::{Code, Error, Event, EventInfo, EventSet, EventType, Host, Position, Source, Store};
+use ensue_core::{Code, Error, Event, EventInfo, EventType, Host, Position, Source, Store};
 use smol_str::SmolStr;
-use tokio::sync::{mpsc, watch};
 
 use crate::cache::{Cache, Invalidate};
 use crate::catalogue::{Catalogue, FlowEntry, HandlerEntry, HandlerKind};
@@ -16,21 +14,20 @@ use crate::context::States;
 use crate::door::Registry;
 use crate::flow;
 use crate::fork::FlowRecord;
-use crate::message::Press;
 use crate::mounting::Mounting;
 use crate::policy::{Settings, StartFrom};
-use crate::pressure::{self, Pressure};
-use crate::progress::Board;
-use crate::projection::{self, Model, ModelOf, Projection, ProjectionHandler, subscription_name};
+use crate::pressure;
+use crate::projection::Model;
 use crate::reaction::{Reaction, ReactionHandler};
-use crate::saga::{SagaFn, SagaHandler, Sagas};
-use crate::sharing::{MemberId, Sharing, View};
-use crate::subscription::{Handler, Shared, Subscription};
-use crate::timer::Timers;
+use crate::saga::{SagaFn, SagaHandler};
+use crate::sharing::Sharing;
+use crate::subscription::{Handler, Shared};
 
 mod commands;
 mod flow_of;
+mod project;
 mod running;
+mod start;
 pub use crate::command::{DispatchError, Receipt};
 pub use flow_of::FlowOf;
 pub use running::{Quiescence, Running};
@@ -226,7 +223,7 @@ impl App {
         let call = Arc::new(move |context| reaction.call(context));
         let build: Build = Box::new(move |parts| {
             Ok(Arc::new(ReactionHandler {
-                gate: parts.shared.pressure.gate(&handler, &settings),
+                gate: parts.shared.gate(&handler, &settings),
                 name: handler,
                 event_type: event_type?,
                 call,
@@ -236,32 +233,6 @@ impl App {
             }))
         });
         self.mount(name, HandlerKind::Reaction, &settings, &[R::consumes()], &R::causes(), build);
-        self
-    }
-
-    /// Mounts a read model.
-    #[must_use]
-    pub fn project<P: Projection>(mut self, projection: P) -> Self {
-        self.know(P::Event::types());
-        let settings = projection::setup_of(&projection).settings;
-        let projection = Arc::new(projection);
-        let mounted = Arc::clone(&projection);
-        let build: Build = Box::new(move |parts| {
-            Ok(Arc::new(ProjectionHandler {
-                projection,
-                store: Arc::clone(&parts.shared.store),
-                caches: parts.caches.clone(),
-            }))
-        });
-        let name = subscription_name(P::NAME);
-        self.mount(&name, HandlerKind::Projection, &settings, &ProjectionHandler::<P>::types(), &[], build);
-        let model: BuildModel = Box::new(move |parts| {
-            let Shared { store, press, .. } = &*parts.shared;
-            Arc::new(ModelOf::new(mounted, Arc::clone(store), press.host.clone()))
-        });
-        if let Some(mount) = self.mounts.last_mut() {
-            mount.model = Some(model);
-        }
         self
     }
 
@@ -385,85 +356,5 @@ impl App {
     ) -> Result<crate::saga::SagaCheck, Error> {
         let (sagas, states, host) = (self.sagas, Arc::new(self.states), self.host);
         crate::saga::Replayer { sagas, states, host }.check(store, histories).await
-    }
-
-    /// Starts every handler. The result drives nothing: handlers run on tokio tasks until it is stopped or dropped.
-    pub async fn start(mut self) -> Result<Running, Error> {
-        self.check()?;
-        let store =
-            self.store.ok_or_else(|| Error::new(Code::UNSUPPORTED, "the application has no store"))?;
-        let me = MemberId::draw(&self.host);
-        let shared = Arc::new(Shared {
-            store: Arc::clone(&store),
-            press: Press { host: self.host, source: Source::new(&self.name)? },
-            version: self.catalogue.version.as_deref().map(SmolStr::from),
-            registry: self.registry,
-            window: self.catalogue.window(),
-            turns: crate::door::Turns::default(),
-            pressure: Pressure::default(),
-            board: Board::default(),
-            timers: Arc::default(),
-            timers_wait: AtomicBool::new(false),
-            sagas: Sagas::default(),
-            closing: watch::Sender::new(false),
-            view: Arc::new(watch::Sender::new(View::alone(me))),
-            sharing: self.sharing.unwrap_or_default(),
-            replay: self.replay.clone(),
-        });
-        self.states.insert(TypeId::of::<Timers>(), Box::new(shared.timers()));
-        self.catalogue.save(&*store).await?;
-        let parts = Parts { shared: Arc::clone(&shared), states: Arc::new(self.states), caches: self.caches };
-        let mut running =
-            Running::new(Arc::clone(&shared), Arc::clone(&parts.states), self.routes, self.catalogue);
-        if self.replay.is_none() && (self.sharing.is_some() || store.capabilities().can_share) {
-            let subscriptions =
-                self.mounts.iter().map(|mount| (mount.name.as_str().into(), mount.settings.lanes)).collect();
-            running.join(subscriptions).await?;
-        }
-        pressure::clear(&*store, self.mounts.iter().filter_map(|mount| mount.settings.breaker)).await?;
-        for mount in self.mounts {
-            let handler = (mount.build)(&parts)?;
-            let handler = match &self.replay {
-                Some(record) => record.stand_in(&mount.name, mount.kind, handler),
-                None => handler,
-            };
-            handler.prepare().await?;
-            if !shared.is_shared() {
-                crate::dead::clear_halts(&*store, &mount.name).await?;
-            }
-            let (ask, requests) = mpsc::channel(16);
-            let standing = shared.board.enter(&mount.name, mount.kind == HandlerKind::Projection);
-            let subscription = Arc::new(Subscription {
-                name: mount.name.as_str().into(),
-                settings: mount.settings,
-                handler,
-                shared: Arc::clone(&shared),
-                standing,
-                requests: tokio::sync::Mutex::new(requests),
-            });
-            let model = mount.model.filter(|_| self.replay.is_none()).map(|build| build(&parts));
-            running.spawn(subscription, ask, model);
-        }
-        if self.replay.is_none() {
-            if let Some(every) = self.flow_index_every {
-                running.spawn_flow_index(flow::follow::run(Arc::clone(&shared), every));
-            }
-            running.spawn_timers(crate::timer::run(shared));
-        }
-        Ok(running)
-    }
-
-    /// Starts, waits for SIGTERM or Ctrl-C, and drains: what is in hand is finished, checkpoints are stored.
-    pub async fn run(self) -> Result<(), Error> {
-        let running = self.start().await?;
-        let refused =
-            |cause: std::io::Error| Error::new(Code::IO, "cannot wait for signals").with_source(cause);
-        let mut terminate =
-            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(refused)?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            result = tokio::signal::ctrl_c() => result.map_err(refused)?,
-        }
-        running.stop(Duration::from_secs(30)).await
     }
 }

@@ -178,6 +178,7 @@ pub(crate) fn aggregate_routes<A: Aggregate>() -> Vec<Route> {
                     .load(&key)
                     .await
                     .map_err(Failure::Failed)?;
+                loaded.note_snapshot(&key, &call.shared.snapshots).map_err(Failure::Rejected)?;
                 let decided = loaded
                     .decide(&key, command, &call.shared.press, &call.origin)
                     .map_err(Failure::Rejected)?;
@@ -392,7 +393,7 @@ impl<C: Command> Dispatch<C> {
         let place = inbox_key(&recorded.envelope.source, &recorded.envelope.id);
         let _turn = if self.id.is_some() { Some(self.shared.turns.take(place).await) } else { None };
         let timeout = self.within.unwrap_or(route.settings.timeout);
-        let gate = self.shared.pressure.gate(&route.subscription(), &route.settings);
+        let gate = self.shared.gate(&route.subscription(), &route.settings);
         let mut conflicts = 0;
         loop {
             if self.id.is_some()

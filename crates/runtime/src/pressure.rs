@@ -47,9 +47,19 @@ struct SharedBreaker {
     recorded: tokio::sync::Mutex<record::Recorded>,
 }
 
+impl Shared {
+    /// What a handler with these settings asks before it is called. A fork calls nobody, so it waits for nobody.
+    pub(crate) fn gate(&self, handler: &str, settings: &Settings) -> Gate {
+        if self.replay.is_some() {
+            return ALWAYS_OPEN.clone();
+        }
+        self.pressure.gate(handler, settings)
+    }
+}
+
 impl Pressure {
     /// The gate of a handler, the same each time. Handlers that name the same breaker or rate share it.
-    pub(crate) fn gate(&self, handler: &str, settings: &Settings) -> Gate {
+    fn gate(&self, handler: &str, settings: &Settings) -> Gate {
         let mut gates = lock(&self.gates);
         let new = || Gate {
             handler: handler.into(),

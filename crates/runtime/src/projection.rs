@@ -29,7 +29,7 @@ pub use build::Load;
 pub use compare::{Difference, verify};
 pub use generation::Generation;
 pub use history::{blame, document_at};
-pub use model::{Building, ModelStatus, Projections, ReadModel};
+pub use model::{Building, ModelStatus, Projections, ReadModel, declared};
 pub use rebuild::{Rebuilt, rebuild};
 pub use settings::{Configured, ProjectionExt};
 
@@ -134,7 +134,10 @@ fn encode_index<P: Projection>(
     document.map(|document| projection.index(document)).unwrap_or_default()
 }
 
+/// Before the name of a projection, in that of its subscription.
+const SUBSCRIPTION_PREFIX: &str = "view.";
+
 /// The name that a projection's checkpoint goes by.
 pub(crate) fn subscription_name(name: &str) -> String {
-    format!("view.{name}")
+    format!("{SUBSCRIPTION_PREFIX}{name}")
 }

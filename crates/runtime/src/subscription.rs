@@ -13,6 +13,7 @@ use futures_util::TryStreamExt;
 use smol_str::SmolStr;
 use tokio::sync::{mpsc, watch};
 
+use crate::aggregate::SnapshotLog;
 use crate::door::Door;
 use crate::effects::Effects;
 use crate::fork::FlowRecord;
@@ -53,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) timers: Arc<tokio::sync::Notify>,
     /// The timers wait for the store to come back.
     pub(crate) timers_wait: AtomicBool,
+    /// What becomes of snapshots.
+    pub(crate) snapshots: SnapshotLog,
     /// The sagas that run here.
     pub(crate) sagas: Sagas,
     /// Turns true when the application shuts down.

@@ -48,7 +48,7 @@ impl App {
         let mounted = route.clone();
         let build: Build = Box::new(move |parts| {
             Ok(Arc::new(RouteHandler {
-                gate: parts.shared.pressure.gate(&mounted.subscription(), &settings),
+                gate: parts.shared.gate(&mounted.subscription(), &settings),
                 route: mounted,
                 shared: Arc::clone(&parts.shared),
                 states: Arc::clone(&parts.states),

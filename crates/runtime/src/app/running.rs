@@ -11,6 +11,7 @@ use smol_str::SmolStr;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::aggregate::SnapshotCounts;
 use crate::catalogue::Catalogue;
 use crate::collection::Collection;
 use crate::command::{Dispatch, Route, route_of};
@@ -150,6 +151,11 @@ impl Running {
         check_rules(&event)?;
         let (stream, envelope) = self.shared.press.first(Draft::of(&event)?, Some(id));
         self.door().admit(stream, envelope).await
+    }
+
+    /// What commands have made of snapshots since the start: how many loads used one, and how many had to ignore one, and why.
+    pub fn snapshots(&self) -> SnapshotCounts {
+        self.shared.snapshots.counts()
     }
 
     /// What is set for later: listed, cancelled, put off.

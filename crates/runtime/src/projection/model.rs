@@ -1,5 +1,6 @@
 //! A mounted read model with its type erased: what operators and the application do with it by name.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,6 +14,7 @@ use super::generation::{self, Generation};
 use super::hold::{self, Holder, Requests};
 use super::rebuild::{Materials, Rebuilt, run};
 use super::{Projection, Shared as SharedProjection, setup_of, subscription_name};
+use crate::catalogue::{Catalogue, HandlerKind};
 use crate::lane::STORE_PAUSE;
 use crate::subscription::{Checkpoints, Subscription};
 
@@ -191,6 +193,23 @@ async fn status(store: &dyn Store, name: &str, version: u32) -> Result<ModelStat
         building: None,
         alarm: audit::alarm(store, name).await?,
     })
+}
+
+/// How every read model stands that an application on this store has declared, by name. Of one that is declared and has
+/// never run, the live generation is the first of version 1.
+pub async fn declared(store: &dyn Store) -> Result<Vec<ModelStatus>, Error> {
+    let catalogue = Catalogue::merged(store).await?;
+    let names: BTreeSet<&str> = catalogue
+        .handlers
+        .iter()
+        .filter(|handler| handler.kind == HandlerKind::Projection)
+        .filter_map(|handler| handler.name.strip_prefix(super::SUBSCRIPTION_PREFIX))
+        .collect();
+    let mut all = Vec::with_capacity(names.len());
+    for name in names {
+        all.push(status(store, name, 1).await?);
+    }
+    Ok(all)
 }
 
 /// A read model on a store that no application runs on, its type erased.

@@ -19,6 +19,7 @@ mod repetitions;
 mod room;
 mod saga;
 mod sharing;
+mod snapshots;
 mod timers;
 mod traps;
 mod upcasting;

@@ -38,7 +38,7 @@ struct Measured {
 
 impl Orders {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let scratch = Scratch::beside(session.folder.path())?;
+        let scratch = Scratch::beside(session.place.folder())?;
         let floor = floor::floor(scratch.path(), &*session.host.clock)?;
         let log = Log::open(scratch.path(), Config::new(session.host.clone()))?;
         let figures = run(Arc::new(log.clone()), self.style, self.rate, self.seconds).await?;

@@ -73,7 +73,7 @@ struct Published {
 
 impl Rebuild {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let scratch = Scratch::beside(session.folder.path())?;
+        let scratch = Scratch::beside(session.place.folder())?;
         let floor = floor::floor(scratch.path(), &*session.host.clock)?;
         let log = Log::open(scratch.path(), Config::new(session.host.clone()))?;
         let orders = self.events / EVENTS_PER_ORDER;

@@ -37,7 +37,7 @@ struct Done<'a> {
 impl Asked {
     pub(crate) async fn run(self, session: &mut Session, request: Request) -> Result<(), Failure> {
         let Self { saga, key, reason, dry_run } = &self;
-        let store: Arc<dyn Store> = Arc::new(session.folder.open()?);
+        let store: Arc<dyn Store> = session.place.open().await?;
         let operations = Operations::new(store, session.host.clone(), Source::new("ensue-cli")?);
         let head = if *dry_run {
             operations.would(saga, key, &request, reason).await?

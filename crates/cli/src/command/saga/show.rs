@@ -41,7 +41,7 @@ pub(crate) struct Diff {
 
 impl Diff {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let store = session.folder.open()?;
+        let store = session.place.open().await?;
         let mut sides = Vec::new();
         for moment in [&self.from, &self.to] {
             let head = head::at(&store, &self.saga, &self.key, moment.parse()?).await?;
@@ -66,7 +66,7 @@ struct Instance<'a> {
 
 impl Show {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let store = session.folder.open()?;
+        let store = session.place.open().await?;
         let moment: Moment = self.at.as_deref().map_or(Ok(Moment::Now), str::parse)?;
         let found = match moment {
             Moment::Now => head::get(&store, &self.saga, &self.key).await?,
