@@ -12,7 +12,7 @@ use ensue_core::outcome::handler_error;
 use ensue_core::{
     Aggregate, Append, BoxFuture, Code, Command, CommandInfo, CommandSet, Commit, CommitError, Due, Envelope,
     Error, EventId, EventType, Failure, Position, Read, RecordWrite, Recorded, StoreExt, StreamName,
-    Timestamp, Version,
+    Timestamp, Transaction, Version,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -27,6 +27,7 @@ use crate::pressure::Gate;
 use crate::reaction::{attempt, context, one_by_one};
 use crate::subscription::{Handled, Handler, Shared};
 use crate::timer::Delay;
+use crate::transaction;
 
 /// How often a decision is made anew because the aggregate changed underneath.
 const CONFLICTS_MAX: u32 = 20;
@@ -54,6 +55,8 @@ pub(crate) struct Answered {
     pub(crate) answer: Answer,
     pub(crate) appends: Vec<Append>,
     pub(crate) records: Vec<RecordWrite>,
+    /// The transaction that takes it all, where the handler has worked in one.
+    pub(crate) transaction: Option<Box<dyn Transaction>>,
 }
 
 /// A command handler, generics erased.
@@ -62,6 +65,8 @@ pub(crate) struct Route {
     pub(crate) info: CommandInfo,
     /// Whether answering reads what an earlier command of the same key stored.
     pub(crate) is_aggregate: bool,
+    /// Whether the handler works in the transaction that stores its answer.
+    pub(crate) joins: bool,
     pub(crate) causes: Vec<ensue_core::EventInfo>,
     pub(crate) settings: Settings,
     pub(crate) run: Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Answered, Failure>> + Send + Sync>,
@@ -142,6 +147,7 @@ macro_rules! command_handler {
                 RouteOf(Route {
                     info: C::info(),
                     is_aggregate: false,
+                    joins: [$($extractor::JOINS),*].contains(&true),
                     causes: C::publishes(),
                     settings: Settings::HANDLER,
                     run: Arc::new(run),
@@ -162,7 +168,12 @@ fn published<C: Command>(call: &Call, answer: &Result<C::Reply, C::Failure>) -> 
     let press = &call.shared.press;
     let events =
         drafts.into_iter().enumerate().map(|(index, draft)| press.caused(draft, &call.origin, index));
-    Ok(Answered { answer: Answer::of(C::TYPE, answer)?, appends: appends(events), records: Vec::new() })
+    Ok(Answered {
+        answer: Answer::of(C::TYPE, answer)?,
+        appends: appends(events),
+        records: Vec::new(),
+        transaction: None,
+    })
 }
 
 /// One route for each command of the aggregate.
@@ -190,6 +201,7 @@ pub(crate) fn aggregate_routes<A: Aggregate>() -> Vec<Route> {
                     answer: Answer::of(envelope.event_type.as_str(), &answer).map_err(Failure::Rejected)?,
                     appends: changes.0.into_iter().collect(),
                     records: changes.1.into_iter().collect(),
+                    transaction: None,
                 })
             })
         });
@@ -199,6 +211,7 @@ pub(crate) fn aggregate_routes<A: Aggregate>() -> Vec<Route> {
         .map(|info| Route {
             info,
             is_aggregate: true,
+            joins: false,
             causes: causes.clone(),
             settings: Settings::HANDLER,
             run: Arc::clone(&run),
@@ -221,11 +234,15 @@ impl Route {
         timeout: Duration,
     ) -> Result<Answered, Failure> {
         let name = self.subscription();
-        let context = context(Arc::clone(states), recorded, &name, attempt_number, timeout, &shared.press);
+        let mut context =
+            context(Arc::clone(states), recorded, &name, attempt_number, timeout, &shared.press);
+        let transaction =
+            if self.joins { Some(transaction::begin(&*shared.store, &mut context).await?) } else { None };
         let call =
             Call { context, shared: Arc::clone(shared), origin: Origin::of(&recorded.envelope, &name) };
         let run = Arc::clone(&self.run);
-        attempt(&shared.press.host, timeout, Box::pin(async move { run(call).await })).await
+        let answered = attempt(&shared.press.host, timeout, Box::pin(async move { run(call).await })).await?;
+        Ok(Answered { transaction, ..answered })
     }
 }
 
@@ -247,9 +264,9 @@ impl RouteHandler {
     async fn handle(&self, recorded: &Recorded, attempt: u32) -> Result<Effects, Failure> {
         let timeout = self.route.settings.timeout;
         let answered = self.route.answer(&self.shared, &self.states, recorded, attempt, timeout).await?;
-        let mut effects =
-            Effects { appends: answered.appends, records: answered.records, ..Effects::default() };
-        if let Some((stream, reply)) = self.reply(recorded, &answered.answer).map_err(Failure::Rejected)? {
+        let Answered { answer, appends, records, transaction } = answered;
+        let mut effects = Effects { appends, records, transaction, ..Effects::default() };
+        if let Some((stream, reply)) = self.reply(recorded, &answer).map_err(Failure::Rejected)? {
             effects.absorb(self.shared.sagas.deliver(stream, reply).await);
         }
         Ok(effects)
@@ -408,14 +425,15 @@ impl<C: Command> Dispatch<C> {
             let _wait = permit.end(&answered, &*self.shared.press.host.clock);
             gate.keep_record(&self.shared).await;
             let answered = answered.map_err(|failure| DispatchError::Failed(as_error(failure)))?;
-            let Answered { answer, appends, mut records } = answered;
+            let Answered { answer, appends, mut records, transaction } = answered;
             if self.id.is_some() {
                 records.push(door.remember(&recorded.envelope, &data, Some(&answer)));
             }
-            if appends.is_empty() && records.is_empty() {
+            if appends.is_empty() && records.is_empty() && transaction.is_none() {
                 return receipt::<C>(&recorded, &answer, Position::ZERO);
             }
-            match self.shared.store.commit(Commit { appends, records, ..Commit::default() }).await {
+            let commit = Commit { appends, records, ..Commit::default() };
+            match transaction::commit(&*self.shared.store, transaction, commit).await {
                 Ok(committed) => return receipt::<C>(&recorded, &answer, committed.position()),
                 Err(CommitError::Conflict { .. } | CommitError::RecordConflict { .. })
                     if conflicts < CONFLICTS_MAX =>

@@ -23,8 +23,10 @@ pub mod pressure;
 pub mod projection;
 pub mod reaction;
 pub mod saga;
+pub mod schedule;
 pub mod sharing;
 pub mod timer;
+mod transaction;
 
 mod effects;
 mod lane;
@@ -49,5 +51,7 @@ pub use pressure::{Breaker, Rate};
 pub use projection::{Projection, ProjectionExt};
 pub use reaction::Reaction;
 pub use saga::{Saga, SagaError, SagaFn};
+pub use schedule::{Missed, Schedule, Tick};
 pub use sharing::Sharing;
 pub use timer::{TimerId, Timers};
+pub use transaction::Tx;

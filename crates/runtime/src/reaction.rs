@@ -21,6 +21,7 @@ use crate::policy::{OnFailure, Retry, Settings, StartFrom};
 use crate::pressure::{Breaker, Gate, Rate};
 use crate::subscription::{Handled, Handler, Shared};
 use crate::timer::delayed;
+use crate::transaction;
 
 /// An async function that takes extractors and then one event, and returns what it causes.
 #[diagnostic::on_unimplemented(
@@ -34,6 +35,10 @@ pub trait Reaction<Args>: Send + Sync + Sized + 'static {
 
     /// The events that can come out.
     fn causes() -> Vec<EventInfo>;
+
+    /// Whether it works in the transaction that settles its delivery.
+    #[doc(hidden)]
+    fn joins() -> bool;
 
     #[doc(hidden)]
     fn register(registry: Registry) -> Registry;
@@ -129,6 +134,10 @@ impl<R: Reaction<Args>, Args: 'static> Reaction<(WithSettings, Args)> for Mounte
         R::causes()
     }
 
+    fn joins() -> bool {
+        R::joins()
+    }
+
     fn register(registry: Registry) -> Registry {
         R::register(registry)
     }
@@ -158,6 +167,10 @@ macro_rules! reaction {
 
             fn causes() -> Vec<EventInfo> {
                 R::types()
+            }
+
+            fn joins() -> bool {
+                [$($extractor::JOINS),*].contains(&true)
             }
 
             fn register(registry: Registry) -> Registry {
@@ -227,6 +240,8 @@ pub(crate) struct ReactionHandler {
     pub(crate) name: String,
     pub(crate) event_type: EventType,
     pub(crate) call: Call,
+    /// Whether each delivery is worked on in the transaction that settles it.
+    pub(crate) joins: bool,
     pub(crate) states: Arc<States>,
     pub(crate) settings: Settings,
     pub(crate) gate: Gate,
@@ -235,7 +250,7 @@ pub(crate) struct ReactionHandler {
 
 impl ReactionHandler {
     async fn handle(&self, recorded: &Recorded, attempt_number: u32) -> Result<Effects, Failure> {
-        let context = context(
+        let mut context = context(
             self.states.clone(),
             recorded,
             &self.name,
@@ -243,12 +258,17 @@ impl ReactionHandler {
             self.settings.timeout,
             &self.shared.press,
         );
+        let transaction = if self.joins {
+            Some(transaction::begin(&*self.shared.store, &mut context).await?)
+        } else {
+            None
+        };
         let call = Arc::clone(&self.call);
         // The call itself happens inside the future, so that a panic in it is caught too.
         let work = Box::pin(async move { call(context).await });
         let drafts = attempt(&self.shared.press.host, self.settings.timeout, work).await?;
         let origin = Origin::of(&recorded.envelope, &self.name);
-        Ok(delayed::caused(&self.shared, drafts, &origin))
+        Ok(Effects { transaction, ..delayed::caused(&self.shared, drafts, &origin) })
     }
 }
 
@@ -267,6 +287,7 @@ pub(crate) fn context(
         attempt,
         deadline: press.host.clock.now() + timeout,
         host: press.host.clone(),
+        session: None,
     }
 }
 

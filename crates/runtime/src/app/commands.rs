@@ -44,6 +44,7 @@ impl App {
     fn route(&mut self, route: Route) {
         self.know(route.causes.iter().copied());
         let name = route.subscription();
+        self.joining.extend(route.joins.then(|| name.clone()));
         let settings = route.settings;
         let mounted = route.clone();
         let build: Build = Box::new(move |parts| {
