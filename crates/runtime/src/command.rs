@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ensue_core::command::decode_command;
 use ensue_core::event::to_json;
@@ -18,6 +19,7 @@ use crate::context::{Context, FromContext, States};
 use crate::effects::Effects;
 use crate::message::{self, Origin, appends};
 use crate::policy::Settings;
+use crate::pressure::Gate;
 use crate::reaction::{attempt, context, one_by_one};
 use crate::subscription::{Handled, Handler, Shared};
 use crate::transaction;
@@ -61,7 +63,8 @@ pub(crate) struct Route {
     /// Whether the handler works in the transaction that stores its answer.
     pub(crate) joins: bool,
     pub(crate) causes: Vec<ensue_core::EventInfo>,
-    run: Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Answered, Failure>> + Send + Sync>,
+    pub(crate) settings: Settings,
+    pub(crate) run: Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Answered, Failure>> + Send + Sync>,
 }
 
 /// A command on its way to its handler.
@@ -136,8 +139,14 @@ macro_rules! command_handler {
                         published::<C>(&call, &answer).map_err(Failure::Rejected)
                     })
                 };
-                let joins = [$($extractor::JOINS),*].contains(&true);
-                RouteOf(Route { info: C::info(), is_aggregate: false, joins, causes: C::publishes(), run: Arc::new(run) })
+                RouteOf(Route {
+                    info: C::info(),
+                    is_aggregate: false,
+                    joins: [$($extractor::JOINS),*].contains(&true),
+                    causes: C::publishes(),
+                    settings: Settings::HANDLER,
+                    run: Arc::new(run),
+                })
             }
         }
     };
@@ -199,6 +208,7 @@ pub(crate) fn aggregate_routes<A: Aggregate>() -> Vec<Route> {
             is_aggregate: true,
             joins: false,
             causes: causes.clone(),
+            settings: Settings::HANDLER,
             run: Arc::clone(&run),
         })
         .collect()
@@ -216,18 +226,17 @@ impl Route {
         states: &Arc<States>,
         recorded: &Recorded,
         attempt_number: u32,
-        settings: &Settings,
+        timeout: Duration,
     ) -> Result<Answered, Failure> {
         let name = self.subscription();
         let mut context =
-            context(Arc::clone(states), recorded, &name, attempt_number, settings, &shared.press);
+            context(Arc::clone(states), recorded, &name, attempt_number, timeout, &shared.press);
         let transaction =
             if self.joins { Some(transaction::begin(&*shared.store, &mut context).await?) } else { None };
         let call =
             Call { context, shared: Arc::clone(shared), origin: Origin::of(&recorded.envelope, &name) };
         let run = Arc::clone(&self.run);
-        let answered =
-            attempt(&shared.press.host, settings.timeout, Box::pin(async move { run(call).await })).await?;
+        let answered = attempt(&shared.press.host, timeout, Box::pin(async move { run(call).await })).await?;
         Ok(Answered { transaction, ..answered })
     }
 }
@@ -243,13 +252,13 @@ pub(crate) struct RouteHandler {
     pub(crate) route: Route,
     pub(crate) shared: Arc<Shared>,
     pub(crate) states: Arc<States>,
-    pub(crate) settings: Settings,
+    pub(crate) gate: Gate,
 }
 
 impl RouteHandler {
     async fn handle(&self, recorded: &Recorded, attempt: u32) -> Result<Effects, Failure> {
-        let answered =
-            self.route.answer(&self.shared, &self.states, recorded, attempt, &self.settings).await?;
+        let timeout = self.route.settings.timeout;
+        let answered = self.route.answer(&self.shared, &self.states, recorded, attempt, timeout).await?;
         let Answered { answer, appends, records, transaction } = answered;
         let mut effects = Effects { appends, records, transaction, ..Effects::default() };
         if let Some((stream, reply)) = self.reply(recorded, &answer).map_err(Failure::Rejected)? {
@@ -285,7 +294,6 @@ impl Handler for RouteHandler {
     }
 
     fn work<'a>(&'a self, batch: &'a [Recorded], attempt: u32) -> BoxFuture<'a, Handled> {
-        let host = &self.shared.press.host;
-        Box::pin(one_by_one(host, batch, move |recorded| self.handle(recorded, attempt)))
+        Box::pin(one_by_one(&self.shared, &self.gate, batch, move |recorded| self.handle(recorded, attempt)))
     }
 }

@@ -17,7 +17,6 @@ use super::{Answer, Answered, Route};
 use crate::context::States;
 use crate::door::{Claim, Earlier, inbox_key};
 use crate::message;
-use crate::policy::Settings;
 use crate::subscription::Shared;
 use crate::timer::Delay;
 use crate::transaction;
@@ -135,8 +134,8 @@ impl<C: Command> Dispatch<C> {
         // A decision of an aggregate has no effect but its commit; what else a command does must not be done twice.
         let needs_claim = self.id.is_some() && self.shared.is_shared() && !route.is_aggregate;
         let mut claim = None;
-        let settings =
-            Settings { timeout: self.within.unwrap_or(Settings::HANDLER.timeout), ..Settings::HANDLER };
+        let timeout = self.within.unwrap_or(route.settings.timeout);
+        let gate = self.shared.gate(&route.subscription(), &route.settings);
         let mut conflicts = 0;
         loop {
             if self.id.is_some()
@@ -146,15 +145,18 @@ impl<C: Command> Dispatch<C> {
                 return receipt::<C>(&recorded, &answer_of(&earlier)?, position);
             }
             if needs_claim && claim.is_none() {
-                claim = Claim::take(&self.shared, &place, settings.timeout * 2).await?;
+                claim = Claim::take(&self.shared, &place, timeout * 3).await?;
                 if claim.is_none() {
                     self.shared.press.host.clock.sleep(self.shared.sharing.look).await;
                 }
                 // It may have been answered meanwhile.
                 continue;
             }
-            let answered =
-                route.answer(&self.shared, &self.states, &recorded, conflicts + 1, &settings).await;
+            let permit = gate.admit_within(timeout, &recorded, &self.shared).await?;
+            let answered = route.answer(&self.shared, &self.states, &recorded, conflicts + 1, timeout).await;
+            // Where the breaker opens meanwhile, it is an error for whoever asked all the same.
+            let _wait = permit.end(&answered, &*self.shared.press.host.clock);
+            gate.keep_record(&self.shared).await;
             let answered = answered.map_err(|failure| DispatchError::Failed(as_error(failure)))?;
             let Answered { answer, appends, mut records, transaction } = answered;
             if self.id.is_some() {
