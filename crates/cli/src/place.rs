@@ -55,7 +55,12 @@ fn open_log(folder: &Path, host: &Host) -> Result<Log, Error> {
     if !folder.exists() {
         return Err(Error::new(Code::NOT_A_STORE, format!("there is no folder {}", folder.display())));
     }
-    Log::open_existing(folder, Config::new(host.clone()))
+    let config = || Config::new(host.clone());
+    match Log::open_existing(folder, config()) {
+        // What only looks can look there all the same; what changes something is refused when it tries.
+        Err(error) if error.code() == Code::READ_ONLY => Log::open_to_read(folder, config()),
+        opened => opened,
+    }
 }
 
 /// The store of a command, whether it exists or not.

@@ -30,6 +30,7 @@ mod partition;
 mod portable;
 mod queue;
 mod read;
+mod reading;
 mod recovery;
 mod reply;
 mod scan;
