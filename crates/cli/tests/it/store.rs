@@ -49,8 +49,7 @@ fn what_is_no_copy_is_not_written_to() {
     ensue.emit(&[], ORDER).ok();
     let target = beside(&ensue, "other");
     let other = ensue.around.path().join("other");
-    answer(on(&other, &["emit", "-d", "-"]), &ORDER.replace("evt-a1b2c3", "evt-9"))
-        .ok();
+    answer(on(&other, &["emit", "-d", "-"]), &ORDER.replace("evt-a1b2c3", "evt-9")).ok();
     let before = read(&ensue, &target);
     copy(&ensue, &target).refused(6, "E0416");
     assert_eq!(read(&ensue, &target), before);
