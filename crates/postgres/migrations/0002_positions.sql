@@ -2,7 +2,7 @@
 
 -- Moves what is committed and has no position yet into the log; answers with the position of the last event. Its caller
 -- commits soon: until then nobody else can give positions. A transaction that cannot write is told the head as it sees it.
-CREATE FUNCTION ensue.number() RETURNS bigint LANGUAGE plpgsql SET enable_seqscan = off AS $$
+CREATE FUNCTION ensue.number() RETURNS bigint LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
 DECLARE
     state ensue.log;
     fresh_mark bigint;
@@ -36,7 +36,7 @@ $$;
 -- The work of `number`, for a caller who holds the lock on the row `log`. Every statement here sees what was committed
 -- before the statement, so it sees all that was committed before the lock was had.
 CREATE FUNCTION ensue.number_locked(state ensue.log, fresh_mark bigint) RETURNS bigint
-LANGUAGE plpgsql SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
 DECLARE
     oldest xid8 := pg_snapshot_xmin(pg_current_snapshot());
     moved bigint;

@@ -5,7 +5,7 @@
 CREATE FUNCTION ensue.load_batch(
     topics text[], keys text[], spaces text[], record_keys bytea[], tickets integer,
     OUT head bigint, OUT versions bigint[], OUT revisions bigint[], OUT granted bigint[]
-) LANGUAGE plpgsql SET enable_seqscan = off AS $$
+) LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
 DECLARE
     state ensue.log;
 BEGIN
@@ -41,7 +41,7 @@ END $$;
 -- Waits, before the log is locked, for whoever holds these streams and records. A stream that does not exist is held by a row
 -- of version zero, which its commit overwrites or its refusal rolls back.
 CREATE FUNCTION ensue.await(topics text[], keys text[], spaces text[], record_keys bytea[]) RETURNS void
-LANGUAGE plpgsql SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
 BEGIN
     INSERT INTO ensue.heads (topic, key, version)
     SELECT topic, key, 0 FROM unnest(topics, keys) AS wanted (topic, key) ORDER BY topic, key
@@ -60,7 +60,7 @@ CREATE FUNCTION ensue.write_batch(
     tags text[], tagged bigint[],
     put_spaces text[], put_keys bytea[], put_values bytea[], put_revisions bigint[], put_expiries timestamptz[],
     deleted_spaces text[], deleted_keys bytea[]
-) RETURNS void LANGUAGE plpgsql SET enable_seqscan = off AS $$
+) RETURNS void LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
 DECLARE
     state ensue.log;
     known bigint;
