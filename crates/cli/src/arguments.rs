@@ -6,6 +6,7 @@ use clap::{Args, Parser};
 
 use crate::command::Command;
 use crate::output::Format;
+use crate::place::Address;
 
 /// The event store, event bus and saga engine in one folder.
 #[derive(Parser)]
@@ -27,6 +28,9 @@ pub(crate) struct Everywhere {
     /// The folder of the store
     #[arg(long, global = true, env = "ENSUE_DATA", default_value = "./ensue-data", value_name = "DIR")]
     pub(crate) data: PathBuf,
+    /// The store, where it is another than the folder of `--data`
+    #[arg(long, global = true, env = "ENSUE_STORE", value_name = "file:DIR")]
+    pub(crate) store: Option<Address>,
     /// How to print: for people, as one JSON document, or as one JSON object per line
     #[arg(short = 'o', long = "output", global = true, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,

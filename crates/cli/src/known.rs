@@ -26,8 +26,17 @@ pub(crate) async fn projection<W: WithProjection>(name: &str, with: W) -> Result
         OrdersView::NAME => with.work(OrdersView).await,
         Sales::NAME => with.work(Sales).await,
         Accounts::NAME => with.work(Accounts).await,
-        _ => Err(Error::new(Code::NOT_FOUND, format!("this binary knows no read model `{name}`")).with_fix(
-            "use orders_view, sales or accounts; others are looked at by the program that mounts them",
-        )),
+        _ => Err(unknown(name)),
     }
+}
+
+/// `E0414` for a read model that this binary does not know.
+pub(crate) fn unknown(name: &str) -> Error {
+    Error::new(Code::NOT_FOUND, format!("this binary knows no read model `{name}`")).with_fix(format!(
+        "it knows {}, {} and {}; `ensue projection ls` lists those of this store, and the program that mounts another one can \
+         look into it",
+        OrdersView::NAME,
+        Sales::NAME,
+        Accounts::NAME,
+    ))
 }

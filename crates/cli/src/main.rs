@@ -8,15 +8,18 @@ mod command;
 mod document;
 mod failure;
 mod find;
-mod folder;
+
 mod history;
 mod known;
 mod output;
 mod pattern;
+mod place;
 mod placement;
 mod scratch;
 mod shape;
 mod state;
+mod usage;
+mod words;
 
 use std::process::ExitCode;
 
@@ -28,7 +31,7 @@ use crate::failure::Failure;
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(refused) => return failure::usage(&refused, &given()),
+        Err(refused) => return usage::report(&refused, &given()),
     };
     let format = arguments.everywhere.format;
     match run(arguments) {

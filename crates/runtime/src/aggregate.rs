@@ -8,12 +8,15 @@ use ensue_core::{
     StoreExt, StreamName, Timestamp, Topic, Version,
 };
 use futures_util::TryStreamExt;
-use serde::{Deserialize, Serialize};
 
 use crate::blame::{Blame, Blamed, encoded};
 use crate::message::{Origin, Press};
 use crate::moment::Moment;
-use crate::spaces::{self, SNAPSHOT};
+use crate::spaces::SNAPSHOT;
+
+mod snapshot;
+pub(crate) use snapshot::SnapshotLog;
+pub use snapshot::{Kept, SnapshotCounts, SnapshotUse, kept};
 
 /// Aggregates of one sort, read from a store.
 pub struct Aggregates<A> {
@@ -30,18 +33,14 @@ pub struct Loaded<A> {
     pub version: Version,
     /// How many events were folded; the rest came from a snapshot.
     pub replayed: u64,
+    /// Where the rest came from.
+    pub snapshot: SnapshotUse,
+    /// Of data, in the events since the snapshot.
+    bytes: u64,
 }
 
 /// What a decision changes: the events, and the snapshot that is due with them.
 pub(crate) type Changes = (Option<Append>, Option<RecordWrite>);
-
-/// A stored state. One for each stream, always the newest.
-#[derive(Serialize, Deserialize)]
-struct Snapshot<A> {
-    version: Version,
-    shape: u32,
-    state: A,
-}
 
 impl<A: Aggregate> Aggregates<A> {
     /// Reads from this store.
@@ -104,30 +103,35 @@ impl<A: Aggregate> Aggregates<A> {
     }
 
     async fn snapshot(&self, stream: &StreamName) -> Result<Loaded<A>, Error> {
-        if A::SNAPSHOT_EVERY == 0 {
+        if !keeps_snapshots::<A>() {
             return Ok(Loaded::empty());
         }
         let record = self.store.record(SNAPSHOT.clone(), stream.to_string()).await?;
-        // A snapshot is a shortcut: one of another shape is ignored and the events are folded instead.
-        let snapshot = record.and_then(|record| serde_json::from_slice::<Snapshot<A>>(&record.value).ok());
-        let fitting = snapshot.filter(|snapshot| snapshot.shape == A::SNAPSHOT_VERSION);
-        Ok(fitting.map_or_else(Loaded::empty, |snapshot| Loaded {
-            state: snapshot.state,
-            version: snapshot.version,
-            replayed: 0,
-        }))
+        Ok(match record.map(|record| snapshot::read::<A>(&record.value)) {
+            None => Loaded::empty(),
+            Some(Ok((state, version))) => {
+                Loaded { state, version, snapshot: SnapshotUse::From(version), ..Loaded::empty() }
+            }
+            Some(Err(reason)) => Loaded { snapshot: SnapshotUse::Ignored(reason), ..Loaded::empty() },
+        })
     }
+}
+
+fn keeps_snapshots<A: Aggregate>() -> bool {
+    A::SNAPSHOT_EVERY > 0 || A::SNAPSHOT_BYTES > 0
 }
 
 impl<A: Aggregate> Loaded<A> {
     fn empty() -> Self {
-        Self { state: A::default(), version: Version::ZERO, replayed: 0 }
+        let (state, version) = (A::default(), Version::ZERO);
+        Self { state, version, replayed: 0, snapshot: SnapshotUse::Absent, bytes: 0 }
     }
 
     fn apply(&mut self, recorded: &Recorded) -> Result<(), Error> {
         self.state.evolve(&recorded.decode::<A::Event>()?);
         self.version = recorded.version;
         self.replayed += 1;
+        self.bytes += recorded.envelope.data.len() as u64;
         Ok(())
     }
 
@@ -137,6 +141,14 @@ impl<A: Aggregate> Loaded<A> {
     ) -> Result<(), Error> {
         while let Some(recorded) = events.try_next().await? {
             self.apply(&recorded)?;
+        }
+        Ok(())
+    }
+
+    /// Counts what became of the snapshot, where any are kept.
+    pub(crate) fn note_snapshot(&self, key: &str, log: &SnapshotLog) -> Result<(), Error> {
+        if keeps_snapshots::<A>() {
+            log.note(&Aggregates::<A>::stream(key)?, &self.snapshot);
         }
         Ok(())
     }
@@ -165,6 +177,7 @@ impl<A: Aggregate> Loaded<A> {
                 )
                 .with_fix("an aggregate's events carry the aggregate's own topic and key"));
             }
+            self.bytes += envelope.data.len() as u64;
             envelopes.push(envelope);
             self.state.evolve(event);
             self.version = self.version.next();
@@ -176,15 +189,13 @@ impl<A: Aggregate> Loaded<A> {
         Ok(Ok((Some(Append { stream, expected: Expected::Exact(before), events: envelopes }), snapshot)))
     }
 
-    /// The snapshot to keep, when these events crossed a multiple of `SNAPSHOT_EVERY`.
+    /// The snapshot to keep with these events, if one is due.
     fn due_snapshot(&self, before: Version, stream: &StreamName) -> Option<RecordWrite> {
-        let every = A::SNAPSHOT_EVERY;
-        let crossed = |version: Version| version.0.checked_div(every).unwrap_or_default();
-        if crossed(self.version) == crossed(before) {
-            return None;
-        }
-        let snapshot =
-            Snapshot { version: self.version, shape: A::SNAPSHOT_VERSION, state: self.state.clone() };
-        Some(RecordWrite::put(SNAPSHOT.clone(), stream.to_string(), spaces::encode(&snapshot)))
+        let crossed = |version: Version| version.0.checked_div(A::SNAPSHOT_EVERY).unwrap_or_default();
+        let is_long = crossed(self.version) != crossed(before);
+        let is_heavy = A::SNAPSHOT_BYTES > 0 && self.bytes >= A::SNAPSHOT_BYTES;
+        // One that was ignored is replaced at once: it would be ignored at every load.
+        let is_useless = matches!(self.snapshot, SnapshotUse::Ignored(_));
+        (is_long || is_heavy || is_useless).then(|| snapshot::write(stream, self.version, &self.state))
     }
 }

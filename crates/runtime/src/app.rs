@@ -2,34 +2,35 @@
 
 use std::any::TypeId;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use ensue_core::{
-    Aggregate, Code, CommandSet, Error, Event, EventInfo, EventSet, EventType, Host, Position, Source, Store,
-};
+use ensue_core::{Code, Error, Event, EventInfo, EventType, Host, Position, Source, Store};
 use smol_str::SmolStr;
-use tokio::sync::{mpsc, watch};
 
 use crate::cache::{Cache, Invalidate};
 use crate::catalogue::{Catalogue, FlowEntry, HandlerEntry, HandlerKind};
-use crate::command::{CommandHandler, Route, RouteHandler, aggregate_routes};
+use crate::command::Route;
 use crate::context::States;
 use crate::door::Registry;
 use crate::flow;
 use crate::fork::FlowRecord;
-use crate::message::Press;
+use crate::mounting::Mounting;
 use crate::policy::{Settings, StartFrom};
-use crate::progress::Board;
-use crate::projection::{self, Model, ModelOf, Projection, ProjectionHandler, subscription_name};
-use crate::reaction::{Mounting, Reaction, ReactionHandler};
-use crate::saga::{SagaFn, SagaHandler, Sagas};
-use crate::sharing::{MemberId, Sharing, View};
-use crate::subscription::{Handler, Shared, Subscription};
-use crate::timer::Timers;
+use crate::pressure;
+use crate::projection::Model;
+use crate::reaction::{Reaction, ReactionHandler};
+use crate::saga::{SagaFn, SagaHandler};
+use crate::schedule::Schedule;
+use crate::sharing::Sharing;
+use crate::subscription::{Handler, Shared};
+use crate::transaction;
 
+mod commands;
 mod flow_of;
+mod project;
 mod running;
+mod schedules;
+mod start;
 pub use crate::command::{DispatchError, Receipt};
 pub use flow_of::FlowOf;
 pub use running::{Quiescence, Running};
@@ -54,6 +55,10 @@ pub struct App {
     broken: Option<Error>,
     /// The code of each saga, by name.
     sagas: Vec<(SmolStr, crate::saga::Run)>,
+    /// When what is due again and again, by name.
+    schedules: Vec<(String, Schedule)>,
+    /// Handlers that work in the transaction of the store.
+    joining: Vec<String>,
     /// In a fork: what handlers answer from.
     replay: Option<Arc<FlowRecord>>,
 }
@@ -97,6 +102,8 @@ impl App {
             flow_index_every: Some(flow::follow::SAVE_EVERY),
             broken: None,
             sagas: Vec::new(),
+            schedules: Vec::new(),
+            joining: Vec::new(),
             replay: None,
         }
     }
@@ -216,89 +223,27 @@ impl App {
     /// Mounts a reaction: event in, events out. The name owns its checkpoints.
     #[must_use]
     pub fn react<Args: 'static, R: Reaction<Args>>(mut self, name: &str, reaction: R) -> Self {
-        let mut mounting = Mounting(Settings::HANDLER);
-        reaction.adjust(&mut mounting);
-        let settings = mounting.0;
+        let Mounting(settings) = reaction.adjust(Mounting(Settings::HANDLER));
         self.know([R::consumes()]);
         self.registry = R::register(std::mem::take(&mut self.registry));
         self.know(R::causes());
         let event_type = EventType::new(R::consumes().event_type);
         let handler = name.to_owned();
+        self.joining.extend(R::joins().then(|| handler.clone()));
         let call = Arc::new(move |context| reaction.call(context));
         let build: Build = Box::new(move |parts| {
             Ok(Arc::new(ReactionHandler {
+                gate: parts.shared.gate(&handler, &settings),
                 name: handler,
                 event_type: event_type?,
                 call,
+                joins: R::joins(),
                 states: Arc::clone(&parts.states),
                 settings,
                 shared: Arc::clone(&parts.shared),
             }))
         });
-        self.mount(name, HandlerKind::Reaction, settings, &[R::consumes()], &R::causes(), build);
-        self
-    }
-
-    /// Mounts the handler of a command: command in, answer out.
-    #[must_use]
-    pub fn handle<Args, H: CommandHandler<Args>>(mut self, handler: H) -> Self {
-        self.route(handler.route().0);
-        self
-    }
-
-    /// Mounts an aggregate as the handler of all its commands.
-    #[must_use]
-    pub fn aggregate<A: Aggregate>(mut self) -> Self {
-        self.know(A::Event::types());
-        for route in aggregate_routes::<A>() {
-            self.route(route);
-        }
-        debug_assert!(!A::Command::types().is_empty(), "an aggregate takes commands");
-        self
-    }
-
-    fn route(&mut self, route: Route) {
-        self.know(route.causes.iter().copied());
-        let name = route.subscription();
-        let settings = Settings::HANDLER;
-        let mounted = route.clone();
-        let build: Build = Box::new(move |parts| {
-            Ok(Arc::new(RouteHandler {
-                route: mounted,
-                shared: Arc::clone(&parts.shared),
-                states: Arc::clone(&parts.states),
-                settings,
-            }))
-        });
-        let consumes = route.info.command_type;
-        let causes = route.causes.clone();
-        self.routes.push(route);
-        self.mount_named(name, HandlerKind::Command, settings, vec![consumes.to_owned()], &causes, build);
-    }
-
-    /// Mounts a read model.
-    #[must_use]
-    pub fn project<P: Projection>(mut self, projection: P) -> Self {
-        self.know(P::Event::types());
-        let settings = projection::setup_of(&projection).settings;
-        let projection = Arc::new(projection);
-        let mounted = Arc::clone(&projection);
-        let build: Build = Box::new(move |parts| {
-            Ok(Arc::new(ProjectionHandler {
-                projection,
-                store: Arc::clone(&parts.shared.store),
-                caches: parts.caches.clone(),
-            }))
-        });
-        let name = subscription_name(P::NAME);
-        self.mount(&name, HandlerKind::Projection, settings, &ProjectionHandler::<P>::types(), &[], build);
-        let model: BuildModel = Box::new(move |parts| {
-            let Shared { store, press, .. } = &*parts.shared;
-            Arc::new(ModelOf::new(mounted, Arc::clone(store), press.host.clone()))
-        });
-        if let Some(mount) = self.mounts.last_mut() {
-            mount.model = Some(model);
-        }
+        self.mount(name, HandlerKind::Reaction, &settings, &[R::consumes()], &R::causes(), build);
         self
     }
 
@@ -322,7 +267,14 @@ impl App {
             parts.shared.sagas.enter(&handler);
             Ok(handler)
         });
-        self.mount(&format!("saga.{name}"), HandlerKind::Saga, settings, &[S::starts()], &S::causes(), build);
+        self.mount(
+            &format!("saga.{name}"),
+            HandlerKind::Saga,
+            &settings,
+            &[S::starts()],
+            &S::causes(),
+            build,
+        );
         self
     }
 
@@ -351,7 +303,7 @@ impl App {
         &mut self,
         name: &str,
         kind: HandlerKind,
-        settings: Settings,
+        settings: &Settings,
         consumes: &[EventInfo],
         causes: &[EventInfo],
         build: Build,
@@ -364,13 +316,16 @@ impl App {
         &mut self,
         name: String,
         kind: HandlerKind,
-        settings: Settings,
+        settings: &Settings,
         consumes: Vec<String>,
         causes: &[EventInfo],
         build: Build,
     ) {
         let valid = ensue_core::SubscriptionName::new(&name).map(|_| ());
         self.note(valid);
+        let mounted = self.mounts.iter().map(|mount| (mount.name.as_str(), &mount.settings));
+        let agreed = pressure::check_shared(mounted, &name, settings);
+        self.note(agreed);
         self.catalogue.handlers.push(HandlerEntry {
             name: name.clone(),
             service: self.service.clone(),
@@ -381,7 +336,7 @@ impl App {
             retry_ms_max: u64::try_from(settings.retry.longest(settings.timeout).as_millis()).ok(),
             owner: settings.owner.or(self.owner).map(str::to_owned),
         });
-        self.mounts.push(Mount { name, settings, kind, build, model: None });
+        self.mounts.push(Mount { name, settings: *settings, kind, build, model: None });
     }
 
     /// The declared topology.
@@ -395,10 +350,11 @@ impl App {
         if let Some(error) = &self.broken {
             return Err(error.clone());
         }
-        if self.store.is_none() {
+        let Some(store) = &self.store else {
             return Err(Error::new(Code::UNSUPPORTED, "the application has no store")
                 .with_fix("add `.store(ensue::open(\"./ensue-data\").await?)`"));
-        }
+        };
+        transaction::check(&**store, &self.joining)?;
         Source::new(&self.name)?;
         self.catalogue.lint()
     }
@@ -412,83 +368,5 @@ impl App {
     ) -> Result<crate::saga::SagaCheck, Error> {
         let (sagas, states, host) = (self.sagas, Arc::new(self.states), self.host);
         crate::saga::Replayer { sagas, states, host }.check(store, histories).await
-    }
-
-    /// Starts every handler. The result drives nothing: handlers run on tokio tasks until it is stopped or dropped.
-    pub async fn start(mut self) -> Result<Running, Error> {
-        self.check()?;
-        let store =
-            self.store.ok_or_else(|| Error::new(Code::UNSUPPORTED, "the application has no store"))?;
-        let me = MemberId::draw(&self.host);
-        let shared = Arc::new(Shared {
-            store: Arc::clone(&store),
-            press: Press { host: self.host, source: Source::new(&self.name)? },
-            version: self.catalogue.version.as_deref().map(SmolStr::from),
-            registry: self.registry,
-            window: self.catalogue.window(),
-            turns: crate::door::Turns::default(),
-            board: Board::default(),
-            timers: Arc::default(),
-            timers_wait: AtomicBool::new(false),
-            sagas: Sagas::default(),
-            closing: watch::Sender::new(false),
-            view: Arc::new(watch::Sender::new(View::alone(me))),
-            sharing: self.sharing.unwrap_or_default(),
-            replay: self.replay.clone(),
-        });
-        self.states.insert(TypeId::of::<Timers>(), Box::new(shared.timers()));
-        self.catalogue.save(&*store).await?;
-        let parts = Parts { shared: Arc::clone(&shared), states: Arc::new(self.states), caches: self.caches };
-        let mut running =
-            Running::new(Arc::clone(&shared), Arc::clone(&parts.states), self.routes, self.catalogue);
-        if self.replay.is_none() && (self.sharing.is_some() || store.capabilities().can_share) {
-            let subscriptions =
-                self.mounts.iter().map(|mount| (mount.name.as_str().into(), mount.settings.lanes)).collect();
-            running.join(subscriptions).await?;
-        }
-        for mount in self.mounts {
-            let handler = (mount.build)(&parts)?;
-            let handler = match &self.replay {
-                Some(record) => record.stand_in(&mount.name, mount.kind, handler),
-                None => handler,
-            };
-            handler.prepare().await?;
-            if !shared.is_shared() {
-                crate::dead::clear_halts(&*store, &mount.name).await?;
-            }
-            let (ask, requests) = mpsc::channel(16);
-            let standing = shared.board.enter(&mount.name, mount.kind == HandlerKind::Projection);
-            let subscription = Arc::new(Subscription {
-                name: mount.name.as_str().into(),
-                settings: mount.settings,
-                handler,
-                shared: Arc::clone(&shared),
-                standing,
-                requests: tokio::sync::Mutex::new(requests),
-            });
-            let model = mount.model.filter(|_| self.replay.is_none()).map(|build| build(&parts));
-            running.spawn(subscription, ask, model);
-        }
-        if self.replay.is_none() {
-            if let Some(every) = self.flow_index_every {
-                running.spawn_flow_index(flow::follow::run(Arc::clone(&shared), every));
-            }
-            running.spawn_timers(crate::timer::run(shared));
-        }
-        Ok(running)
-    }
-
-    /// Starts, waits for SIGTERM or Ctrl-C, and drains: what is in hand is finished, checkpoints are stored.
-    pub async fn run(self) -> Result<(), Error> {
-        let running = self.start().await?;
-        let refused =
-            |cause: std::io::Error| Error::new(Code::IO, "cannot wait for signals").with_source(cause);
-        let mut terminate =
-            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(refused)?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            result = tokio::signal::ctrl_c() => result.map_err(refused)?,
-        }
-        running.stop(Duration::from_secs(30)).await
     }
 }

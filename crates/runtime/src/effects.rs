@@ -1,6 +1,6 @@
 //! What one delivery changes, gathered before it is settled.
 
-use ensue_core::{Append, RecordWrite};
+use ensue_core::{Append, RecordWrite, Transaction};
 
 use crate::tally::Tally;
 
@@ -9,6 +9,8 @@ use crate::tally::Tally;
 pub(crate) struct Effects {
     pub(crate) appends: Vec<Append>,
     pub(crate) records: Vec<RecordWrite>,
+    /// The transaction that takes all of it, where the handler has worked in one.
+    pub(crate) transaction: Option<Box<dyn Transaction>>,
     /// Run once the commit is durable; must not fail. For cache invalidation and wake-ups.
     pub(crate) after: Vec<Box<dyn FnOnce() + Send>>,
     /// What is added to the tally of the lane, where it keeps one.
@@ -27,6 +29,7 @@ impl Effects {
         } else {
             later.records.into_iter().for_each(|write| self.put(write));
         }
+        self.transaction = later.transaction.or(self.transaction.take());
         self.after.extend(later.after);
         self.tally = self.tally.and(later.tally);
     }
@@ -47,6 +50,6 @@ impl Effects {
 
     /// Whether a batch that has grown this far should be settled.
     pub(crate) fn is_heavy(&self) -> bool {
-        self.appends.len() + self.records.len() > WEIGHT_MAX
+        self.transaction.is_some() || self.appends.len() + self.records.len() > WEIGHT_MAX
     }
 }

@@ -168,6 +168,8 @@ pub struct OpenWork {
     pub service: String,
     /// Why it is not done.
     pub state: OpenState,
+    /// Since when it is set aside or its lane has stopped.
+    pub since: Option<Timestamp>,
     /// The error code, where there is one.
     pub code: Option<String>,
     /// In words, where there is something to say.
@@ -198,7 +200,7 @@ impl Flows {
         for timer in crate::timer::list(&*store).await? {
             let appends = match timer.action {
                 Action::Append { event, .. } => Some(event.event_type),
-                Action::Wake | Action::Deliver { .. } => None,
+                Action::Wake | Action::Deliver { .. } | Action::Tick => None,
             };
             // The list is by due time: the first of a flow is its next.
             timers.entry(timer.flow).or_insert(Alarm { due: timer.due, appends });
@@ -238,7 +240,8 @@ impl Flows {
         while found.len() < limit
             && let Some(root) = roots.try_next().await?
         {
-            if root.envelope.correlation.is_some() || root.stream.topic.is_reserved() {
+            let is_inner = root.stream.topic.is_reserved() && !crate::schedule::is_tick(&root);
+            if root.envelope.correlation.is_some() || is_inner {
                 continue;
             }
             let view = self.view(&root.envelope.id).await?;
@@ -306,6 +309,7 @@ impl Flows {
             events,
             open,
             sagas,
+            progress: &self.progress,
             timer: self.timers.get(flow),
             now: self.now,
         })
@@ -351,23 +355,11 @@ impl Flows {
 
     /// What no handler has settled yet.
     fn open_work(&self, events: &[Recorded]) -> Vec<OpenWork> {
-        let mut open = Vec::new();
-        for recorded in events {
-            for handler in self.catalogue.handlers.iter().filter(|handler| takes(handler, recorded)) {
-                if let Some((state, code, reason)) = self.progress.open(&handler.name, recorded) {
-                    open.push(OpenWork {
-                        position: recorded.position,
-                        event_type: recorded.envelope.event_type.clone(),
-                        handler: handler.name.clone(),
-                        service: handler.service.clone(),
-                        state,
-                        code,
-                        reason,
-                    });
-                }
-            }
-        }
-        open
+        let of_event = |recorded| {
+            let takers = self.catalogue.handlers.iter().filter(move |handler| takes(handler, recorded));
+            takers.filter_map(move |handler| self.progress.open(handler, recorded))
+        };
+        events.iter().flat_map(of_event).collect()
     }
 }
 

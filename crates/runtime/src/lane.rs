@@ -153,7 +153,8 @@ impl Lane {
                     Err(panic) => Handled { failure: Some(Failure::Failed(panic)), ..Handled::default() },
                 }
             };
-            let Handled { effects, count: handled, failure } = done;
+            let Handled { effects, count: handled, mut failure, wait } = done;
+            let joins = effects.transaction.is_some();
             if let Some(last) = handled.checked_sub(1).and_then(|last| rest.get(last)) {
                 let effects = self.counted(effects, rest.get(..handled).unwrap_or_default());
                 match self.settle(effects, last.position, handled).await? {
@@ -170,13 +171,14 @@ impl Lane {
                         alone = true;
                         continue;
                     }
-                    Settlement::Refused(error) => {
-                        self.give_up(first, &error, attempt).await?;
-                        rest = rest.get(1..).unwrap_or_default();
-                        attempt = 1;
-                        continue;
-                    }
+                    // A deferred constraint of the handler's own tables may hold the next time.
+                    Settlement::Refused(error) if joins => failure = Some(Failure::Failed(error)),
+                    Settlement::Refused(error) => failure = Some(Failure::Rejected(error)),
                 }
+            }
+            if let Some(wait) = wait {
+                // Whoever waits for room has not failed: the attempt stays what it is.
+                self.pause(wait).await?;
             }
             let (Some(failure), Some(failed)) = (failure, rest.first()) else { continue };
             attempt = self.after_failure(failed, failure, attempt).await?;
@@ -295,7 +297,7 @@ impl Lane {
         let mut effects = Effects::default();
         effects.put(letter.write(&self.subscription.name));
         self.hold(&letter, &mut effects).await?;
-        Ok(Handled { effects, count: 1, failure: None })
+        Ok(Handled { effects, count: 1, ..Handled::default() })
     }
 
     /// Counts one more parked event, if there is room. One whose settlement is repeated counts once.
@@ -349,12 +351,20 @@ impl Lane {
 
     /// Commits until the store has taken or refused it for good.
     async fn commit(&mut self, effects: Effects, goal: Mark) -> Result<Settlement, Halt> {
-        let Effects { appends, mut records, after, tally: _ } = effects;
+        let Effects { appends, mut records, mut transaction, after, tally: _ } = effects;
+        let joins = transaction.is_some();
         records.push(move_lane(self.checkpoint.clone(), goal, self.revision));
         let commit = Commit { appends, records, ..Commit::default() };
         let mut is_outcome_open = false;
         let settlement = loop {
-            let error = match self.subscription.shared.store.commit(commit.clone()).await {
+            let tried = match transaction.take() {
+                Some(transaction) => transaction.commit(commit.clone()).await,
+                // It is gone, and with it what the handler did in it: unless it took hold, the delivery is worked out anew.
+                None if joins && self.took_hold(goal).await? => break Settlement::Done,
+                None if joins => return Ok(Settlement::OutOfDate),
+                None => self.subscription.shared.store.commit(commit.clone()).await,
+            };
+            let error = match tried {
                 Ok(committed) if !committed.repeated => {
                     self.revision = committed.revision;
                     break Settlement::Done;

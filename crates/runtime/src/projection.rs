@@ -20,16 +20,17 @@ mod handler;
 mod history;
 mod hold;
 mod model;
+mod pace;
 mod rebuild;
 mod replay;
 mod settings;
 
 pub use audit::{Alarm, Audit, LaneAudit, audit};
-pub use build::Load;
 pub use compare::{Difference, verify};
 pub use generation::Generation;
 pub use history::{blame, document_at};
-pub use model::{Building, ModelStatus, Projections, ReadModel};
+pub use model::{Building, ModelStatus, Projections, ReadModel, declared};
+pub use pace::Load;
 pub use rebuild::{Rebuilt, rebuild};
 pub use settings::{Configured, ProjectionExt};
 
@@ -88,7 +89,7 @@ impl Setup {
 
 /// How a projection is mounted.
 pub(crate) fn setup_of<P: Projection>(projection: &P) -> Setup {
-    let mut setup = Setup { settings: Settings::PROJECTION, load: Load::Percent(50) };
+    let mut setup = Setup { settings: Settings::PROJECTION, load: Load::default() };
     projection.set_up(&mut setup);
     setup
 }
@@ -134,7 +135,10 @@ fn encode_index<P: Projection>(
     document.map(|document| projection.index(document)).unwrap_or_default()
 }
 
+/// Before the name of a projection, in that of its subscription.
+const SUBSCRIPTION_PREFIX: &str = "view.";
+
 /// The name that a projection's checkpoint goes by.
 pub(crate) fn subscription_name(name: &str) -> String {
-    format!("view.{name}")
+    format!("{SUBSCRIPTION_PREFIX}{name}")
 }

@@ -32,10 +32,16 @@ spaces! {
     MEMBER = "member";
     /// source + id -> what came in under it.
     INBOX = "inbox";
+    /// source + id -> the process that handles the command.
+    CLAIM = "claim";
+    /// breaker + process -> why it is open.
+    BREAKER = "breaker";
     /// due + owner + name -> what to do then.
     TIMER = "timer";
     /// owner + name -> which timer holds the name.
     TIMER_NAME = "timer.name";
+    /// schedule -> when it is due, and who declares it.
+    SCHEDULE = "schedule";
     /// due + owner + name -> a timer that could not fire, and why.
     TIMER_BROKEN = "timer.broken";
     /// saga + key -> its head.

@@ -13,12 +13,14 @@ use futures_util::TryStreamExt;
 use smol_str::SmolStr;
 use tokio::sync::{mpsc, watch};
 
+use crate::aggregate::SnapshotLog;
 use crate::door::Door;
 use crate::effects::Effects;
 use crate::fork::FlowRecord;
 use crate::lane::{STORE_PAUSE, Work};
 use crate::message::Press;
 use crate::policy::{Settings, StartFrom};
+use crate::pressure::Pressure;
 use crate::progress::{Board, Standing};
 use crate::saga::Sagas;
 use crate::sharing::{Sharing, View};
@@ -52,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) timers: Arc<tokio::sync::Notify>,
     /// The timers wait for the store to come back.
     pub(crate) timers_wait: AtomicBool,
+    /// What becomes of snapshots.
+    pub(crate) snapshots: SnapshotLog,
     /// The sagas that run here.
     pub(crate) sagas: Sagas,
     /// Turns true when the application shuts down.
@@ -59,6 +63,8 @@ pub(crate) struct Shared {
     /// Who else is there, and what follows for us.
     pub(crate) view: Arc<watch::Sender<View>>,
     pub(crate) sharing: Sharing,
+    /// What handlers ask for before they are called.
+    pub(crate) pressure: Pressure,
     /// In a fork: what handlers and local steps answer from.
     pub(crate) replay: Option<Arc<FlowRecord>>,
 }
@@ -129,6 +135,8 @@ pub(crate) struct Handled {
     pub(crate) effects: Effects,
     pub(crate) count: usize,
     pub(crate) failure: Option<Failure>,
+    /// There is no room for the next one: nothing of it was tried, and it should be asked for again in so long.
+    pub(crate) wait: Option<Duration>,
 }
 
 /// A named place in the log and what is done from there on.

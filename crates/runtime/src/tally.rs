@@ -71,7 +71,7 @@ impl Tally {
 }
 
 /// FNV-1a over both parts and a mark between them, finished so that sums of hashes do not cancel out.
-fn hash(first: &[u8], second: &[u8]) -> u64 {
+pub(crate) fn hash(first: &[u8], second: &[u8]) -> u64 {
     let bytes = first.iter().chain(&[0xff]).chain(second);
     let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)

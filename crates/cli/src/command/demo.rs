@@ -48,12 +48,25 @@ impl Demo {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         match self.app {
             Application::Shop => self.shop(session).await,
-            Application::Bank => bank(session).await,
+            Application::Bank => {
+                self.check_bank()?;
+                bank(session).await
+            }
         }
     }
 
+    /// The bank does the same every time.
+    fn check_bank(&self) -> Result<(), Error> {
+        let shop_only = [("--break", self.r#break > 0), ("--resume", self.resume)];
+        let Some((argument, _)) = shop_only.into_iter().find(|(_, is_given)| *is_given) else {
+            return Ok(());
+        };
+        Err(Error::new(Code::USAGE, format!("the bank does not take `{argument}`"))
+            .with_fix("leave it out, or use `--app shop`"))
+    }
+
     async fn shop(self, session: &mut Session) -> Result<(), Failure> {
-        let folder = session.folder.path().to_owned();
+        let folder = session.place.folder().to_owned();
         let config = DemoConfig {
             orders: self.orders,
             styles: self.style,
@@ -112,9 +125,8 @@ fn agree(reports: &[Report]) -> Result<(), Failure> {
 }
 
 async fn bank(session: &mut Session) -> Result<(), Failure> {
-    let log = session.folder.open_or_make()?;
-    let report = ensue_bank::demo(Arc::new(log.clone())).await?;
-    log.close()?;
+    let store = session.place.open_or_make().await?;
+    let report = ensue_bank::demo(store).await?;
     session.output.one(&report, ensue_bank::demo::render(&report).trim_end())?;
     Ok(())
 }

@@ -11,7 +11,6 @@ use ensue::core::cloudevents::{self, Incoming, Parsed, ParsedCommand};
 use ensue::core::{
     Code, ContentType, Error, EventId, EventType, Position, Source, Store, StreamName, Timestamp,
 };
-use ensue::log::Log;
 use ensue::runtime::Catalogue;
 use ensue::runtime::door::{Admitted, Door};
 use serde::Serialize;
@@ -99,7 +98,7 @@ impl Emit {
         let incoming = self.parse(&document)?;
         let is_array = document.bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
         let is_list = is_array && !self.is_body(&document);
-        let store = session.folder.open_if_there()?;
+        let store = session.place.open_if_there().await?;
         let catalogues = match &store {
             Some(store) => Catalogue::load(store).await?,
             None => Vec::new(),
@@ -117,7 +116,10 @@ impl Emit {
         let emitted = if self.dry_run {
             rehearse(session, store, placed).await?
         } else {
-            let store = store.map_or_else(|| session.folder.open_or_make(), Ok)?;
+            let store = match store {
+                Some(store) => store,
+                None => session.place.open_or_make().await?,
+            };
             append(session, store, placed).await?
         };
         print(session, &emitted, is_list)
@@ -227,10 +229,14 @@ fn refused(command: &ParsedCommand) -> Error {
     .with_fix("commands are sent inside of an application, with `App::dispatch`; `emit` takes events")
 }
 
-async fn append(session: &Session, store: Log, placed: Vec<Placed>) -> Result<Vec<Emitted>, Failure> {
+async fn append(
+    session: &Session,
+    store: Arc<dyn Store>,
+    placed: Vec<Placed>,
+) -> Result<Vec<Emitted>, Failure> {
     check_size(&store, &placed)?;
     let window = Catalogue::longest_window(&Catalogue::load(&store).await?);
-    let door = Door::new(Arc::new(store), session.host.clone()).window(window);
+    let door = Door::new(store, session.host.clone()).window(window);
     let mut emitted = Vec::new();
     for placed in placed {
         let admitted = door.admit(placed.stream.clone(), placed.envelope.clone()).await?;
@@ -241,14 +247,14 @@ async fn append(session: &Session, store: Log, placed: Vec<Placed>) -> Result<Ve
 
 async fn rehearse(
     session: &Session,
-    store: Option<Log>,
+    store: Option<Arc<dyn Store>>,
     placed: Vec<Placed>,
 ) -> Result<Vec<Emitted>, Failure> {
     let Some(store) = store else {
         return Ok(placed.into_iter().map(|placed| outcome(placed, None, true)).collect());
     };
     check_size(&store, &placed)?;
-    let door = Door::new(Arc::new(store), session.host.clone());
+    let door = Door::new(store, session.host.clone());
     let mut emitted = Vec::new();
     for placed in placed {
         let admitted = door.look(&placed.stream, &placed.envelope).await?;

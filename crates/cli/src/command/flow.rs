@@ -1,7 +1,5 @@
 //! `ensue flow ls|show|stuck|stats|map|lint|fork`.
 
-use std::sync::Arc;
-
 use clap::Subcommand;
 use ensue::runtime::flow::Flows;
 
@@ -63,5 +61,5 @@ impl Flow {
 
 /// The flows of the folder, as they stand now.
 async fn flows(session: &Session) -> Result<Flows, Failure> {
-    Ok(Flows::open(Arc::new(session.folder.open()?), session.host.clock.now()).await?)
+    Ok(Flows::open(session.place.open().await?, session.host.clock.now()).await?)
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use clap::Subcommand;
-use ensue::core::{Code, Error, Store};
+use ensue::core::Store;
 use ensue::runtime::projection::ReadModel;
 use ensue_bank::Accounts;
 use ensue_shop::OrdersView;
@@ -14,6 +14,7 @@ use ensue_shop::analytics::Sales;
 
 use crate::command::Session;
 use crate::failure::Failure;
+use crate::known;
 
 mod audit;
 mod ls;
@@ -55,8 +56,8 @@ impl Projection {
 }
 
 /// The read models that this binary knows, on the store of the folder.
-fn known(session: &Session) -> Result<Vec<ReadModel>, Failure> {
-    let store: Arc<dyn Store> = Arc::new(session.folder.open()?);
+async fn known(session: &Session) -> Result<Vec<ReadModel>, Failure> {
+    let store: Arc<dyn Store> = session.place.open().await?;
     let host = || session.host.clone();
     Ok(vec![
         ReadModel::new(OrdersView, Arc::clone(&store), host()),
@@ -66,12 +67,7 @@ fn known(session: &Session) -> Result<Vec<ReadModel>, Failure> {
 }
 
 /// One of them; `E0414` if this binary does not know it.
-fn named(session: &Session, name: &str) -> Result<ReadModel, Failure> {
-    known(session)?.into_iter().find(|model| model.name() == name).ok_or_else(|| {
-        Error::new(Code::NOT_FOUND, format!("this binary knows no read model `{name}`"))
-            .with_fix(
-                "use orders_view, sales or accounts; others are compared by the program that mounts them",
-            )
-            .into()
-    })
+async fn named(session: &Session, name: &str) -> Result<ReadModel, Failure> {
+    let known = known(session).await?.into_iter().find(|model| model.name() == name);
+    known.ok_or_else(|| known::unknown(name).into())
 }

@@ -115,7 +115,7 @@ impl Timer {
         match self {
             Self::Ls(ls) => ls.run(session).await,
             Self::Show(named) => {
-                let timer = timers(session)?.get(&named.id()).await?;
+                let timer = timers(session).await?.get(&named.id()).await?;
                 let words = in_words(&timer);
                 Ok(session.output.one(&timer, &words)?)
             }
@@ -133,7 +133,7 @@ impl Ls {
             owner: self.owner.map(Into::into),
             due_by: self.due_by.as_deref().map(time).transpose()?,
         };
-        let timers = timers(session)?;
+        let timers = timers(session).await?;
         let lines: Vec<Line> = timers.list(&filter).await?.into_iter().map(Line).collect();
         session.output.all(&lines)?;
         for broken in timers.broken().await? {
@@ -151,7 +151,7 @@ impl Named {
 
 impl Change {
     async fn run(self, session: &mut Session, ask: Ask) -> Result<(), Failure> {
-        let (timers, id) = (timers(session)?, self.named.id());
+        let (timers, id) = (timers(session).await?, self.named.id());
         let timer = match ask {
             _ if self.dry_run => timers.get(&id).await?,
             Ask::Cancel => timers.cancel(&id, &self.reason).await?,
@@ -170,8 +170,8 @@ impl Change {
     }
 }
 
-fn timers(session: &Session) -> Result<Timers, Error> {
-    let store: Arc<dyn Store> = Arc::new(session.folder.open()?);
+async fn timers(session: &Session) -> Result<Timers, Error> {
+    let store: Arc<dyn Store> = session.place.open().await?;
     Ok(Timers::of(store, session.host.clone(), Source::new(SOURCE)?))
 }
 
@@ -190,6 +190,7 @@ fn in_words(timer: &Set) -> String {
 fn does(action: &Action) -> String {
     match action {
         Action::Wake => "wakes the saga".to_owned(),
+        Action::Tick => "ticks".to_owned(),
         Action::Append { stream, event } => format!("appends {} to {stream}", event.event_type),
         Action::Deliver { key, position } => format!("delivers #{position} of {key} again"),
     }

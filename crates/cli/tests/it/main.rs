@@ -16,6 +16,8 @@ mod emit;
 mod flow;
 mod look;
 mod past;
+mod place;
+mod repair;
 mod timer;
 
 /// The event of the documentation, as it stands.

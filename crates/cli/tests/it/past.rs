@@ -66,8 +66,12 @@ fn a_row_of_a_read_model_is_shown_as_it_was_and_who_changed_it() {
     assert_eq!(fields, ["/pieces", "/status"]);
     let blamed = rows(&ensue, &["projection", "blame", "orders_view", &key, "pieces"]);
     assert_eq!(blamed[0]["type"], "StockReserved");
-    ensue.run(&["projection", "state", "orders_view", &key, "--at", "0"]).refused(3, "E0414");
-    ensue.run(&["projection", "state", "nothing", &key]).refused(3, "E0414");
+    ensue.run(&["projection", "state", "orders_view", &key, "--at", "0"]).refused(3, "E0414").says("--at");
+    ensue.run(&["projection", "state", "nothing", &key]).refused(3, "E0414").says("ensue projection ls");
+    ensue.run(&["projection", "state", "orders_view", "NOPE"]).refused(3, "E0414").says("ORD-0001");
+    let listed = rows(&ensue, &["projection", "ls"]);
+    let names: Vec<&str> = listed.iter().map(|model| model["projection"].as_str().expect("a name")).collect();
+    assert_eq!(names, ["orders_view", "sales"], "what the bank would mount has never run here");
 }
 
 #[test]

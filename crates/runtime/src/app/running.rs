@@ -11,6 +11,7 @@ use smol_str::SmolStr;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::aggregate::SnapshotCounts;
 use crate::catalogue::Catalogue;
 use crate::collection::Collection;
 use crate::command::{Dispatch, Route, route_of};
@@ -18,6 +19,7 @@ use crate::context::{States, lookup};
 use crate::dead::DeadLetters;
 use crate::door::{Admitted, Door, check_rules};
 use crate::flow::Flows;
+use crate::pressure::BreakerStatus;
 use crate::projection::{self, Model, Mount, Projection, Projections};
 use crate::sharing::{Member, MemberId, Membership, Seat};
 use crate::subscription::{Request, Shared, Subscription};
@@ -151,9 +153,19 @@ impl Running {
         self.door().admit(stream, envelope).await
     }
 
+    /// What commands have made of snapshots since the start: how many loads used one, and how many had to ignore one, and why.
+    pub fn snapshots(&self) -> SnapshotCounts {
+        self.shared.snapshots.counts()
+    }
+
     /// What is set for later: listed, cancelled, put off.
     pub fn timers(&self) -> Timers {
         self.shared.timers()
+    }
+
+    /// The circuit breakers around what handlers depend on, as they are in this process.
+    pub fn breakers(&self) -> Vec<BreakerStatus> {
+        self.shared.pressure.breakers(self.shared.press.host.clock.monotonic())
     }
 
     /// Where events of others come in, each once.

@@ -1,5 +1,6 @@
 //! A mounted read model with its type erased: what operators and the application do with it by name.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,12 +8,14 @@ use ensue_core::{BoxFuture, Code, Error, Host, Position, Store};
 use serde::Serialize;
 
 use super::audit::{self, Alarm, Audit};
-use super::build::{Load, Progress};
+use super::build::Progress;
 use super::compare::{Difference, verify};
 use super::generation::{self, Generation};
 use super::hold::{self, Holder, Requests};
+use super::pace::{Load, Pace};
 use super::rebuild::{Materials, Rebuilt, run};
 use super::{Projection, Shared as SharedProjection, setup_of, subscription_name};
+use crate::catalogue::{Catalogue, HandlerKind};
 use crate::lane::STORE_PAUSE;
 use crate::subscription::{Checkpoints, Subscription};
 
@@ -170,7 +173,8 @@ impl<P: Projection> Model for ModelOf<P> {
     }
 
     fn clear(&self) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(generation::clear(&*self.store, P::NAME))
+        let pace = Pace::new(setup_of(&*self.projection).load, &self.host);
+        Box::pin(generation::clear(&*self.store, P::NAME, pace))
     }
 }
 
@@ -191,6 +195,23 @@ async fn status(store: &dyn Store, name: &str, version: u32) -> Result<ModelStat
         building: None,
         alarm: audit::alarm(store, name).await?,
     })
+}
+
+/// How every read model stands that an application on this store has declared, by name. Of one that is declared and has
+/// never run, the live generation is the first of version 1.
+pub async fn declared(store: &dyn Store) -> Result<Vec<ModelStatus>, Error> {
+    let catalogue = Catalogue::merged(store).await?;
+    let names: BTreeSet<&str> = catalogue
+        .handlers
+        .iter()
+        .filter(|handler| handler.kind == HandlerKind::Projection)
+        .filter_map(|handler| handler.name.strip_prefix(super::SUBSCRIPTION_PREFIX))
+        .collect();
+    let mut all = Vec::with_capacity(names.len());
+    for name in names {
+        all.push(status(store, name, 1).await?);
+    }
+    Ok(all)
 }
 
 /// A read model on a store that no application runs on, its type erased.

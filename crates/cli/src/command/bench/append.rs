@@ -47,7 +47,7 @@ struct Measured {
 
 impl Append {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let scratch = Scratch::beside(session.folder.path())?;
+        let scratch = Scratch::beside(session.place.folder())?;
         let load = Load {
             clients: self.clients,
             duration: Duration::from_secs(self.seconds),

@@ -52,7 +52,7 @@ struct Quantiles {
 
 impl Read {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let scratch = Scratch::beside(session.folder.path())?;
+        let scratch = Scratch::beside(session.place.folder())?;
         let floor = floor::floor(scratch.path(), &*session.host.clock)?;
         let open = || Log::open(scratch.path(), Config::new(session.host.clone()));
         let log = open()?;

@@ -65,7 +65,7 @@ async fn await_delivery(saga: Saga<Shipped>) -> Result<(), SagaError> {
 
 impl Waiting {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let scratch = Scratch::beside(session.folder.path())?;
+        let scratch = Scratch::beside(session.place.folder())?;
         let log = Log::open(scratch.path(), Config::new(session.host.clone()))?;
         let (host, clock) = SetAhead::of(&session.host);
         let probes = Probes::new();

@@ -10,6 +10,7 @@ use super::meant::Meant;
 use super::row::Done;
 use crate::command::Session;
 use crate::failure::Failure;
+use crate::words::count;
 
 /// Give dead letters up; they are kept aside with the reason, and what remains is tried again
 #[derive(Args)]
@@ -33,7 +34,7 @@ pub(crate) struct Discard {
 impl Discard {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let which = self.meant.which()?;
-        let store = session.folder.open()?;
+        let store = session.place.open().await?;
         let dead = DeadLetters::new(Arc::new(store), session.host.clone(), &self.by);
         let letters = if self.dry_run {
             self.count(&dead, &which).await?
@@ -43,7 +44,7 @@ impl Discard {
             dead.discard(&which, &self.reason).await?
         };
         let verb = if self.dry_run { "would be given up" } else { "given up" };
-        let words = format!("{letters} letters {verb}");
+        let words = format!("{} {verb}", count(letters, "letter"));
         session.output.one(&Done { letters, dry_run: self.dry_run }, &words)?;
         Ok(())
     }

@@ -44,7 +44,7 @@ impl Edit {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let Self { handler, key, position, .. } = &self;
         let document = Document::read(&self.document)?;
-        let store = session.folder.open()?;
+        let store = session.place.open().await?;
         let dead = DeadLetters::new(Arc::new(store), session.host.clone(), &self.by);
         let dead = dead.registry(known::registry());
         let edited = dead.edit(handler, key, Position(*position), &document.bytes, &self.reason).await;

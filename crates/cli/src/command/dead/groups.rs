@@ -8,7 +8,7 @@ use crate::failure::Failure;
 
 /// Lists them, the largest first.
 pub(crate) async fn run(session: &mut Session) -> Result<(), Failure> {
-    let store = session.folder.open()?;
+    let store = session.place.open().await?;
     let groups: Vec<OfOneCause> = dead::groups(&store).await?.into_iter().map(OfOneCause).collect();
     session.output.all(&groups)?;
     Ok(())

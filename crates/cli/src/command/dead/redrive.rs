@@ -9,6 +9,7 @@ use super::meant::Meant;
 use super::row::Key;
 use crate::command::Session;
 use crate::failure::Failure;
+use crate::words::count;
 
 /// Ask that dead letters be tried again, each key in order
 #[derive(Args)]
@@ -26,7 +27,7 @@ pub(crate) struct Redrive {
 impl Redrive {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let which = self.meant.which()?;
-        let store = session.folder.open()?;
+        let store = session.place.open().await?;
         let dead = DeadLetters::new(Arc::new(store), session.host.clone(), &self.by);
         if self.dry_run {
             let keys: Vec<Key> = dead.plan(&which).await?.into_iter().map(Key).collect();
@@ -34,10 +35,10 @@ impl Redrive {
             return Ok(());
         }
         let requested = dead.redrive(&which).await?;
-        let (letters, keys) = (requested.letters, requested.keys);
         let words = format!(
-            "{letters} letters of {keys} keys will be tried again as soon as their handlers run; `ensue dead redrives` \
-             shows how it goes on"
+            "{} of {} will be tried again as soon as their handlers run; `ensue dead redrives` shows how it goes on",
+            count(requested.letters, "letter"),
+            count(requested.keys, "key")
         );
         session.output.one(&requested, &words)?;
         Ok(())

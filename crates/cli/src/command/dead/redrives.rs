@@ -8,7 +8,7 @@ use crate::failure::Failure;
 
 /// Lists them, those that are open first.
 pub(crate) async fn run(session: &mut Session) -> Result<(), Failure> {
-    let store = session.folder.open()?;
+    let store = session.place.open().await?;
     let redrives: Vec<UnderWay> = dead::redrives(&store).await?.into_iter().map(UnderWay).collect();
     session.output.all(&redrives)?;
     Ok(())

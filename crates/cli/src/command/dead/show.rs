@@ -1,7 +1,5 @@
 //! `ensue dead show HANDLER KEY POSITION`: one letter, the event it names, and the edited copies of it.
 
-use std::sync::Arc;
-
 use clap::Args;
 use ensue::core::{Position, Recorded};
 use ensue::runtime::dead::{DeadLetter, DeadLetters, edits};
@@ -32,7 +30,7 @@ struct Page<'a> {
 
 impl Show {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let store = Arc::new(session.folder.open()?);
+        let store = session.place.open().await?;
         let dead = DeadLetters::new(store.clone(), session.host.clone(), "ensue-cli");
         let letter = dead.letter(&self.handler, &self.key, Position(self.position)).await?;
         let event = find::event(&*store, &self.position.to_string()).await?;

@@ -20,7 +20,7 @@ pub(crate) struct Causes {
 
 impl Causes {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let store = session.folder.open()?;
+        let store = session.place.open().await?;
         let found = find::event(&store, &self.event).await?;
         let flow = find::of_flow(&store, found.envelope.flow()).await?;
         let (chain, missing) = chain(&found, &flow);

@@ -47,7 +47,7 @@ impl Row for Effect<'_> {
 
 impl Effects {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let store = session.folder.open()?;
+        let store = session.place.open().await?;
         let found = find::event(&store, &self.event).await?;
         let flow = find::of_flow(&store, found.envelope.flow()).await?;
         session.output.all(&tree(&found, &flow))?;

@@ -17,7 +17,7 @@ pub(crate) struct Show {
 
 impl Show {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let store = session.folder.open()?;
+        let store = session.place.open().await?;
         let found = find::event(&store, &self.event).await?;
         session.output.one(&Shown(&found), &page(&found))?;
         Ok(())

@@ -14,8 +14,10 @@ use ensue::runtime::{App, Catalogue};
 use ensue_shop::{Style, demo, style};
 
 use crate::command::Session;
+use crate::document;
 use crate::failure::Failure;
 use crate::scratch::Scratch;
+use crate::words::count;
 
 /// Play a flow again in a scratch store, with another event or today's code, and compare
 #[derive(Args)]
@@ -35,7 +37,7 @@ pub(crate) struct Fork {
 
 impl Fork {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let store: Arc<dyn Store> = Arc::new(session.folder.open()?);
+        let store: Arc<dyn Store> = session.place.open().await?;
         let style = style_of(&*store).await?;
         let mut fork = fork::Fork::of(Arc::clone(&store), &self.key).await?;
         if let Some(until) = self.until {
@@ -43,12 +45,13 @@ impl Fork {
         }
         for change in &self.change {
             let (position, body) = parse(change)?;
-            fork = fork.change(position, body.to_owned());
+            let body = document::json_argument("--change", body)?;
+            fork = fork.change(position, body);
         }
         for handler in &self.run {
             fork = if handler == "all" { fork.run_all() } else { fork.run(handler) };
         }
-        let scratch = Scratch::beside(session.folder.path())?;
+        let scratch = Scratch::beside(session.place.folder())?;
         let log = Log::open(scratch.path(), Config::new(session.host.clone()))?;
         let outside = demo::stand_in(&*store, style, &scratch.path().join("outside")).await?;
         let app: App = style.app(Arc::new(log.clone()), &outside);
@@ -89,7 +92,7 @@ fn in_words(report: &ForkReport) -> String {
     };
     let mut lines =
         vec![format!("{}  was {}, would be {}", report.key, status(&report.before), status(&report.after))];
-    lines.push(format!("  {} events as before", report.same));
+    lines.push(format!("  {} as before", count(report.same, "event")));
     lines.extend(report.missing.iter().map(|event| line("−", event)));
     lines.extend(report.added.iter().map(|event| line("+", event)));
     for event in &report.changed {
@@ -108,10 +111,8 @@ fn in_words(report: &ForkReport) -> String {
         ));
     }
     if report.not_replayed > 0 {
-        lines.push(format!(
-            "  {} events of other flows in these streams were not replayed",
-            report.not_replayed
-        ));
+        let foreign = count(report.not_replayed, "event");
+        lines.push(format!("  {foreign} of other flows in these streams not replayed"));
     }
     lines.join("\n")
 }

@@ -1,7 +1,7 @@
 //! `ensue projection ls`: how every read model stands.
 
 use clap::Args;
-use ensue::runtime::projection::ModelStatus;
+use ensue::runtime::projection::{ModelStatus, declared};
 use serde::Serialize;
 
 use crate::command::Session;
@@ -38,10 +38,8 @@ impl Row for Model {
 
 impl Ls {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let mut rows = Vec::new();
-        for model in super::known(session)? {
-            rows.push(Model(model.status().await?));
-        }
+        let store = session.place.open().await?;
+        let rows: Vec<Model> = declared(&*store).await?.into_iter().map(Model).collect();
         session.output.all(&rows)?;
         Ok(())
     }

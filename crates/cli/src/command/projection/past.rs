@@ -6,13 +6,16 @@ use clap::Args;
 use ensue::core::{Code, Error, Store};
 use ensue::runtime::Moment;
 use ensue::runtime::blame::{Blamed, differences};
-use ensue::runtime::projection::{blame, document_at};
+use ensue::runtime::projection::{blame, collection, document_at};
 use serde_json::value::RawValue;
 
 use crate::command::Session;
 use crate::failure::Failure;
 use crate::history::{ChangedLine, print_blame};
 use crate::known::{self, WithProjection};
+
+/// Keys that are named where one does not exist.
+const KEYS_SHOWN: usize = 3;
 
 /// A document as it was
 #[derive(Args)]
@@ -90,13 +93,36 @@ impl WithProjection for Ask<'_> {
     }
 }
 
+/// The first keys of a read model.
+struct Keys(Arc<dyn Store>);
+
+impl WithProjection for Keys {
+    type Output = Vec<String>;
+
+    async fn work<P: ensue::Projection>(self, _: P) -> Result<Self::Output, Error> {
+        let page = collection::<P>(self.0)?.page("", KEYS_SHOWN).await?;
+        Ok(page.into_iter().map(|(key, _)| key).collect())
+    }
+}
+
+fn keys_in_words(name: &str, keys: &[String]) -> String {
+    if keys.is_empty() {
+        return format!("{name} has no document at all: `ensue projection ls` says how far it is");
+    }
+    format!(
+        "keys of {name} that exist now are such as {}; mind `--at`, before which it may not have existed",
+        keys.join(", ")
+    )
+}
+
 impl State {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let store: Arc<dyn Store> = Arc::new(session.folder.open()?);
+        let store: Arc<dyn Store> = session.place.open().await?;
         let Document { name, key } = &self.document;
         let Some(document) = self.document.at(&store, &self.at).await? else {
+            let known = known::projection(name, Keys(Arc::clone(&store))).await?;
             let message = format!("{name} has no document {key} at {}", self.at);
-            return Err(Error::new(Code::NOT_FOUND, message).into());
+            return Err(Error::new(Code::NOT_FOUND, message).with_fix(keys_in_words(name, &known)).into());
         };
         let raw: Box<RawValue> = serde_json::from_slice(&document).expect("a document is JSON");
         let words = serde_json::from_str::<serde_json::Value>(raw.get())
@@ -108,7 +134,7 @@ impl State {
 
 impl Diff {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let store: Arc<dyn Store> = Arc::new(session.folder.open()?);
+        let store: Arc<dyn Store> = session.place.open().await?;
         let before = self.document.at(&store, &self.from).await?;
         let after = self.document.at(&store, &self.to).await?;
         let changed = differences(before.as_deref(), after.as_deref())?;
@@ -123,7 +149,7 @@ impl Diff {
 
 impl Blame {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let store: Arc<dyn Store> = Arc::new(session.folder.open()?);
+        let store: Arc<dyn Store> = session.place.open().await?;
         let Document { name, key } = &self.document;
         let look = Look { store: &store, key, moment: self.at.parse()? };
         let fields = known::projection(name, Ask(look)).await?;

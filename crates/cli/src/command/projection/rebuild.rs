@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::command::Session;
 use crate::failure::Failure;
+use crate::words::count;
 
 /// How often progress is shown.
 const SHOWN_EVERY: Duration = Duration::from_secs(1);
@@ -18,9 +19,30 @@ const SHOWN_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Rebuild {
     /// Its name, such as `orders_view`
     name: String,
+    #[command(flatten)]
+    load: HowMuch,
+}
+
+/// How much of the machine the build may take; a quarter of the time of one core unless it is said
+#[derive(Args)]
+#[group(multiple = false)]
+struct HowMuch {
     /// At most so many events a second
     #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
+    /// At most this share of the time of one core
+    #[arg(long, value_name = "SHARE", value_parser = clap::value_parser!(u8).range(1..=100))]
+    percent: Option<u8>,
+    /// As fast as it goes; everybody else waits longer meanwhile
+    #[arg(long)]
+    full_speed: bool,
+}
+
+impl HowMuch {
+    fn load(&self) -> Load {
+        let rate = self.rate.map(Load::EventsPerSecond).or(self.percent.map(Load::Percent));
+        if self.full_speed { Load::Full } else { rate.unwrap_or_default() }
+    }
 }
 
 /// The shape that `docs/cli.md` promises.
@@ -33,9 +55,8 @@ struct Report<'a> {
 
 impl Rebuild {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let model = super::named(session, &self.name)?;
-        let load = self.rate.map_or(Load::Full, Load::EventsPerSecond);
-        let rebuilt = watched(session, &model, load).await?;
+        let model = super::named(session, &self.name).await?;
+        let rebuilt = watched(session, &model, self.load.load()).await?;
         let words = in_words(&self.name, &rebuilt);
         session.output.one(&Report { projection: &self.name, rebuilt: &rebuilt }, &words)?;
         Ok(())
@@ -51,7 +72,7 @@ async fn watched(session: &Session, model: &ReadModel, load: Load) -> Result<Reb
             done = &mut rebuild => return done,
             () = session.host.clock.sleep(SHOWN_EVERY) => {
                 if let Some(Building { events, events_per_s, seconds_left, .. }) = model.status().await?.building {
-                    session.output.say(&format!("{events} events at {events_per_s:.0}/s, {seconds_left:.0} s left"));
+                    session.output.say(&format!("{} at {events_per_s:.0}/s, {seconds_left:.0} s left", count(events, "event")));
                 }
             }
         }
@@ -69,8 +90,10 @@ fn in_words(name: &str, rebuilt: &Rebuilt) -> String {
         None => lines.push(format!("{name}: the old one was of another version")),
     }
     lines.push(format!(
-        "built anew from {events} events in {seconds:.1} s: version {}, generation {}",
-        generation.version, generation.number
+        "built anew from {} in {seconds:.1} s: version {}, generation {}",
+        count(*events, "event"),
+        generation.version,
+        generation.number
     ));
     lines.join("\n")
 }

@@ -37,7 +37,7 @@ struct Done<'a> {
 impl Asked {
     pub(crate) async fn run(self, session: &mut Session, request: Request) -> Result<(), Failure> {
         let Self { saga, key, reason, dry_run } = &self;
-        let store: Arc<dyn Store> = Arc::new(session.folder.open()?);
+        let store: Arc<dyn Store> = session.place.open().await?;
         let operations = Operations::new(store, session.host.clone(), Source::new("ensue-cli")?);
         let head = if *dry_run {
             operations.would(saga, key, &request, reason).await?
@@ -46,7 +46,9 @@ impl Asked {
         };
         let verb = if *dry_run { "would be" } else { "is" };
         let (saga, key) = (&head.saga, &head.key);
-        let mut words = format!("{saga} {key} {verb} {}", super::show::status(&head));
+        let requested = head.requested.map(super::show::requested);
+        let asked = requested.map_or_else(String::new, |requested| format!(", and asked to {requested}"));
+        let mut words = format!("{saga} {key} {verb} {}{asked}", super::show::status(&head));
         if !head.status.is_over() {
             words.push_str("; what follows from it happens as soon as the application runs");
         }

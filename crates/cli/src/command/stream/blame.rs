@@ -25,7 +25,7 @@ impl Blame {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let stream: StreamName = self.stream.parse()?;
         let at = self.at.as_deref().map_or(Ok(At::End), str::parse)?;
-        let fields = blamed(&session.folder.open()?, &stream, at).await?;
+        let fields = blamed(&session.place.open().await?, &stream, at).await?;
         print_blame(session, fields, self.field.as_deref(), &stream.to_string())
     }
 }

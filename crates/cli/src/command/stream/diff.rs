@@ -67,7 +67,7 @@ impl Row for Changed {
 impl Diff {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let stream: StreamName = self.stream.parse()?;
-        let store = session.folder.open()?;
+        let store = session.place.open().await?;
         let before = merged(&store, &stream, At::Version(Version(self.from))).await?;
         let after = merged(&store, &stream, At::Version(Version(self.to))).await?;
         let changes = changes(&before, &after);

@@ -50,7 +50,7 @@ impl Row for Listed {
 
 impl Ls {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let store = session.folder.open()?;
+        let store = session.place.open().await?;
         let pattern = self.pattern.map_or_else(|| Pattern::new("*"), Pattern::new);
         let mut streams: BTreeMap<StreamName, Listed> = BTreeMap::new();
         let mut events = store.read(Read::all());

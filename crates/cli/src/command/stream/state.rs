@@ -2,6 +2,8 @@
 
 use clap::Args;
 use ensue::core::StreamName;
+use ensue::runtime::aggregate::{Kept, kept};
+use serde::Serialize;
 
 use crate::command::Session;
 use crate::failure::Failure;
@@ -24,16 +26,30 @@ impl State {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let stream: StreamName = self.stream.parse()?;
         let at = self.at.as_deref().map_or(Ok(At::End), str::parse)?;
-        let store = session.folder.open()?;
-        let state = merged(&store, &stream, at).await?;
-        let words = in_words(&stream, &state);
-        session.output.one(&state, &words)?;
+        let store = session.place.open().await?;
+        let report =
+            Report { state: merged(&*store, &stream, at).await?, snapshot: kept(&*store, &stream).await? };
+        let words = in_words(&stream, &report);
+        session.output.one(&report, &words)?;
         Ok(())
     }
 }
 
-fn in_words(stream: &StreamName, state: &Merged) -> String {
+/// The shape that `docs/cli.md` promises.
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    state: Merged,
+    /// What the aggregate of the stream begins a load with.
+    snapshot: Option<Kept>,
+}
+
+fn in_words(stream: &StreamName, Report { state, snapshot }: &Report) -> String {
     let mut lines = vec![format!("{stream} at version {}", state.version)];
+    lines.extend(snapshot.as_ref().map(|kept| match &kept.damage {
+        None => format!("snapshot at version {}, shape {}, {} bytes", kept.version, kept.shape, kept.bytes),
+        Some(damage) => format!("snapshot of {} bytes is ignored: {damage}", kept.bytes),
+    }));
     if let (Some(last), Some(time)) = (&state.last_type, state.time) {
         lines.push(format!("last {last} at {}", shape::time(time)));
     }

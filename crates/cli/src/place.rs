@@ -1,0 +1,82 @@
+//! Where the store is: opened if it is there, made only by a command that brings something to put into it.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use ensue::core::{Code, Error, Host, Store};
+use ensue::log::{Config, Log};
+
+/// What `--store` names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Address {
+    /// `file:DIR`: the embedded log in a folder.
+    Folder(PathBuf),
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("file", folder)) if !folder.is_empty() => Ok(Self::Folder(folder.into())),
+            _ => Err("a store is named by `file:DIR`".to_owned()),
+        }
+    }
+}
+
+/// The store of a command, whether it exists or not.
+pub(crate) struct Place {
+    address: Address,
+    folder: PathBuf,
+    host: Host,
+}
+
+impl Place {
+    /// The store at the address, or else in the folder.
+    pub(crate) fn new(address: Option<Address>, folder: PathBuf, host: Host) -> Self {
+        match address {
+            None => Self { address: Address::Folder(folder.clone()), folder, host },
+            Some(Address::Folder(folder)) => Self { address: Address::Folder(folder.clone()), folder, host },
+        }
+    }
+
+    /// The folder that belongs to the command: that of the store where it is one, and else that of `--data`.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Opens the store; `E0406` if there is none.
+    #[expect(clippy::unused_async, reason = "a store that is a server is reached by waiting for it")]
+    pub(crate) async fn open(&self) -> Result<Arc<dyn Store>, Error> {
+        match &self.address {
+            Address::Folder(_) => Ok(Arc::new(self.open_log()?)),
+        }
+    }
+
+    /// Opens the store if there is one.
+    pub(crate) async fn open_if_there(&self) -> Result<Option<Arc<dyn Store>>, Error> {
+        match self.open().await {
+            Ok(store) => Ok(Some(store)),
+            Err(error) if error.code() == Code::NOT_A_STORE => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens the store, or makes one where there is nothing; `E0406` if there is something else.
+    #[expect(clippy::unused_async, reason = "a store that is a server is reached by waiting for it")]
+    pub(crate) async fn open_or_make(&self) -> Result<Arc<dyn Store>, Error> {
+        match &self.address {
+            Address::Folder(folder) => Ok(Arc::new(Log::open(folder, Config::new(self.host.clone()))?)),
+        }
+    }
+
+    /// Opens the embedded log, for what only it can tell; `E0406` if there is none.
+    pub(crate) fn open_log(&self) -> Result<Log, Error> {
+        let Address::Folder(folder) = &self.address;
+        if !folder.exists() {
+            return Err(Error::new(Code::NOT_A_STORE, format!("there is no folder {}", folder.display())));
+        }
+        Log::open_existing(folder, Config::new(self.host.clone()))
+    }
+}
