@@ -22,6 +22,7 @@ const CAPABILITIES: StoreCapabilities = StoreCapabilities {
     is_durable: true,
     can_buffer: false,
     can_condition: true,
+    can_transact: false,
     can_share: true,
     event_bytes_max: 1 << 20,
     commit_bytes_max: 16 << 20,
