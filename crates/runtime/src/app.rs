@@ -24,6 +24,7 @@ use crate::sharing::Sharing;
 use crate::subscription::{Handler, Shared};
 
 mod flow_of;
+mod inline;
 mod project;
 mod running;
 mod start;
@@ -42,6 +43,8 @@ pub struct App {
     caches: Vec<Arc<dyn Invalidate>>,
     mounts: Vec<Mount>,
     routes: Vec<Route>,
+    /// The read models that are inline.
+    inline: Vec<inline::Mounted>,
     registry: Registry,
     catalogue: Catalogue,
     sharing: Option<Sharing>,
@@ -88,6 +91,7 @@ impl App {
             caches: Vec::new(),
             mounts: Vec::new(),
             routes: Vec::new(),
+            inline: Vec::new(),
             registry: Registry::default(),
             catalogue: Catalogue { application: name.to_owned(), ..Catalogue::default() },
             sharing: None,
@@ -300,6 +304,7 @@ impl App {
     /// Handlers answer from the record of a flow that begins after this position; nothing is projected and no timer fires.
     pub(crate) fn replaying(mut self, record: Arc<FlowRecord>, after: Position) -> Self {
         self.mounts.retain(|mount| mount.kind != HandlerKind::Projection);
+        self.inline.clear();
         self.mounts.iter_mut().for_each(|mount| mount.settings.start = StartFrom::After(after));
         self.replay = Some(record);
         self
@@ -371,7 +376,8 @@ impl App {
                 .with_fix("add `.store(ensue::open(\"./ensue-data\").await?)`"));
         }
         Source::new(&self.name)?;
-        self.catalogue.lint()
+        self.catalogue.lint()?;
+        self.check_inline()
     }
 
     /// Replays the recorded histories of saga instances in `store` against the sagas that are mounted, without effects: run it in

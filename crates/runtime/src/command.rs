@@ -10,14 +10,13 @@ use ensue_core::command::decode_command;
 use ensue_core::event::to_json;
 use ensue_core::outcome::handler_error;
 use ensue_core::{
-    Aggregate, Append, BoxFuture, Code, Command, CommandInfo, CommandSet, Commit, CommitError, Due, Envelope,
+    Aggregate, BoxFuture, Code, Command, CommandInfo, CommandSet, CommitError, Committed, Due, Envelope,
     Error, EventId, EventType, Failure, Position, Read, RecordWrite, Recorded, StoreExt, StreamName,
     Timestamp, Version,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::aggregate::Aggregates;
 use crate::context::{Context, FromContext, States};
 use crate::door::{Earlier, inbox_key};
 use crate::effects::Effects;
@@ -26,6 +25,9 @@ use crate::policy::Settings;
 use crate::reaction::{attempt, context, one_by_one};
 use crate::subscription::{Handled, Handler, Shared};
 use crate::timer::Delay;
+
+mod aggregate;
+pub(crate) use aggregate::aggregate_routes;
 
 /// How often a decision is made anew because the aggregate changed underneath.
 const CONFLICTS_MAX: u32 = 20;
@@ -51,8 +53,7 @@ impl Answer {
 /// What handling a command comes to: the answer, and what is committed with it.
 pub(crate) struct Answered {
     pub(crate) answer: Answer,
-    pub(crate) appends: Vec<Append>,
-    pub(crate) records: Vec<RecordWrite>,
+    pub(crate) effects: Effects,
 }
 
 /// A command handler, generics erased.
@@ -154,42 +155,8 @@ fn published<C: Command>(call: &Call, answer: &Result<C::Reply, C::Failure>) -> 
     let press = &call.shared.press;
     let events =
         drafts.into_iter().enumerate().map(|(index, draft)| press.caused(draft, &call.origin, index));
-    Ok(Answered { answer: Answer::of(C::TYPE, answer)?, appends: appends(events), records: Vec::new() })
-}
-
-/// One route for each command of the aggregate.
-pub(crate) fn aggregate_routes<A: Aggregate>() -> Vec<Route> {
-    let run: Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Answered, Failure>> + Send + Sync> =
-        Arc::new(|call| {
-            Box::pin(async move {
-                let envelope = &call.context.recorded.envelope;
-                let command = A::Command::decode(envelope.event_type.as_str(), &envelope.data)
-                    .map_err(Failure::Rejected)?;
-                let key = command.key();
-                let loaded = Aggregates::<A>::new(call.shared.store.clone())
-                    .load(&key)
-                    .await
-                    .map_err(Failure::Failed)?;
-                loaded.note_snapshot(&key, &call.shared.snapshots).map_err(Failure::Rejected)?;
-                let decided = loaded
-                    .decide(&key, command, &call.shared.press, &call.origin)
-                    .map_err(Failure::Rejected)?;
-                let (answer, changes) = match decided {
-                    Ok(changes) => (Ok(()), changes),
-                    Err(refusal) => (Err(refusal), (None, None)),
-                };
-                Ok(Answered {
-                    answer: Answer::of(envelope.event_type.as_str(), &answer).map_err(Failure::Rejected)?,
-                    appends: changes.0.into_iter().collect(),
-                    records: changes.1.into_iter().collect(),
-                })
-            })
-        });
-    let causes = <A::Event as ensue_core::EventSet>::types();
-    A::Command::types()
-        .into_iter()
-        .map(|info| Route { info, is_aggregate: true, causes: causes.clone(), run: Arc::clone(&run) })
-        .collect()
+    let effects = Effects { appends: appends(events), ..Effects::default() };
+    Ok(Answered { answer: Answer::of(C::TYPE, answer)?, effects })
 }
 
 impl Route {
@@ -231,11 +198,9 @@ pub(crate) struct RouteHandler {
 
 impl RouteHandler {
     async fn handle(&self, recorded: &Recorded, attempt: u32) -> Result<Effects, Failure> {
-        let answered =
+        let Answered { answer, mut effects } =
             self.route.answer(&self.shared, &self.states, recorded, attempt, &self.settings).await?;
-        let mut effects =
-            Effects { appends: answered.appends, records: answered.records, ..Effects::default() };
-        if let Some((stream, reply)) = self.reply(recorded, &answered.answer).map_err(Failure::Rejected)? {
+        if let Some((stream, reply)) = self.reply(recorded, &answer).map_err(Failure::Rejected)? {
             effects.absorb(self.shared.sagas.deliver(stream, reply).await);
         }
         Ok(effects)
@@ -382,7 +347,10 @@ impl<C: Command> Dispatch<C> {
         let settings =
             Settings { timeout: self.within.unwrap_or(Settings::HANDLER.timeout), ..Settings::HANDLER };
         let mut conflicts = 0;
+        let mut document = None;
         loop {
+            // A switch of an inline read model waits for what is in hand, and what comes waits for the switch.
+            let pass = if route.is_aggregate { self.shared.inline.pass().await } else { None };
             if self.id.is_some()
                 && let Some(earlier) = door.earlier(&recorded.envelope, &data).await?
             {
@@ -392,23 +360,46 @@ impl<C: Command> Dispatch<C> {
             let answered =
                 route.answer(&self.shared, &self.states, &recorded, conflicts + 1, &settings).await;
             let answered = answered.map_err(|failure| DispatchError::Failed(as_error(failure)))?;
-            let Answered { answer, appends, mut records } = answered;
+            let Answered { answer, mut effects } = answered;
             if self.id.is_some() {
-                records.push(door.remember(&recorded.envelope, &data, Some(&answer)));
+                effects.records.push(door.remember(&recorded.envelope, &data, Some(&answer)));
             }
-            if appends.is_empty() && records.is_empty() {
+            if effects.appends.is_empty() && effects.records.is_empty() {
                 return receipt::<C>(&recorded, &answer, Position::ZERO);
             }
-            match self.shared.store.commit(Commit { appends, records, ..Commit::default() }).await {
+            let error = match self.commit(effects).await {
                 Ok(committed) => return receipt::<C>(&recorded, &answer, committed.position()),
-                Err(CommitError::Conflict { .. } | CommitError::RecordConflict { .. })
-                    if conflicts < CONFLICTS_MAX =>
-                {
-                    conflicts += 1;
+                Err(error) => error,
+            };
+            drop(pass);
+            match error {
+                _ if conflicts >= CONFLICTS_MAX => return Err(DispatchError::Failed(error.into())),
+                CommitError::Conflict { .. } | CommitError::ConditionFailed { .. } => {}
+                CommitError::RecordConflict { write, .. } => {
+                    // Whoever wants to change the same document takes turns from here on, so that nobody starves.
+                    drop(document.take());
+                    document = Some(self.shared.turns.take(contested(&write)).await);
                 }
-                Err(error) => return Err(DispatchError::Failed(error.into())),
+                error => return Err(DispatchError::Failed(error.into())),
             }
+            conflicts += 1;
         }
+    }
+
+    async fn commit(&self, effects: Effects) -> Result<Committed, CommitError> {
+        let Shared { store, inline, .. } = &*self.shared;
+        let (commit, after) = effects.into_commit();
+        let is_fenced = commit.condition.is_some();
+        let committed = store.commit(commit).await.inspect_err(|error| {
+            if matches!(error, CommitError::ConditionFailed { .. }) {
+                inline.forget();
+            }
+        })?;
+        if is_fenced {
+            inline.confirm(committed.position());
+        }
+        after.into_iter().for_each(|hook| hook());
+        Ok(committed)
     }
 }
 
@@ -419,6 +410,11 @@ impl<C: Command> IntoFuture for Dispatch<C> {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.run())
     }
+}
+
+/// What those take turns for who change one record.
+fn contested(write: &RecordWrite) -> Bytes {
+    [write.space.as_str().as_bytes(), b"\0", &write.key].concat().into()
 }
 
 /// The last event that a command caused when it was done; zero if it caused none.

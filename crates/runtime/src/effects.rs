@@ -1,7 +1,8 @@
 //! What one delivery changes, gathered before it is settled.
 
-use ensue_core::{Append, RecordWrite};
+use ensue_core::{Append, Commit, Position, RecordWrite};
 
+use crate::projection::fence;
 use crate::tally::Tally;
 
 /// Everything that one delivery changes; committed together with the checkpoint.
@@ -11,6 +12,8 @@ pub(crate) struct Effects {
     pub(crate) records: Vec<RecordWrite>,
     /// Run once the commit is durable; must not fail. For cache invalidation and wake-ups.
     pub(crate) after: Vec<Box<dyn FnOnce() + Send>>,
+    /// No inline read model may have been switched since this position: what is written was computed for it as it was.
+    pub(crate) fence: Option<Position>,
     /// What is added to the tally of the lane, where it keeps one.
     pub(crate) tally: Tally,
 }
@@ -28,7 +31,26 @@ impl Effects {
             later.records.into_iter().for_each(|write| self.put(write));
         }
         self.after.extend(later.after);
+        self.fence = self.fence.into_iter().chain(later.fence).min();
         self.tally = self.tally.and(later.tally);
+    }
+
+    /// Whether a later delivery was computed without a document of an inline read model that this one changes, so that they
+    /// cannot share a commit.
+    pub(crate) fn is_unseen_by(&self, later: &Effects) -> bool {
+        let is_ours = |write: &RecordWrite| {
+            self.records.iter().any(|known| known.key == write.key && known.space == write.space)
+        };
+        self.fence.is_some()
+            && later.fence.is_some()
+            && later.records.iter().any(|write| write.expected.is_some() && is_ours(write))
+    }
+
+    /// The commit of it all, and what to run once that is durable.
+    pub(crate) fn into_commit(self) -> (Commit, Vec<Box<dyn FnOnce() + Send>>) {
+        let Self { appends, records, after, fence, tally: _ } = self;
+        let condition = fence.map(fence::condition);
+        (Commit { appends, records, condition, ..Commit::default() }, after)
     }
 
     /// Adds a record write. One key is written once in a commit: a later write replaces an earlier one, but keeps what

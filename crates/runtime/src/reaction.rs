@@ -276,6 +276,8 @@ where
     let mut done = Handled::default();
     for recorded in batch {
         match handle(recorded).await {
+            // It is handled again when what it has not seen is stored.
+            Ok(effects) if done.effects.is_unseen_by(&effects) => break,
             Ok(effects) => done.effects.absorb(effects),
             Err(failure) => {
                 done.failure = Some(failure);
