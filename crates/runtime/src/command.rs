@@ -10,9 +10,8 @@ use ensue_core::command::decode_command;
 use ensue_core::event::to_json;
 use ensue_core::outcome::handler_error;
 use ensue_core::{
-    Aggregate, BoxFuture, Code, Command, CommandInfo, CommandSet, CommitError, Committed, Due, Envelope,
-    Error, EventId, EventType, Failure, Position, Read, RecordWrite, Recorded, StoreExt, StreamName,
-    Timestamp, Version,
+    BoxFuture, Code, Command, CommandInfo, CommitError, Committed, Due, Envelope, Error, EventId, EventType,
+    Failure, Position, Read, RecordWrite, Recorded, StoreExt, StreamName, Timestamp, Version,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
