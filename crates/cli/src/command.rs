@@ -17,6 +17,7 @@ mod explain;
 mod flow;
 mod projection;
 mod saga;
+mod schedule;
 mod stat;
 mod stream;
 mod subscription;
@@ -54,6 +55,9 @@ pub(crate) enum Command {
     /// Look at what is set for later, and change it
     #[command(subcommand)]
     Timer(timer::Timer),
+    /// Look at what comes again and again
+    #[command(subcommand)]
+    Schedule(schedule::Schedule),
     /// Compare read models with the log, or build them anew
     #[command(subcommand)]
     Projection(projection::Projection),
@@ -108,6 +112,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Subscription(subscription) => subscription.run(&mut session).await,
         Command::Dead(dead) => dead.run(&mut session).await,
         Command::Timer(timer) => timer.run(&mut session).await,
+        Command::Schedule(schedule) => schedule.run(&mut session).await,
         Command::Projection(projection) => projection.run(&mut session).await,
         Command::Verify => verify::run(&mut session),
         Command::Stat => stat::run(&mut session).await,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 
-use ensue::core::{Code, Error};
+use ensue::core::{Code, Error, cloudevents};
 
 use crate::failure::Failure;
 
@@ -59,6 +59,13 @@ impl Document {
 pub(crate) fn blame(name: &str, bytes: &[u8], error: Error) -> Failure {
     let excerpt = place(error.message()).and_then(|(line, column)| Excerpt::cut(name, bytes, line, column));
     Failure::Coded(error, excerpt.map(Box::new))
+}
+
+/// JSON that is an argument by itself. `E0102` with the place where it is not JSON.
+pub(crate) fn json_argument(argument: &str, text: &str) -> Result<Vec<u8>, Failure> {
+    let bytes = text.as_bytes();
+    cloudevents::json::check(bytes).map_err(|error| blame(argument, bytes, error))?;
+    Ok(bytes.to_vec())
 }
 
 fn too_large(name: &str) -> Error {

@@ -4,7 +4,6 @@ use std::error::Error as _;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
 use ensue::core::{Code, Error, Kind};
 use serde::Serialize;
 
@@ -65,38 +64,6 @@ impl Failure {
         eprintln!("{text}");
         ExitCode::from(exit_code(&error))
     }
-}
-
-/// Prints what the parser of the command line has to say: help on standard output, a refusal as `E0701`.
-pub(crate) fn usage(refused: &clap::Error, arguments: &[String]) -> ExitCode {
-    if matches!(refused.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        print!("{}", refused.render());
-        return ExitCode::SUCCESS;
-    }
-    Failure::from(not_understood(&refused.render().to_string())).report(asked_for(arguments))
-}
-
-/// Takes the parser's text apart: what is wrong, and how it is used.
-fn not_understood(rendered: &str) -> Error {
-    let (wrong, usage) = rendered.split_once("\n\nUsage: ").unwrap_or((rendered, ""));
-    let wrong: Vec<&str> = wrong.trim_start_matches("error: ").split_whitespace().collect();
-    let error = Error::new(Code::USAGE, wrong.join(" "));
-    match usage.lines().next() {
-        Some(usage) => error.with_fix(format!("`{usage}`; with `--help` it says more")),
-        None => error,
-    }
-}
-
-/// The format that was asked for. The arguments could not be parsed, so it is looked up by hand.
-fn asked_for(arguments: &[String]) -> Format {
-    let is_json = |argument: &str| matches!(argument.trim_start_matches('='), "json" | "jsonl");
-    let in_one = |argument: &String| {
-        let value = argument.strip_prefix("--output").or_else(|| argument.strip_prefix("-o"));
-        value.is_some_and(is_json)
-    };
-    let in_two = |pair: &[String]| matches!(pair, [flag, value] if (flag == "-o" || flag == "--output") && is_json(value));
-    let found = arguments.iter().any(in_one) || arguments.windows(2).any(in_two);
-    if found { Format::Json } else { Format::Table }
 }
 
 #[derive(Serialize)]
@@ -207,19 +174,6 @@ mod tests {
             "error[E0407]: cannot read x\n  cause: disk on fire\n  fix: Read the cause. After a failed write the log \
              stops taking appends until it is opened again.\n  more: ensue explain E0407"
         );
-    }
-
-    #[test]
-    fn a_refused_command_line_is_answered_in_the_format_it_asked_for() {
-        let asked = |line: &str| asked_for(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
-        for line in
-            ["ensue foo -o json", "ensue -ojson foo", "ensue --output=jsonl foo", "ensue --output json foo"]
-        {
-            assert_eq!(asked(line), Format::Json, "{line}");
-        }
-        for line in ["ensue foo", "ensue foo json", "ensue foo -o table"] {
-            assert_eq!(asked(line), Format::Table, "{line}");
-        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! One event by its position or id, and what belongs to it.
+//! What a command names: one event by its position or id, with what belongs to it, or a handler.
 
 use ensue::core::{Code, Error, EventId, Position, Read, Recorded, Store, StoreExt};
+use ensue::runtime::Catalogue;
 use futures_util::TryStreamExt;
 
 /// The event at a position or, if the text is none or nothing stands there, the newest one with this id. `E0414` if there
@@ -25,6 +26,18 @@ pub(crate) async fn event(store: &dyn Store, reference: &str) -> Result<Recorded
     }
     Err(Error::new(Code::NOT_FOUND, format!("there is no event `{id}`"))
         .with_fix("`ensue tail -e` lists the events of the store; give an id or a position"))
+}
+
+/// `E0414` unless an application on this store has declared a handler of this name; `what` says what it was taken for.
+///
+/// For lists of something of a handler: none is an answer, for a handler that there is.
+pub(crate) async fn handler(store: &dyn Store, name: &str, what: &str) -> Result<(), Error> {
+    let catalogues = Catalogue::load(store).await?;
+    if catalogues.iter().any(|catalogue| catalogue.handler(name).is_some()) {
+        return Ok(());
+    }
+    Err(Error::new(Code::NOT_FOUND, format!("there is no {what}"))
+        .with_fix("`ensue subscription ls` lists every handler, projection and saga that runs here"))
 }
 
 /// All events of a flow, oldest first.

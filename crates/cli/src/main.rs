@@ -18,6 +18,8 @@ mod placement;
 mod scratch;
 mod shape;
 mod state;
+mod usage;
+mod words;
 
 use std::process::ExitCode;
 
@@ -29,7 +31,7 @@ use crate::failure::Failure;
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(refused) => return failure::usage(&refused, &given()),
+        Err(refused) => return usage::report(&refused, &given()),
     };
     let format = arguments.everywhere.format;
     match run(arguments) {

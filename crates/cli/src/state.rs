@@ -171,13 +171,10 @@ async fn follow(
         show(&state, &recorded)?;
     }
     if last == Version::ZERO {
-        exists(store, stream).await?;
+        last = self::last(store, stream).await?;
     }
     match at {
-        At::Version(version) if version > last => Err(Error::new(
-            Code::NOT_FOUND,
-            format!("{stream} is at version {last}; it has no version {version}"),
-        )),
+        At::Version(version) if version > last => Err(no_version(stream, last, version)),
         At::Position(position) if state.version == Version::ZERO => {
             Err(Error::new(Code::NOT_FOUND, format!("{stream} had no event yet at position {position}")))
         }
@@ -188,11 +185,17 @@ async fn follow(
     }
 }
 
-/// `E0414` unless the stream has an event.
-pub(crate) async fn exists(store: &dyn Store, stream: &StreamName) -> Result<(), Error> {
-    if store.collect(Read::stream(stream.clone()).limit(1)).await?.is_empty() {
-        return Err(Error::new(Code::NOT_FOUND, format!("there is no stream {stream}"))
-            .with_fix("`ensue stream ls` lists the streams"));
-    }
-    Ok(())
+/// The version of a stream. `E0414` unless it has an event.
+pub(crate) async fn last(store: &dyn Store, stream: &StreamName) -> Result<Version, Error> {
+    let last = store.collect(Read::stream(stream.clone()).backward().limit(1)).await?;
+    last.first().map(|last| last.version).ok_or_else(|| {
+        Error::new(Code::NOT_FOUND, format!("there is no stream {stream}"))
+            .with_fix("`ensue stream ls` lists the streams")
+    })
+}
+
+/// Says that a stream which ends at `last` does not go as far as `version`.
+pub(crate) fn no_version(stream: &StreamName, last: Version, version: Version) -> Error {
+    Error::new(Code::NOT_FOUND, format!("{stream} is at version {last}; it has no version {version}"))
+        .with_fix(format!("use a version up to {last}; `ensue stream read {stream}` lists them"))
 }

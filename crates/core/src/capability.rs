@@ -12,6 +12,8 @@ pub struct StoreCapabilities {
     pub can_buffer: bool,
     /// Whether commits may carry a condition over types and tags.
     pub can_condition: bool,
+    /// Whether the application can change tables of its own in the transaction of a commit.
+    pub can_transact: bool,
     /// Whether several processes may share the store.
     pub can_share: bool,
     /// Largest event ([`Envelope::size`](crate::Envelope::size)).

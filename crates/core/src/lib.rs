@@ -22,6 +22,7 @@ pub mod outcome;
 pub mod query;
 pub mod record;
 pub mod store;
+pub mod transaction;
 
 pub use aggregate::Aggregate;
 pub use bus::{Bus, Consumer};
@@ -45,3 +46,4 @@ pub use outcome::{Failure, IntoOutcome, Outcome};
 pub use query::{Query, QueryItem};
 pub use record::{Change, Record, RecordPage, RecordScan, RecordWrite};
 pub use store::{Direction, Read, Select, Store, StoreExt};
+pub use transaction::Transaction;

@@ -8,10 +8,11 @@ use futures_util::stream::BoxStream;
 use crate::capability::StoreCapabilities;
 use crate::commit::{Commit, CommitError, Committed};
 use crate::envelope::Recorded;
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::name::{Position, Space, StreamName, Version};
 use crate::query::Query;
 use crate::record::{Record, RecordPage, RecordScan};
+use crate::transaction::Transaction;
 
 /// A log of events with keyed records beside it. Safe to share between threads; every method may be called
 /// concurrently.
@@ -39,6 +40,18 @@ pub trait Store: Send + Sync {
     /// Resolves, with the position of the readable head, once that head is past `after`. What it names can be read.
     /// Many may wait; dropping the future ends the wait.
     fn advanced(&self, after: Position) -> BoxFuture<'_, Result<Position, Error>>;
+
+    /// Begins a transaction that the application's own tables can take part in. Only for a store that
+    /// [`can_transact`](StoreCapabilities::can_transact); the others refuse it.
+    fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, Error>> {
+        let name = self.capabilities().name;
+        let message =
+            format!("the {name} has no transaction that tables of the application can take part in");
+        let refused = Error::new(Code::UNSUPPORTED, message).with_fix(
+            "keep the store in the database of those tables, or make the handler idempotent with `Cause`",
+        );
+        Box::pin(std::future::ready(Err(refused)))
+    }
 }
 
 /// Which events to read.
@@ -222,5 +235,9 @@ impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
 
     fn advanced(&self, after: Position) -> BoxFuture<'_, Result<Position, Error>> {
         (**self).advanced(after)
+    }
+
+    fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, Error>> {
+        (**self).begin()
     }
 }

@@ -50,6 +50,7 @@ impl Config {
             is_durable: true,
             can_buffer: true,
             can_condition: true,
+            can_transact: false,
             can_share: false,
             event_bytes_max: self.event_bytes_max.min(EVENT_BYTES_LIMIT).min(fits),
             commit_bytes_max: COMMIT_BYTES_MAX.min(fits),

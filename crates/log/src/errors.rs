@@ -11,11 +11,13 @@ pub(crate) fn io(disk: &dyn Disk, action: &str, error: io::Error) -> Error {
     Error::new(code_of(&error), format!("cannot {action} in {}: {error}", disk.path())).with_source(error)
 }
 
-/// Full and read-only have codes of their own.
+/// Full, read-only and a path that is no folder have codes of their own.
 pub(crate) fn code_of(error: &io::Error) -> Code {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::FULL,
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Code::READ_ONLY,
+        // A file is where the folder should be.
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => Code::NOT_A_STORE,
         _ => Code::IO,
     }
 }

@@ -20,13 +20,16 @@ use crate::policy::{Settings, StartFrom};
 use crate::projection::Model;
 use crate::reaction::{Mounting, Reaction, ReactionHandler};
 use crate::saga::{SagaFn, SagaHandler};
+use crate::schedule::Schedule;
 use crate::sharing::Sharing;
 use crate::subscription::{Handler, Shared};
+use crate::transaction;
 
 mod flow_of;
 mod inline;
 mod project;
 mod running;
+mod schedules;
 mod start;
 pub use crate::command::{DispatchError, Receipt};
 pub use flow_of::FlowOf;
@@ -54,6 +57,10 @@ pub struct App {
     broken: Option<Error>,
     /// The code of each saga, by name.
     sagas: Vec<(SmolStr, crate::saga::Run)>,
+    /// When what is due again and again, by name.
+    schedules: Vec<(String, Schedule)>,
+    /// Handlers that work in the transaction of the store.
+    joining: Vec<String>,
     /// In a fork: what handlers answer from.
     replay: Option<Arc<FlowRecord>>,
 }
@@ -98,6 +105,8 @@ impl App {
             flow_index_every: Some(flow::follow::SAVE_EVERY),
             broken: None,
             sagas: Vec::new(),
+            schedules: Vec::new(),
+            joining: Vec::new(),
             replay: None,
         }
     }
@@ -225,12 +234,14 @@ impl App {
         self.know(R::causes());
         let event_type = EventType::new(R::consumes().event_type);
         let handler = name.to_owned();
+        self.joining.extend(R::joins().then(|| handler.clone()));
         let call = Arc::new(move |context| reaction.call(context));
         let build: Build = Box::new(move |parts| {
             Ok(Arc::new(ReactionHandler {
                 name: handler,
                 event_type: event_type?,
                 call,
+                joins: R::joins(),
                 states: Arc::clone(&parts.states),
                 settings,
                 shared: Arc::clone(&parts.shared),
@@ -261,6 +272,7 @@ impl App {
     fn route(&mut self, route: Route) {
         self.know(route.causes.iter().copied());
         let name = route.subscription();
+        self.joining.extend(route.joins.then(|| name.clone()));
         let settings = Settings::HANDLER;
         let mounted = route.clone();
         let build: Build = Box::new(move |parts| {
@@ -371,10 +383,11 @@ impl App {
         if let Some(error) = &self.broken {
             return Err(error.clone());
         }
-        if self.store.is_none() {
+        let Some(store) = &self.store else {
             return Err(Error::new(Code::UNSUPPORTED, "the application has no store")
                 .with_fix("add `.store(ensue::open(\"./ensue-data\").await?)`"));
-        }
+        };
+        transaction::check(&**store, &self.joining)?;
         Source::new(&self.name)?;
         self.catalogue.lint()?;
         self.check_inline()

@@ -24,6 +24,7 @@ use crate::policy::Settings;
 use crate::reaction::{attempt, context, one_by_one};
 use crate::subscription::{Handled, Handler, Shared};
 use crate::timer::Delay;
+use crate::transaction;
 
 mod aggregate;
 pub(crate) use aggregate::aggregate_routes;
@@ -61,6 +62,8 @@ pub(crate) struct Route {
     pub(crate) info: CommandInfo,
     /// Whether answering reads what an earlier command of the same key stored.
     pub(crate) is_aggregate: bool,
+    /// Whether the handler works in the transaction that stores its answer.
+    pub(crate) joins: bool,
     pub(crate) causes: Vec<ensue_core::EventInfo>,
     run: Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Answered, Failure>> + Send + Sync>,
 }
@@ -137,7 +140,8 @@ macro_rules! command_handler {
                         published::<C>(&call, &answer).map_err(Failure::Rejected)
                     })
                 };
-                RouteOf(Route { info: C::info(), is_aggregate: false, causes: C::publishes(), run: Arc::new(run) })
+                let joins = [$($extractor::JOINS),*].contains(&true);
+                RouteOf(Route { info: C::info(), is_aggregate: false, joins, causes: C::publishes(), run: Arc::new(run) })
             }
         }
     };
@@ -173,11 +177,17 @@ impl Route {
         settings: &Settings,
     ) -> Result<Answered, Failure> {
         let name = self.subscription();
-        let context = context(Arc::clone(states), recorded, &name, attempt_number, settings, &shared.press);
+        let mut context =
+            context(Arc::clone(states), recorded, &name, attempt_number, settings, &shared.press);
+        let transaction =
+            if self.joins { Some(transaction::begin(&*shared.store, &mut context).await?) } else { None };
         let call =
             Call { context, shared: Arc::clone(shared), origin: Origin::of(&recorded.envelope, &name) };
         let run = Arc::clone(&self.run);
-        attempt(&shared.press.host, settings.timeout, Box::pin(async move { run(call).await })).await
+        let mut answered =
+            attempt(&shared.press.host, settings.timeout, Box::pin(async move { run(call).await })).await?;
+        answered.effects.transaction = transaction;
+        Ok(answered)
     }
 }
 
@@ -363,7 +373,7 @@ impl<C: Command> Dispatch<C> {
             if self.id.is_some() {
                 effects.records.push(door.remember(&recorded.envelope, &data, Some(&answer)));
             }
-            if effects.appends.is_empty() && effects.records.is_empty() {
+            if effects.appends.is_empty() && effects.records.is_empty() && effects.transaction.is_none() {
                 return receipt::<C>(&recorded, &answer, Position::ZERO);
             }
             let error = match self.commit(effects).await {
@@ -387,9 +397,9 @@ impl<C: Command> Dispatch<C> {
 
     async fn commit(&self, effects: Effects) -> Result<Committed, CommitError> {
         let Shared { store, inline, .. } = &*self.shared;
-        let (commit, after) = effects.into_commit();
+        let (commit, transaction, after) = effects.into_commit();
         let is_fenced = commit.condition.is_some();
-        let committed = store.commit(commit).await.inspect_err(|error| {
+        let committed = transaction::commit(&**store, transaction, commit).await.inspect_err(|error| {
             if matches!(error, CommitError::ConditionFailed { .. }) {
                 inline.forget();
             }

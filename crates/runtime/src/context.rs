@@ -20,14 +20,20 @@ pub struct Context {
     pub(crate) attempt: u32,
     pub(crate) deadline: Timestamp,
     pub(crate) host: Host,
+    /// What `Tx` gives the handler, where it asks for it.
+    pub(crate) session: Option<Box<dyn Any + Send + Sync>>,
 }
 
 /// A value that a handler takes as an argument before its event.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of a handler",
-    note = "arguments are extractors (`State<T>`, `Meta`, `Cause`, `Flow`, `Attempt`, `Deadline`), then one event or command"
+    note = "arguments are extractors (`State<T>`, `Meta`, `Cause`, `Flow`, `Attempt`, `Deadline`, `Tx<T>`), then one event or command"
 )]
 pub trait FromContext: Sized + Send {
+    /// Whether it needs the transaction in which the delivery is settled.
+    #[doc(hidden)]
+    const JOINS: bool = false;
+
     /// Takes the value out of the delivery. An error counts as a failed attempt.
     fn from_context(context: &Context) -> Result<Self, Error>;
 }

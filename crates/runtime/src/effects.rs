@@ -1,17 +1,22 @@
 //! What one delivery changes, gathered before it is settled.
 
-use ensue_core::{Append, Commit, Position, RecordWrite};
+use ensue_core::{Append, Commit, Position, RecordWrite, Transaction};
 
 use crate::projection::fence;
 use crate::tally::Tally;
+
+/// Something to run after a commit.
+pub(crate) type Hook = Box<dyn FnOnce() + Send>;
 
 /// Everything that one delivery changes; committed together with the checkpoint.
 #[derive(Default)]
 pub(crate) struct Effects {
     pub(crate) appends: Vec<Append>,
     pub(crate) records: Vec<RecordWrite>,
+    /// The transaction that takes all of it, where the handler has worked in one.
+    pub(crate) transaction: Option<Box<dyn Transaction>>,
     /// Run once the commit is durable; must not fail. For cache invalidation and wake-ups.
-    pub(crate) after: Vec<Box<dyn FnOnce() + Send>>,
+    pub(crate) after: Vec<Hook>,
     /// No inline read model may have been switched since this position: what is written was computed for it as it was.
     pub(crate) fence: Option<Position>,
     /// What is added to the tally of the lane, where it keeps one.
@@ -30,6 +35,7 @@ impl Effects {
         } else {
             later.records.into_iter().for_each(|write| self.put(write));
         }
+        self.transaction = later.transaction.or(self.transaction.take());
         self.after.extend(later.after);
         self.fence = self.fence.into_iter().chain(later.fence).min();
         self.tally = self.tally.and(later.tally);
@@ -46,11 +52,11 @@ impl Effects {
             && later.records.iter().any(|write| write.expected.is_some() && is_ours(write))
     }
 
-    /// The commit of it all, and what to run once that is durable.
-    pub(crate) fn into_commit(self) -> (Commit, Vec<Box<dyn FnOnce() + Send>>) {
-        let Self { appends, records, after, fence, tally: _ } = self;
+    /// The commit of it all, the transaction that takes it, and what to run once it is durable.
+    pub(crate) fn into_commit(self) -> (Commit, Option<Box<dyn Transaction>>, Vec<Hook>) {
+        let Self { appends, records, transaction, after, fence, tally: _ } = self;
         let condition = fence.map(fence::condition);
-        (Commit { appends, records, condition, ..Commit::default() }, after)
+        (Commit { appends, records, condition, ..Commit::default() }, transaction, after)
     }
 
     /// Adds a record write. One key is written once in a commit: a later write replaces an earlier one, but keeps what
@@ -69,6 +75,6 @@ impl Effects {
 
     /// Whether a batch that has grown this far should be settled.
     pub(crate) fn is_heavy(&self) -> bool {
-        self.appends.len() + self.records.len() > WEIGHT_MAX
+        self.transaction.is_some() || self.appends.len() + self.records.len() > WEIGHT_MAX
     }
 }

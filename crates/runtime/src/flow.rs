@@ -198,7 +198,7 @@ impl Flows {
         for timer in crate::timer::list(&*store).await? {
             let appends = match timer.action {
                 Action::Append { event, .. } => Some(event.event_type),
-                Action::Wake | Action::Deliver { .. } => None,
+                Action::Wake | Action::Deliver { .. } | Action::Tick => None,
             };
             // The list is by due time: the first of a flow is its next.
             timers.entry(timer.flow).or_insert(Alarm { due: timer.due, appends });
@@ -238,7 +238,8 @@ impl Flows {
         while found.len() < limit
             && let Some(root) = roots.try_next().await?
         {
-            if root.envelope.correlation.is_some() || root.stream.topic.is_reserved() {
+            let is_inner = root.stream.topic.is_reserved() && !crate::schedule::is_tick(&root);
+            if root.envelope.correlation.is_some() || is_inner {
                 continue;
             }
             let view = self.view(&root.envelope.id).await?;

@@ -161,7 +161,12 @@ impl Fork {
         }
         let Runs::Named(names) = &self.runs else { return Ok(()) };
         match names.iter().find(|name| app.catalogue().handler(name).is_none()) {
-            Some(unknown) => Err(Error::new(Code::NOT_FOUND, format!("no handler is named {unknown}"))),
+            Some(unknown) => {
+                let known = app.catalogue().handlers.iter().map(|handler| handler.name.as_str());
+                let known: Vec<&str> = known.collect();
+                Err(Error::new(Code::NOT_FOUND, format!("no handler is named {unknown}"))
+                    .with_fix(format!("use one of {}, or `all`", known.join(", "))))
+            }
             None => Ok(()),
         }
     }

@@ -153,7 +153,8 @@ impl Lane {
                     Err(panic) => Handled { failure: Some(Failure::Failed(panic)), ..Handled::default() },
                 }
             };
-            let Handled { effects, count: handled, failure } = done;
+            let Handled { effects, count: handled, mut failure } = done;
+            let joins = effects.transaction.is_some();
             if let Some(last) = handled.checked_sub(1).and_then(|last| rest.get(last)) {
                 let effects = self.counted(effects, rest.get(..handled).unwrap_or_default());
                 match self.settle(effects, last.position, handled).await? {
@@ -170,12 +171,9 @@ impl Lane {
                         alone = true;
                         continue;
                     }
-                    Settlement::Refused(error) => {
-                        self.give_up(first, &error, attempt).await?;
-                        rest = rest.get(1..).unwrap_or_default();
-                        attempt = 1;
-                        continue;
-                    }
+                    // A deferred constraint of the handler's own tables may hold the next time.
+                    Settlement::Refused(error) if joins => failure = Some(Failure::Failed(error)),
+                    Settlement::Refused(error) => failure = Some(Failure::Rejected(error)),
                 }
             }
             let (Some(failure), Some(failed)) = (failure, rest.first()) else { continue };
@@ -349,11 +347,19 @@ impl Lane {
 
     /// Commits until the store has taken or refused it for good.
     async fn commit(&mut self, effects: Effects, goal: Mark) -> Result<Settlement, Halt> {
-        let (mut commit, after) = effects.into_commit();
+        let (mut commit, mut transaction, after) = effects.into_commit();
+        let joins = transaction.is_some();
         commit.records.push(move_lane(self.checkpoint.clone(), goal, self.revision));
         let mut is_outcome_open = false;
         let settlement = loop {
-            let error = match self.subscription.shared.store.commit(commit.clone()).await {
+            let tried = match transaction.take() {
+                Some(transaction) => transaction.commit(commit.clone()).await,
+                // It is gone, and with it what the handler did in it: unless it took hold, the delivery is worked out anew.
+                None if joins && self.took_hold(goal).await? => break Settlement::Done,
+                None if joins => return Ok(Settlement::OutOfDate),
+                None => self.subscription.shared.store.commit(commit.clone()).await,
+            };
+            let error = match tried {
                 Ok(committed) if !committed.repeated => {
                     self.revision = committed.revision;
                     break Settlement::Done;

@@ -21,8 +21,10 @@ pub mod policy;
 pub mod projection;
 pub mod reaction;
 pub mod saga;
+pub mod schedule;
 pub mod sharing;
 pub mod timer;
+mod transaction;
 
 mod effects;
 mod lane;
@@ -46,5 +48,7 @@ pub use policy::{OnFailure, Retry, StartFrom};
 pub use projection::{Projection, ProjectionExt};
 pub use reaction::Reaction;
 pub use saga::{Saga, SagaError, SagaFn};
+pub use schedule::{Missed, Schedule, Tick};
 pub use sharing::Sharing;
 pub use timer::{TimerId, Timers};
+pub use transaction::Tx;

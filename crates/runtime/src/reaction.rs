@@ -19,6 +19,7 @@ use crate::message::{Origin, Press};
 use crate::policy::{OnFailure, Retry, Settings, StartFrom};
 use crate::subscription::{Handled, Handler, Shared};
 use crate::timer::delayed;
+use crate::transaction;
 
 /// An async function that takes extractors and then one event, and returns what it causes.
 #[diagnostic::on_unimplemented(
@@ -32,6 +33,10 @@ pub trait Reaction<Args>: Send + Sync + Sized + 'static {
 
     /// The events that can come out.
     fn causes() -> Vec<EventInfo>;
+
+    /// Whether it works in the transaction that settles its delivery.
+    #[doc(hidden)]
+    fn joins() -> bool;
 
     #[doc(hidden)]
     fn register(registry: Registry) -> Registry;
@@ -112,6 +117,10 @@ impl<R: Reaction<Args>, Args: 'static> Reaction<(WithSettings, Args)> for Mounte
         R::causes()
     }
 
+    fn joins() -> bool {
+        R::joins()
+    }
+
     fn register(registry: Registry) -> Registry {
         R::register(registry)
     }
@@ -142,6 +151,10 @@ macro_rules! reaction {
 
             fn causes() -> Vec<EventInfo> {
                 R::types()
+            }
+
+            fn joins() -> bool {
+                [$($extractor::JOINS),*].contains(&true)
             }
 
             fn register(registry: Registry) -> Registry {
@@ -211,6 +224,8 @@ pub(crate) struct ReactionHandler {
     pub(crate) name: String,
     pub(crate) event_type: EventType,
     pub(crate) call: Call,
+    /// Whether each delivery is worked on in the transaction that settles it.
+    pub(crate) joins: bool,
     pub(crate) states: Arc<States>,
     pub(crate) settings: Settings,
     pub(crate) shared: Arc<Shared>,
@@ -218,7 +233,7 @@ pub(crate) struct ReactionHandler {
 
 impl ReactionHandler {
     async fn handle(&self, recorded: &Recorded, attempt_number: u32) -> Result<Effects, Failure> {
-        let context = context(
+        let mut context = context(
             self.states.clone(),
             recorded,
             &self.name,
@@ -226,12 +241,17 @@ impl ReactionHandler {
             &self.settings,
             &self.shared.press,
         );
+        let transaction = if self.joins {
+            Some(transaction::begin(&*self.shared.store, &mut context).await?)
+        } else {
+            None
+        };
         let call = Arc::clone(&self.call);
         // The call itself happens inside the future, so that a panic in it is caught too.
         let work = Box::pin(async move { call(context).await });
         let drafts = attempt(&self.shared.press.host, self.settings.timeout, work).await?;
         let origin = Origin::of(&recorded.envelope, &self.name);
-        Ok(delayed::caused(&self.shared, drafts, &origin))
+        Ok(Effects { transaction, ..delayed::caused(&self.shared, drafts, &origin) })
     }
 }
 
@@ -250,6 +270,7 @@ pub(crate) fn context(
         attempt,
         deadline: press.host.clock.now() + settings.timeout,
         host: press.host.clone(),
+        session: None,
     }
 }
 

@@ -36,6 +36,8 @@ spaces! {
     TIMER = "timer";
     /// owner + name -> which timer holds the name.
     TIMER_NAME = "timer.name";
+    /// schedule -> when it is due, and who declares it.
+    SCHEDULE = "schedule";
     /// due + owner + name -> a timer that could not fire, and why.
     TIMER_BROKEN = "timer.broken";
     /// saga + key -> its head.

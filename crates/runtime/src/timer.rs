@@ -68,6 +68,8 @@ pub enum Action {
         /// The event that was deferred.
         position: Position,
     },
+    /// The schedule whose stream is the owner has a tick, and the next one is set.
+    Tick,
 }
 
 /// What a timer is called: by this it is listed, shown and cancelled.
@@ -77,6 +79,12 @@ pub struct TimerId {
     pub owner: SmolStr,
     /// Which of the owner's.
     pub name: SmolStr,
+}
+
+impl TimerId {
+    fn name_key(&self) -> Bytes {
+        spaces::join(&[&self.owner, &self.name])
+    }
 }
 
 /// The timer that holds a name.
@@ -98,7 +106,7 @@ impl Timer {
     }
 
     fn name_key(&self) -> Bytes {
-        spaces::join(&[&self.owner, &self.name])
+        self.id().name_key()
     }
 
     fn holder(&self) -> Holder {
@@ -172,6 +180,20 @@ pub async fn list(store: &dyn Store) -> Result<Vec<Timer>, Error> {
 pub(crate) async fn next_due(store: &dyn Store) -> Result<Option<Timestamp>, Error> {
     let page = store.scan(RecordScan::all(TIMER.clone()).limit(1)).await?;
     Ok(page.records.first().map(due_of))
+}
+
+/// When the timer that holds a name is due; none if there is none.
+pub(crate) async fn due_of_name(store: &dyn Store, id: &TimerId) -> Result<Option<Timestamp>, Error> {
+    let held = store.record(TIMER_NAME.clone(), id.name_key()).await?;
+    let holder: Option<Holder> = held.map(|held| spaces::decode("timer name", &held.value)).transpose()?;
+    Ok(holder.map(|holder| holder.due))
+}
+
+/// The writes that take a name, and the timer that holds it, away.
+pub(crate) async fn remove_name(store: &dyn Store, id: &TimerId) -> Result<Vec<RecordWrite>, Error> {
+    let Some(due) = due_of_name(store, id).await? else { return Ok(Vec::new()) };
+    let timer = RecordWrite::delete(TIMER.clone(), spaces::at_time(due, &[&id.owner, &id.name]));
+    Ok(vec![timer, RecordWrite::delete(TIMER_NAME.clone(), id.name_key())])
 }
 
 /// When the timer of this record is due. One that cannot be read is due at the millisecond its key says.

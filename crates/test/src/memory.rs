@@ -30,6 +30,7 @@ pub const CAPABILITIES: StoreCapabilities = StoreCapabilities {
     is_durable: false,
     can_buffer: false,
     can_condition: true,
+    can_transact: false,
     can_share: false,
     event_bytes_max: 1 << 20,
     commit_bytes_max: 16 << 20,

@@ -80,7 +80,8 @@ pub struct Progress {
 
 /// Runs the demonstration; one report for each style. Stores are opened by the caller, who knows where they live.
 ///
-/// Errors: `E0701` if the folder holds something already and is not to be resumed; what a service reports when an order
+/// Errors: `E0701` if more orders are to be broken than there are, or if the folder holds something already and is not to be
+/// resumed; what a service reports when an order
 /// cannot go on. A report whose [`findings`](Report::findings) are not empty says that the books disagree.
 pub async fn run<Open>(
     config: &DemoConfig,
@@ -94,6 +95,10 @@ where
         let message = format!("there is no demo to resume in {}", config.folder.display());
         return Err(Error::new(Code::NOT_A_STORE, message)
             .with_fix("check `--data DIR`; without `--resume` a demo begins there"));
+    }
+    if config.broken > config.orders && !config.resume {
+        let message = format!("{} of {} orders cannot be broken", config.broken, config.orders);
+        return Err(Error::new(Code::USAGE, message).with_fix("break at most as many orders as there are"));
     }
     let folders = folders(config);
     // Two folders are both styles, whatever the command line says when they are taken up.

@@ -48,8 +48,21 @@ impl Demo {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         match self.app {
             Application::Shop => self.shop(session).await,
-            Application::Bank => bank(session).await,
+            Application::Bank => {
+                self.check_bank()?;
+                bank(session).await
+            }
         }
+    }
+
+    /// The bank does the same every time.
+    fn check_bank(&self) -> Result<(), Error> {
+        let shop_only = [("--break", self.r#break > 0), ("--resume", self.resume)];
+        let Some((argument, _)) = shop_only.into_iter().find(|(_, is_given)| *is_given) else {
+            return Ok(());
+        };
+        Err(Error::new(Code::USAGE, format!("the bank does not take `{argument}`"))
+            .with_fix("leave it out, or use `--app shop`"))
     }
 
     async fn shop(self, session: &mut Session) -> Result<(), Failure> {

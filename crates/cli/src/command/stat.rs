@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::command::Session;
 use crate::failure::Failure;
+use crate::words::count;
 
 #[derive(Serialize)]
 struct Numbers {
@@ -81,8 +82,11 @@ fn in_words(numbers: &Numbers) -> String {
         ("folder", numbers.folder.clone()),
         ("events", numbers.head.to_string()),
         ("streams", numbers.streams.to_string()),
-        ("commits", format!("{} in {} frames", numbers.commits, numbers.frames)),
-        ("journal", format!("{} in {} files", mebibytes(numbers.journal_bytes), numbers.journal_files)),
+        ("commits", format!("{} in {}", numbers.commits, count(numbers.frames, "frame"))),
+        (
+            "journal",
+            format!("{} in {}", mebibytes(numbers.journal_bytes), count(numbers.journal_files, "file")),
+        ),
         ("indexed", format!("up to position {}", numbers.indexed)),
         ("durable", format!("by {}", numbers.mode)),
         ("limits", limits(&numbers.limits)),

@@ -42,7 +42,7 @@ impl Tail {
         let pattern = self.pattern.map_or_else(|| Pattern::new("*"), Pattern::new);
         let mut list = output.list::<Shown<'_>>();
         let mut head = store.head().await?;
-        let mut after = from.unwrap_or(head).min(head);
+        let mut after = from.unwrap_or(head);
         if let Some(count) = self.last {
             let last = last_matching(store, &pattern, head, count).await?;
             last.iter().rev().try_for_each(|recorded| list.push(&Shown(recorded)))?;
@@ -55,7 +55,7 @@ impl Tail {
                 return Ok(());
             }
             list.flush()?;
-            after = head;
+            after = after.max(head);
             head = store.advanced(after).await?;
         }
     }

@@ -190,6 +190,7 @@ fn in_words(timer: &Set) -> String {
 fn does(action: &Action) -> String {
     match action {
         Action::Wake => "wakes the saga".to_owned(),
+        Action::Tick => "ticks".to_owned(),
         Action::Append { stream, event } => format!("appends {} to {stream}", event.event_type),
         Action::Deliver { key, position } => format!("delivers #{position} of {key} again"),
     }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::command::Session;
 use crate::failure::Failure;
+use crate::words::count;
 
 #[derive(Serialize)]
 struct Verified {
@@ -36,8 +37,8 @@ pub(crate) fn run(session: &mut Session) -> Result<(), Failure> {
     session.output.one(&verified, &words)?;
     match verified.findings.len() {
         0 => Ok(()),
-        count => {
-            let message = format!("{} does not hold in {count} places", verified.folder);
+        findings => {
+            let message = format!("{} does not hold in {}", verified.folder, count(findings, "place"));
             Err(Error::new(Code::CHECK_FAILED, message).with_fix(Code::CORRUPT.fix()).into())
         }
     }
@@ -64,7 +65,11 @@ impl Verified {
     fn in_words(&self) -> String {
         let Self { frames, commits, events, bytes, head, .. } = self;
         let read = format!(
-            "{events} events in {commits} commits in {frames} frames, {bytes} bytes, up to position {head}"
+            "{} in {} in {}, {}, up to position {head}",
+            count(*events, "event"),
+            count(*commits, "commit"),
+            count(*frames, "frame"),
+            count(*bytes, "byte")
         );
         let mut lines = vec![read];
         if self.has_torn_tail {

@@ -77,7 +77,10 @@ fn dead_letters_are_listed_redriven_and_discarded() {
     assert_eq!(keys(), ["P-1", "P-2"]);
     let table = ensue.run(&["dead", "ls", "labels"]).ok().out;
     assert!(table.contains("E0306") && table.contains("the address is blank"), "{table}");
-    assert_eq!(ensue.run(&["dead", "ls", "others"]).ok().out, "");
+    ensue.run(&["dead", "ls", "others"]).refused(3, "E0414").says("`ensue subscription ls`");
+    ensue.run(&["dead", "ls", "others", "--discarded"]).refused(3, "E0414");
+    assert_eq!(ensue.run(&["dead", "ls", "saga.tracking"]).ok().out, "", "there is such a handler");
+    assert_eq!(ensue.run(&["dead", "ls", "labels", "--discarded"]).ok().out, "");
     let groups = ensue.run(&["dead", "groups", "-o", "jsonl"]).ok().objects();
     let counts: Vec<_> =
         groups.iter().map(|group| (&group["cause"], &group["letters"], &group["keys"])).collect();
@@ -124,7 +127,7 @@ fn the_lanes_of_a_subscription_show_how_far_they_are_and_who_has_them() {
     }
     let table = ensue.run(&["subscription", "ls"]).ok().out;
     assert!(table.contains("saga.tracking") && table.contains("labels"), "{table}");
-    assert_eq!(ensue.run(&["subscription", "ls", "others"]).ok().out, "");
+    ensue.run(&["subscription", "ls", "others"]).refused(3, "E0414");
 }
 
 #[test]
@@ -140,6 +143,7 @@ fn a_saga_shows_where_it_stands_and_how_it_got_there() {
     assert!(words.starts_with("tracking P-1: waiting since "), "{words}");
     assert!(words.contains("WaitStarted"), "{words}");
     ensue.run(&["saga", "show", "tracking", "P-9"]).refused(3, "E0414");
+    ensue.run(&["saga", "ls", "nope"]).refused(3, "E0414").says("saga nope");
 }
 
 #[test]

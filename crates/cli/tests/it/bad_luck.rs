@@ -18,6 +18,11 @@ fn a_folder_that_is_not_there_or_no_store_is_not_found() {
     fs::write(ensue.data().join("notes.txt"), "not a store").expect("the folder is ours");
     ensue.run(&["stat"]).refused(3, "E0406");
     ensue.emit(&["--stream", "A/1"], r#"{"event_type":"A","data":1}"#).refused(3, "E0406");
+    let file = ensue.data().join("notes.txt");
+    for command in [&["stat"][..], &["verify"]] {
+        answer(on(&file, command), "").refused(3, "E0406");
+    }
+    answer(on(&file, &["emit", "--stream", "A/1", "A", "-d", "1"]), "").refused(3, "E0406");
     assert_eq!(fs::read_to_string(ensue.data().join("notes.txt")).expect("it is still there"), "not a store");
 }
 

@@ -76,7 +76,9 @@ fn a_stream_is_read_in_both_directions_and_in_part() {
     assert_eq!(read(&[]), [1, 2, 3, 4, 5]);
     assert_eq!(read(&["--from", "2", "--to", "3"]), [2, 3]);
     assert_eq!(read(&["--backward", "--from", "4"]), [5, 4]);
-    assert_eq!(read(&["--from", "9"]), Vec::<u64>::new());
+    let refused = |arguments: &[&str]| ensue.run(&[&["stream", "read", "Counter/one"], arguments].concat());
+    refused(&["--from", "9"]).refused(3, "E0414").says("is at version 5").says("up to 5");
+    refused(&["--from", "3", "--to", "2"]).refused(2, "E0701");
     ensue.run(&["stream", "read", "Counter/two"]).refused(3, "E0414");
     ensue.run(&["stream", "read", "Counter"]).refused(2, "E0101");
 }
@@ -123,7 +125,7 @@ fn a_difference_names_the_event_that_made_it() {
     );
     let from_nothing = ensue.run(&["stream", "diff", "Counter/one", "0", "1"]).ok().out;
     assert_eq!(from_nothing, "FIELD  BEFORE  AFTER  VERSION  TYPE\ncount              1        1  Counted\n");
-    ensue.run(&["stream", "diff", "Counter/one", "1", "9"]).refused(3, "E0414");
+    ensue.run(&["stream", "diff", "Counter/one", "1", "9"]).refused(3, "E0414").says("up to 3");
 }
 
 #[test]

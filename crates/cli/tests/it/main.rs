@@ -17,6 +17,7 @@ mod flow;
 mod look;
 mod past;
 mod place;
+mod repair;
 mod timer;
 
 /// The event of the documentation, as it stands.

@@ -1,5 +1,10 @@
 //! What is set for later, from the command line.
 
+use std::time::Duration;
+
+use ensue::core::{Read, Store, StoreExt};
+use ensue::{App, Missed, Schedule, Tick};
+
 use crate::Ensue;
 
 #[test]
@@ -35,4 +40,52 @@ fn a_timer_is_found_put_off_and_cancelled_and_then_it_is_gone() {
     assert_eq!(reasons, ["the bank said so", "paid in cash"]);
     ensue.run(&["timer", "cancel", owner, name]).refused(2, "");
     ensue.run(&["timer", "ls", "--due-by", "soon"]).refused(2, "E0701");
+}
+
+async fn wind(_: Tick) {}
+
+#[test]
+fn schedules_are_listed_with_when_they_are_due_next_and_an_operator_brings_a_tick() {
+    let ensue = Ensue::new();
+    let runtime = tokio::runtime::Runtime::new().expect("threads can be started");
+    let run = || async {
+        let log = ensue::open(ensue.data()).await.expect("a folder that nobody has open");
+        let nightly = Schedule::cron("0 3 * jan *").zone("Europe/Zurich").missed(Missed::Skip);
+        let clocks = App::new("clocks").store(log).schedule("wind", nightly, wind);
+        clocks.start().await.expect("it holds together")
+    };
+    let stop = |running: ensue::Running| running.stop(Duration::from_mins(1));
+    runtime.block_on(async { stop(run().await).await }).expect("nothing is in hand");
+    let schedules = ensue.run(&["schedule", "ls", "-o", "jsonl"]).ok().objects();
+    let [wind] = schedules.as_slice() else { panic!("one schedule: {schedules:?}") };
+    let members = ["schedule", "application", "cron", "zone", "missed"].map(|member| wind[member].as_str());
+    assert_eq!(members, ["wind", "clocks", "0 3 * jan *", "Europe/Zurich", "skip"].map(Some));
+    assert!(
+        wind["next"].as_str().is_some_and(|next| next.contains("-01-") && next.ends_with("T02:00:00Z")),
+        "{wind}"
+    );
+
+    let timer = ["ensue.schedule/wind", "next"];
+    ensue.run(&["timer", "cancel", timer[0], timer[1], "--reason", "enough"]).refused(1, "E0309");
+    ensue.run(&["timer", "fire", timer[0], timer[1], "--reason", "for the visitors"]).ok();
+    runtime
+        .block_on(async {
+            let running = run().await;
+            let (store, ticks) =
+                (running.store(), Read::stream("ensue.schedule/wind".parse().expect("a stream")));
+            loop {
+                let head = store.head().await.expect("it can be read");
+                if !store.collect(ticks.clone()).await.expect("it can be read").is_empty() {
+                    break;
+                }
+                store.advanced(head).await.expect("it can be read");
+            }
+            stop(running).await
+        })
+        .expect("nothing is in hand");
+    assert_eq!(
+        ensue.run(&["schedule", "ls", "-o", "jsonl"]).ok().objects(),
+        schedules,
+        "the next is as it was"
+    );
 }

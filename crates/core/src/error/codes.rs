@@ -63,6 +63,9 @@ codes! {
     NEWER_SCHEMA 110 Unsupported "the event is newer than this program"
         "The schema version of a stored event is higher than the newest one that this program knows, so a newer program has run on the store."
         "Run the newer program, or teach this one the version; nothing is lost, and parked events can be redriven then."
+    INVALID_SCHEDULE 111 Invalid "this is no schedule"
+        "A schedule is a cron expression of five fields and a time zone. One of them breaks its rule, or no year has such a day."
+        "The message shows where; correct the expression where the schedule is mounted."
 
     // 02xx: somebody else was faster
     STALE_VERSION 201 Conflict "the stream has moved on"

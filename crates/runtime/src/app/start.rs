@@ -84,6 +84,7 @@ impl App {
             if let Some(every) = self.flow_index_every {
                 running.spawn_flow_index(flow::follow::run(Arc::clone(&shared), every));
             }
+            crate::schedule::declare(&shared, &self.schedules).await?;
             running.spawn_timers(crate::timer::run(shared));
         }
         Ok(running)

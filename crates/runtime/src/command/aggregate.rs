@@ -15,7 +15,13 @@ pub(crate) fn aggregate_routes<A: Aggregate>() -> Vec<Route> {
     let causes = <A::Event as ensue_core::EventSet>::types();
     A::Command::types()
         .into_iter()
-        .map(|info| Route { info, is_aggregate: true, causes: causes.clone(), run: Arc::clone(&run) })
+        .map(|info| Route {
+            info,
+            is_aggregate: true,
+            joins: false,
+            causes: causes.clone(),
+            run: Arc::clone(&run),
+        })
         .collect()
 }
 

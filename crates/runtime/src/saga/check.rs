@@ -142,6 +142,7 @@ impl Replayer {
             handler: format!("saga.{}", head.saga),
             attempt: 1,
             deadline: self.host.clock.now() + Settings::HANDLER.timeout,
+            session: None,
             host: self.host.clone(),
         };
         let start = start.envelope(&first.envelope);

@@ -312,7 +312,7 @@ impl Journal {
             let pending = self.undoable.iter_mut().find(|undoable| undoable.step == step);
             // A doubled reply finds the undo settled and changes nothing.
             if let Some(undoable) = pending.filter(|undoable| undoable.state == UndoState::Sent) {
-                undoable.state = if ok { UndoState::Answered } else { UndoState::Refused(text(&body)) };
+                undoable.state = if ok { UndoState::Answered } else { UndoState::Refused(reason_of(&body)) };
             }
             return;
         }
@@ -434,7 +434,31 @@ pub(crate) fn undo_timer_name(step: &str, attempt: u32) -> SmolStr {
     format!("{UNDO_PREFIX}{step}/again/{attempt}").into()
 }
 
-/// A body for people.
-pub(crate) fn text(body: &[u8]) -> String {
-    String::from_utf8_lossy(body).into_owned()
+/// A refusal for people: its `reason`, where it has one, the text that it is, or all of it.
+pub(crate) fn reason_of(refusal: &[u8]) -> String {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Refusal {
+        Reasoned { reason: String },
+        Text(String),
+    }
+    match serde_json::from_slice(refusal) {
+        Ok(Refusal::Reasoned { reason } | Refusal::Text(reason)) => reason,
+        Err(_) => String::from_utf8_lossy(refusal).into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_by_its_reason() {
+        assert_eq!(
+            reason_of(br#"{"order_id":"ORD-1","reason":"the account is closed"}"#),
+            "the account is closed"
+        );
+        assert_eq!(reason_of(br#""too heavy""#), "too heavy");
+        assert_eq!(reason_of(br#"{"limit":5}"#), r#"{"limit":5}"#);
+    }
 }

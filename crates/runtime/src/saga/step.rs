@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use smol_str::SmolStr;
 
-use super::journal::{CommandBody, StepOutcome, raw, text};
+use super::journal::{CommandBody, StepOutcome, raw, reason_of};
 use super::script::{Effect, IfUnknown, Order, Request, Script, Terms};
 
 /// A step that has not said yet how it is undone.
@@ -381,15 +381,6 @@ fn received<E: Event>(outcome: &StepOutcome) -> Result<Option<E>, Error> {
         StepOutcome::Done(body) => event::decode_version(E::INFO.version, body).map(Some),
         _ => Ok(None),
     }
-}
-
-/// A refusal for people: its `reason`, where it has one, or all of it.
-fn reason_of(refusal: &[u8]) -> String {
-    #[derive(serde::Deserialize)]
-    struct Reasoned {
-        reason: String,
-    }
-    serde_json::from_slice::<Reasoned>(refusal).map_or_else(|_| text(refusal), |reasoned| reasoned.reason)
 }
 
 fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {

@@ -12,6 +12,7 @@ use super::{Action, Timer, due_of};
 use crate::dead;
 use crate::effects::Effects;
 use crate::message::Origin;
+use crate::schedule;
 use crate::spaces::{self, TIMER, TIMER_BROKEN, TIMER_NAME};
 use crate::subscription::Shared;
 
@@ -103,7 +104,7 @@ async fn fire(shared: &Arc<Shared>, due: &[Record], now: Timestamp) -> Result<()
         let timer: Timer = spaces::decode("timer", &record.value)?;
         effects.records.push(RecordWrite::delete(TIMER.clone(), record.key.clone()).expect(record.revision));
         if is_current(shared, &timer, &mut effects).await? {
-            act(shared, timer, now, &mut effects)?;
+            act(shared, timer, now, &mut effects).await?;
         }
     }
     let commit = Commit { appends: effects.appends, records: effects.records, ..Commit::default() };
@@ -130,8 +131,9 @@ async fn is_current(shared: &Shared, timer: &Timer, effects: &mut Effects) -> Re
     Ok(is_held)
 }
 
-fn act(shared: &Arc<Shared>, timer: Timer, now: Timestamp, effects: &mut Effects) -> Result<(), Error> {
+async fn act(shared: &Arc<Shared>, timer: Timer, now: Timestamp, effects: &mut Effects) -> Result<(), Error> {
     match timer.action {
+        Action::Tick => schedule::tick(shared, &timer, now, effects).await?,
         Action::Wake => {
             let draft = crate::saga::timer_draft(&timer)?;
             let origin = Origin {

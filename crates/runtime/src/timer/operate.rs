@@ -262,6 +262,10 @@ fn removal(record: &Record) -> RecordWrite {
 fn refuse_to_cancel(timer: &Timer) -> Result<(), Error> {
     let (what, fix) = match &timer.action {
         Action::Append { .. } => return Ok(()),
+        Action::Tick => (
+            "the schedule would end",
+            "start the application without the schedule to end it, or put the tick off",
+        ),
         Action::Wake => ("the saga would wait for ever", "cancel the saga, or fire the timer"),
         Action::Deliver { .. } => (
             "the delivery would wait for ever",

@@ -104,7 +104,8 @@ fn totals(report: &Report, text: &mut String) {
 /// How many orders are broken, and in what ways.
 fn broken(report: &Report, text: &mut String) {
     let mut ways: BTreeMap<&str, u64> = BTreeMap::new();
-    report.broken.iter().for_each(|order| *ways.entry(order.kind.as_str()).or_default() += 1);
+    let broken = report.broken.iter().filter(|order| !order.ended);
+    broken.for_each(|order| *ways.entry(order.kind.as_str()).or_default() += 1);
     if ways.is_empty() {
         return;
     }

@@ -22,7 +22,7 @@ pub struct Report {
     pub orders: u64,
     /// Where they ended.
     pub outcomes: Outcomes,
-    /// Orders that were broken on purpose and do not end, by key; they are in no outcome.
+    /// Orders that were broken on purpose, by key; they do not end by themselves and are in no outcome.
     pub broken: Vec<BrokenOrder>,
     /// Events in the log.
     pub events: u64,
@@ -46,13 +46,15 @@ pub struct Report {
     pub samples: Vec<Sample>,
 }
 
-/// An order that does not end.
+/// An order that does not end by itself.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct BrokenOrder {
     /// The order's id, which is the key of its flow.
     pub key: String,
     /// In what way it is broken.
     pub kind: Defect,
+    /// Whether it has ended after all, because somebody saw to it.
+    pub ended: bool,
 }
 
 /// Orders by their end; every order that is not broken is in exactly one.
@@ -173,7 +175,11 @@ pub(super) fn report(
 }
 
 fn broken(watch: &Watch) -> Vec<BrokenOrder> {
-    let order = |(key, kind): (&SmolStr, &Defect)| BrokenOrder { key: key.to_string(), kind: *kind };
+    let order = |(key, kind): (&SmolStr, &Defect)| BrokenOrder {
+        key: key.to_string(),
+        kind: *kind,
+        ended: watch.is_repaired(key),
+    };
     watch.broken.iter().map(order).collect()
 }
 

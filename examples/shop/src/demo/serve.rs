@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ensue::core::EventId;
+use ensue::runtime::app::Quiescence;
 use ensue::runtime::dead;
 use ensue::{Code, Error, Host, Running, Store, StoreExt};
 use futures_util::StreamExt;
@@ -21,6 +22,9 @@ const UNDER_WAY_MAX: u64 = 512;
 const UNDER_WAY_SHARE: u64 = 16;
 /// When nothing has happened for so long, somebody looks why.
 const QUIET: Duration = Duration::from_secs(1);
+/// What is still in hand when everything else is done is looked at again after so long.
+const BRIEF: Duration = Duration::from_millis(10);
+
 /// Places what is missing and waits until every order has ended.
 pub(super) async fn serve(
     running: &Running,
@@ -63,22 +67,24 @@ pub(super) async fn serve(
     }
 }
 
-/// Waits until the broken orders are as far as they come: every handler has done with them what it can.
+/// Waits until the broken orders are as far as they come: every handler has done with them what it can, and what operators
+/// asked for is done.
 pub(super) async fn wait_for_broken(running: &Running, host: &Host, watch: &mut Watch) -> Result<(), Error> {
     let store = Arc::clone(running.store());
     loop {
         let head = store.head().await?;
         running.settled(head).await;
         watch.read(&*store, head).await?;
-        if watch.undo_is_given_up() {
-            if store.head().await? == head {
-                return Ok(());
-            }
-            continue;
+        // What an operator asked for while nobody ran goes on now: redrives, timers that are due.
+        let is_idle = running.quiescence().await? == Quiescence::Idle;
+        let is_given_up = watch.undo_is_given_up();
+        if is_idle && is_given_up && store.head().await? == head {
+            return Ok(());
         }
+        let pause = if is_given_up { BRIEF } else { QUIET };
         tokio::select! {
             head = store.advanced(head) => drop(head?),
-            () = host.clock.sleep(QUIET) => look_why(running, &*store, watch).await?,
+            () = host.clock.sleep(pause) => look_why(running, &*store, watch).await?,
         }
     }
 }

@@ -10,14 +10,14 @@ use smol_str::SmolStr;
 
 use super::Outcomes;
 use crate::Style;
-use crate::outside::{Broken, Defect};
-
-/// Longer latencies than an hour are recorded as an hour.
-const LATENCY_US_MAX: u64 = 3_600_000_000;
 use crate::events::{
     CustomerNotified, InventoryFailed, OrderCompleted, OrderPlaced, OrderState, PaymentFailed,
     PaymentRefunded, RefundFailed, ReleaseFailed, ShipmentFailed,
 };
+use crate::outside::{Broken, Defect};
+
+/// Longer latencies than an hour are recorded as an hour.
+const LATENCY_US_MAX: u64 = 3_600_000_000;
 
 /// The last entry in the journal of a saga that undid its steps.
 const COMPENSATED: &str = "saga.Compensated";
@@ -41,6 +41,8 @@ pub(super) struct Watch {
     pub(super) broken: BTreeMap<SmolStr, Defect>,
     /// Broken orders whose undoing was given up.
     given_up: BTreeSet<SmolStr>,
+    /// Broken orders that somebody has brought to an end by hand.
+    repaired: BTreeSet<SmolStr>,
     pub(super) placed: u64,
     pub(super) outcomes: Outcomes,
     /// Orders that had ended before this run.
@@ -89,6 +91,7 @@ impl Watch {
             defects,
             broken: BTreeMap::new(),
             given_up: BTreeSet::new(),
+            repaired: BTreeSet::new(),
             placed: 0,
             outcomes: Outcomes::default(),
             ended_before: 0,
@@ -107,6 +110,16 @@ impl Watch {
     /// Whether an order with this key is one of those that are broken.
     pub(super) fn is_broken(&self, key: &str) -> bool {
         self.defects.defect(key).is_some()
+    }
+
+    /// Whether a broken order has ended after all.
+    pub(super) fn is_repaired(&self, key: &str) -> bool {
+        self.repaired.contains(key)
+    }
+
+    /// Broken orders that have not ended.
+    pub(super) fn left_broken(&self) -> usize {
+        self.broken.len() - self.repaired.len()
     }
 
     /// Whether every order that cannot be undone has come to where a person has to decide.
@@ -200,6 +213,11 @@ impl Watch {
     }
 
     fn end(&mut self, key: &str, at: Timestamp) {
+        if self.broken.contains_key(key) {
+            // An operator has seen to it. How often, and what it came to, is not for a generator of orders to judge.
+            self.repaired.insert(key.into());
+            return;
+        }
         let Some(Open { flow, placed_at, failed }) = self.open.remove(key) else {
             if self.findings.len() < FINDINGS_MAX {
                 self.findings.push(format!("order {key} ended without being open: twice, or never placed"));

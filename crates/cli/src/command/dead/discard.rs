@@ -10,6 +10,7 @@ use super::meant::Meant;
 use super::row::Done;
 use crate::command::Session;
 use crate::failure::Failure;
+use crate::words::count;
 
 /// Give dead letters up; they are kept aside with the reason, and what remains is tried again
 #[derive(Args)]
@@ -43,7 +44,7 @@ impl Discard {
             dead.discard(&which, &self.reason).await?
         };
         let verb = if self.dry_run { "would be given up" } else { "given up" };
-        let words = format!("{letters} letters {verb}");
+        let words = format!("{} {verb}", count(letters, "letter"));
         session.output.one(&Done { letters, dry_run: self.dry_run }, &words)?;
         Ok(())
     }

@@ -1,11 +1,13 @@
 //! `ensue dead ls [HANDLER] [--discarded]`: what is parked, what was given up, and which lanes have stopped.
 
 use clap::Args;
+use ensue::core::{Error, Store};
 use ensue::runtime::dead;
 
 use super::row::{GivenUp, Letter};
 use crate::command::Session;
 use crate::failure::Failure;
+use crate::find;
 
 /// List dead letters, by handler and key
 #[derive(Args)]
@@ -25,12 +27,14 @@ impl Ls {
             let letters = dead::discarded(&store).await?;
             let letters: Vec<GivenUp> =
                 letters.into_iter().filter(|letter| is_meant(&letter.handler)).map(GivenUp).collect();
+            self.check(&store, &letters).await?;
             session.output.all(&letters)?;
             return Ok(());
         }
         let letters = dead::list(&store).await?;
         let letters: Vec<Letter> =
             letters.into_iter().filter(|letter| is_meant(&letter.handler)).map(Letter).collect();
+        self.check(&store, &letters).await?;
         session.output.all(&letters)?;
         for halted in dead::halted(&store).await?.iter().filter(|halted| is_meant(&halted.handler)) {
             let dead::Halted { handler, lane, code, reason, since } = halted;
@@ -42,5 +46,15 @@ impl Ls {
             session.output.say(&format!("{outlived}"));
         }
         Ok(())
+    }
+
+    /// Nothing found is an answer for a handler that there is, and `E0414` for another.
+    async fn check<L>(&self, store: &dyn Store, letters: &[L]) -> Result<(), Error> {
+        match &self.handler {
+            Some(handler) if letters.is_empty() => {
+                find::handler(store, handler, &format!("handler {handler}")).await
+            }
+            _ => Ok(()),
+        }
     }
 }

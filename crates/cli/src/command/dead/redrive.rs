@@ -9,6 +9,7 @@ use super::meant::Meant;
 use super::row::Key;
 use crate::command::Session;
 use crate::failure::Failure;
+use crate::words::count;
 
 /// Ask that dead letters be tried again, each key in order
 #[derive(Args)]
@@ -34,10 +35,10 @@ impl Redrive {
             return Ok(());
         }
         let requested = dead.redrive(&which).await?;
-        let (letters, keys) = (requested.letters, requested.keys);
         let words = format!(
-            "{letters} letters of {keys} keys will be tried again as soon as their handlers run; `ensue dead redrives` \
-             shows how it goes on"
+            "{} of {} will be tried again as soon as their handlers run; `ensue dead redrives` shows how it goes on",
+            count(requested.letters, "letter"),
+            count(requested.keys, "key")
         );
         session.output.one(&requested, &words)?;
         Ok(())

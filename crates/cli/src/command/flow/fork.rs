@@ -14,8 +14,10 @@ use ensue::runtime::{App, Catalogue};
 use ensue_shop::{Style, demo, style};
 
 use crate::command::Session;
+use crate::document;
 use crate::failure::Failure;
 use crate::scratch::Scratch;
+use crate::words::count;
 
 /// Play a flow again in a scratch store, with another event or today's code, and compare
 #[derive(Args)]
@@ -43,7 +45,8 @@ impl Fork {
         }
         for change in &self.change {
             let (position, body) = parse(change)?;
-            fork = fork.change(position, body.to_owned());
+            let body = document::json_argument("--change", body)?;
+            fork = fork.change(position, body);
         }
         for handler in &self.run {
             fork = if handler == "all" { fork.run_all() } else { fork.run(handler) };
@@ -89,7 +92,7 @@ fn in_words(report: &ForkReport) -> String {
     };
     let mut lines =
         vec![format!("{}  was {}, would be {}", report.key, status(&report.before), status(&report.after))];
-    lines.push(format!("  {} events as before", report.same));
+    lines.push(format!("  {} as before", count(report.same, "event")));
     lines.extend(report.missing.iter().map(|event| line("−", event)));
     lines.extend(report.added.iter().map(|event| line("+", event)));
     for event in &report.changed {
@@ -108,10 +111,8 @@ fn in_words(report: &ForkReport) -> String {
         ));
     }
     if report.not_replayed > 0 {
-        lines.push(format!(
-            "  {} events of other flows in these streams were not replayed",
-            report.not_replayed
-        ));
+        let foreign = count(report.not_replayed, "event");
+        lines.push(format!("  {foreign} of other flows in these streams not replayed"));
     }
     lines.join("\n")
 }

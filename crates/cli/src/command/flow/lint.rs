@@ -33,7 +33,10 @@ impl Lint {
         let lines: Vec<Line> = found.into_iter().map(Line).collect();
         session.output.all(&lines)?;
         if defects > 0 {
-            let message = format!("{defects} things do not hold together in the topology");
+            let message = format!(
+                "{} not hold together in the topology",
+                if defects == 1 { "1 thing does".to_owned() } else { format!("{defects} things do") }
+            );
             return Err(Error::new(Code::CHECK_FAILED, message).into());
         }
         Ok(())

@@ -11,6 +11,7 @@ use crate::command::Session;
 use crate::failure::Failure;
 use crate::output::Format;
 use crate::shape;
+use crate::words::count;
 
 /// One flow as a tree: what happened, what is open, why it stopped
 #[derive(Args)]
@@ -39,7 +40,12 @@ fn in_words(view: &FlowView) -> String {
     let because = flow.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     let mut lines = vec![
         format!("{} {}  {}{because}", flow.kind, flow.key, flow.status.as_str()),
-        format!("began {}, {} events, flow {}", shape::time(flow.started_at), flow.events, flow.flow),
+        format!(
+            "began {}, {}, flow {}",
+            shape::time(flow.started_at),
+            count(flow.events, "event"),
+            flow.flow
+        ),
         String::new(),
     ];
     lines.extend(tree(&view.nodes));

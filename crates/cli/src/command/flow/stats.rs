@@ -5,6 +5,7 @@ use ensue::runtime::flow::{FlowStats, KindStats, Percentiles};
 
 use crate::command::Session;
 use crate::failure::Failure;
+use crate::words::count;
 
 /// Kinds of flow: the ways they went, how long each step took, and whether the log knows everything
 #[derive(Args)]
@@ -27,7 +28,7 @@ fn in_words(stats: &FlowStats) -> String {
 fn kind(kind: &KindStats) -> Vec<String> {
     let KindStats { flows, open, done, failed, .. } = kind;
     let mut lines = vec![
-        format!("{}  {flows} flows   {done} done   {failed} failed   {open} open", kind.kind),
+        format!("{}  {}   {done} done   {failed} failed   {open} open", kind.kind, count(*flows, "flow")),
         format!("  from first to last event   {}", times(kind.duration_us)),
         String::new(),
     ];

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::command::Session;
 use crate::failure::Failure;
+use crate::words::count;
 
 /// Compare what was counted with what is there, without a replay; exit code 4 if they differ
 #[derive(Args)]
@@ -40,10 +41,11 @@ impl Audit {
 fn in_words(audit: &Audited) -> String {
     let events: u64 = audit.lanes.iter().map(|lane| lane.taken).sum();
     let mut lines = vec![format!(
-        "{}: {events} events taken by {} lanes, {} documents",
+        "{}: {} taken by {}, {}",
         audit.projection,
-        audit.lanes.len(),
-        audit.documents_found
+        count(events, "event"),
+        count(audit.lanes.len(), "lane"),
+        count(audit.documents_found, "document")
     )];
     let findings = audit.findings();
     if findings.is_empty() {

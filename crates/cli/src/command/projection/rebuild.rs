@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::command::Session;
 use crate::failure::Failure;
+use crate::words::count;
 
 /// How often progress is shown.
 const SHOWN_EVERY: Duration = Duration::from_secs(1);
@@ -51,7 +52,7 @@ async fn watched(session: &Session, model: &ReadModel, load: Load) -> Result<Reb
             done = &mut rebuild => return done,
             () = session.host.clock.sleep(SHOWN_EVERY) => {
                 if let Some(Building { events, events_per_s, seconds_left, .. }) = model.status().await?.building {
-                    session.output.say(&format!("{events} events at {events_per_s:.0}/s, {seconds_left:.0} s left"));
+                    session.output.say(&format!("{} at {events_per_s:.0}/s, {seconds_left:.0} s left", count(events, "event")));
                 }
             }
         }
@@ -69,8 +70,10 @@ fn in_words(name: &str, rebuilt: &Rebuilt) -> String {
         None => lines.push(format!("{name}: the old one was of another version")),
     }
     lines.push(format!(
-        "built anew from {events} events in {seconds:.1} s: version {}, generation {}",
-        generation.version, generation.number
+        "built anew from {} in {seconds:.1} s: version {}, generation {}",
+        count(*events, "event"),
+        generation.version,
+        generation.number
     ));
     lines.join("\n")
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::command::Session;
 use crate::failure::Failure;
+use crate::words::count;
 
 /// Replay the log and compare row by row; exit code 4 if they differ
 #[derive(Args)]
@@ -41,7 +42,8 @@ impl Verify {
 /// What was compared, and each key that differs.
 pub(super) fn in_words(name: &str, difference: &Difference) -> String {
     let Difference { events, documents, missing, added, different, unlisted } = difference;
-    let mut lines = vec![format!("{name}: {documents} documents from {events} events")];
+    let mut lines =
+        vec![format!("{name}: {} from {}", count(*documents, "document"), count(*events, "event"))];
     if difference.is_none() {
         lines.push("equal to a fresh replay".to_owned());
     }

@@ -13,6 +13,7 @@ use ensue_shop::{Style, demo};
 use crate::command::Session;
 use crate::failure::Failure;
 use crate::scratch::Scratch;
+use crate::words::count;
 
 /// Replay recorded histories against the code, without effects. Exit code 4 if an instance does not fit
 #[derive(Args)]
@@ -34,7 +35,8 @@ impl Check {
         if check.misfits.is_empty() {
             return Ok(());
         }
-        let message = format!("{} of {} instances do not fit the code", check.misfits.len(), check.checked);
+        let message =
+            format!("{} of {} do not fit the code", check.misfits.len(), count(check.checked, "instance"));
         Err(Error::new(Code::CHECK_FAILED, message)
             .with_fix(
                 "keep the old order of steps for running instances, or pin the change with `saga.version`",
@@ -44,14 +46,15 @@ impl Check {
 }
 
 fn in_words(check: &SagaCheck) -> String {
-    let mut lines = vec![format!("{} instances replayed, {} do not fit", check.checked, check.misfits.len())];
+    let mut lines =
+        vec![format!("{} replayed, {} do not fit", count(check.checked, "instance"), check.misfits.len())];
     for Misfit { saga, key, reason, difference, .. } in &check.misfits {
         lines.push(format!("{saga} {key}: {reason}"));
         lines.extend(difference.iter().map(ToString::to_string));
     }
     let unknown = check.unknown.iter();
-    lines.extend(unknown.map(|(saga, count)| {
-        format!("{count} instances of {saga} were left out: this binary does not have its code")
+    lines.extend(unknown.map(|(saga, number)| {
+        format!("{} of {saga} left out: this binary does not have its code", count(*number, "instance"))
     }));
     lines.join("\n")
 }

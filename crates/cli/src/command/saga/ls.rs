@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::command::Session;
 use crate::failure::Failure;
+use crate::find;
 use crate::output::{Row, short};
 use crate::shape;
 
@@ -43,10 +44,15 @@ impl Row for Head {
 impl Ls {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let store = session.place.open().await?;
-        let is_meant = |head: &SagaHead| {
-            self.saga.as_deref().is_none_or(|only| head.saga == only) && !(self.open && head.status.is_over())
-        };
-        let heads: Vec<Head> = head::list(&store).await?.into_iter().filter(is_meant).map(Head).collect();
+        let mut heads = head::list(&store).await?;
+        if let Some(saga) = &self.saga {
+            heads.retain(|head| head.saga == *saga);
+            if heads.is_empty() {
+                find::handler(&store, &format!("saga.{saga}"), &format!("saga {saga}")).await?;
+            }
+        }
+        let is_meant = |head: &SagaHead| !(self.open && head.status.is_over());
+        let heads: Vec<Head> = heads.into_iter().filter(is_meant).map(Head).collect();
         session.output.all(&heads)?;
         Ok(())
     }

@@ -5,6 +5,7 @@ use ensue::runtime::saga::Request;
 
 use super::request::Asked;
 use crate::command::Session;
+use crate::document::json_argument;
 use crate::failure::Failure;
 
 /// Give a step its outcome by hand
@@ -41,7 +42,8 @@ impl Resolve {
         let request = if outcome.skip_undo {
             Request::SkipUndo { step }
         } else {
-            Request::Resolve { step, result: outcome.done.map(|json| json.into_bytes().into()) }
+            let result = outcome.done.map(|json| json_argument("--done", &json)).transpose()?;
+            Request::Resolve { step, result: result.map(Into::into) }
         };
         asked.run(session, request).await
     }

@@ -1,7 +1,7 @@
 //! `ensue stream read TOPIC/KEY [--from V] [--to V] [--backward]`: the events of one stream.
 
 use clap::Args;
-use ensue::core::{Read as StoreRead, Store, StreamName, Version};
+use ensue::core::{Code, Error, Read as StoreRead, Store, StreamName, Version};
 use futures_util::TryStreamExt;
 
 use crate::command::Session;
@@ -29,6 +29,12 @@ pub(crate) struct Read {
 impl Read {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let stream: StreamName = self.stream.parse()?;
+        if self.from > self.to {
+            let message = format!("`--from {}` is behind `--to {}`", self.from, self.to);
+            return Err(Error::new(Code::USAGE, message)
+                .with_fix("`--from` is the lower version, also with `--backward`")
+                .into());
+        }
         let store = session.place.open().await?;
         let read =
             StoreRead::stream(stream.clone()).from_version(Version(self.from)).to_version(Version(self.to));
@@ -39,7 +45,8 @@ impl Read {
             list.push(&Shown(&recorded))?;
         }
         if list.printed() == 0 {
-            state::exists(&store, &stream).await?;
+            let last = state::last(&store, &stream).await?;
+            return Err(state::no_version(&stream, last, Version(self.from)).into());
         }
         list.finish()?;
         Ok(())

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::command::Session;
 use crate::failure::Failure;
+use crate::find;
 use crate::output::{Row, short};
 use crate::shape;
 
@@ -69,9 +70,14 @@ impl Row for Standing {
 impl Ls {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let store = session.place.open().await?;
-        let is_meant = |lane: &LaneStatus| self.name.as_deref().is_none_or(|only| lane.subscription == only);
-        let lanes: Vec<Standing> =
-            lanes(&store).await?.into_iter().filter(is_meant).map(Standing::from).collect();
+        let mut lanes = lanes(&store).await?;
+        if let Some(name) = &self.name {
+            lanes.retain(|lane| lane.subscription == *name);
+            if lanes.is_empty() {
+                find::handler(&store, name, &format!("subscription {name}")).await?;
+            }
+        }
+        let lanes: Vec<Standing> = lanes.into_iter().map(Standing::from).collect();
         session.output.all(&lanes)?;
         for member in members(&store).await? {
             let (id, since) = (member.id, shape::time(member.since));

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use ensue_core::{BoxFuture, Code, Error, Failure, Read, StoreExt, StreamName, Timestamp};
 use smol_str::SmolStr;
 
-use super::super::journal::{Asked, CommandBody, Entry, Sent, StepOutcome, raw, text, timer_name};
+use super::super::journal::{Asked, CommandBody, Entry, Sent, StepOutcome, raw, reason_of, timer_name};
 use super::super::script::{Effect, IfUnknown, Order, Pending, Request, Terms};
 use super::{Next, PAUSE, PAUSE_MAX, Place, Turn};
 use crate::reaction::attempt;
@@ -105,7 +105,7 @@ impl Turn<'_> {
     fn go_on(&mut self, asked: &Asked, order: Order, terms: Terms, is_fired: bool) -> Result<Next, Error> {
         if let Some(StepOutcome::Refused(refusal)) = &asked.outcome {
             // Only steps that are tried until done get here with a refusal.
-            return self.try_later(asked, Code::COMMAND_FAILED.to_string(), text(refusal));
+            return self.try_later(asked, Code::COMMAND_FAILED.to_string(), reason_of(refusal));
         }
         if !is_fired {
             return Ok(Next::Wait);
