@@ -21,6 +21,7 @@ use crate::door::{Earlier, inbox_key};
 use crate::effects::Effects;
 use crate::message::{self, Origin, appends};
 use crate::policy::Settings;
+use crate::pressure::Gate;
 use crate::reaction::{attempt, context, one_by_one};
 use crate::subscription::{Handled, Handler, Shared};
 use crate::timer::Delay;
@@ -65,7 +66,8 @@ pub(crate) struct Route {
     /// Whether the handler works in the transaction that stores its answer.
     pub(crate) joins: bool,
     pub(crate) causes: Vec<ensue_core::EventInfo>,
-    run: Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Answered, Failure>> + Send + Sync>,
+    pub(crate) settings: Settings,
+    pub(crate) run: Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Answered, Failure>> + Send + Sync>,
 }
 
 /// A command on its way to its handler.
@@ -140,8 +142,14 @@ macro_rules! command_handler {
                         published::<C>(&call, &answer).map_err(Failure::Rejected)
                     })
                 };
-                let joins = [$($extractor::JOINS),*].contains(&true);
-                RouteOf(Route { info: C::info(), is_aggregate: false, joins, causes: C::publishes(), run: Arc::new(run) })
+                RouteOf(Route {
+                    info: C::info(),
+                    is_aggregate: false,
+                    joins: [$($extractor::JOINS),*].contains(&true),
+                    causes: C::publishes(),
+                    settings: Settings::HANDLER,
+                    run: Arc::new(run),
+                })
             }
         }
     };
@@ -174,18 +182,18 @@ impl Route {
         states: &Arc<States>,
         recorded: &Recorded,
         attempt_number: u32,
-        settings: &Settings,
+        timeout: Duration,
     ) -> Result<Answered, Failure> {
         let name = self.subscription();
         let mut context =
-            context(Arc::clone(states), recorded, &name, attempt_number, settings, &shared.press);
+            context(Arc::clone(states), recorded, &name, attempt_number, timeout, &shared.press);
         let transaction =
             if self.joins { Some(transaction::begin(&*shared.store, &mut context).await?) } else { None };
         let call =
             Call { context, shared: Arc::clone(shared), origin: Origin::of(&recorded.envelope, &name) };
         let run = Arc::clone(&self.run);
         let mut answered =
-            attempt(&shared.press.host, settings.timeout, Box::pin(async move { run(call).await })).await?;
+            attempt(&shared.press.host, timeout, Box::pin(async move { run(call).await })).await?;
         answered.effects.transaction = transaction;
         Ok(answered)
     }
@@ -202,13 +210,14 @@ pub(crate) struct RouteHandler {
     pub(crate) route: Route,
     pub(crate) shared: Arc<Shared>,
     pub(crate) states: Arc<States>,
-    pub(crate) settings: Settings,
+    pub(crate) gate: Gate,
 }
 
 impl RouteHandler {
     async fn handle(&self, recorded: &Recorded, attempt: u32) -> Result<Effects, Failure> {
+        let timeout = self.route.settings.timeout;
         let Answered { answer, mut effects } =
-            self.route.answer(&self.shared, &self.states, recorded, attempt, &self.settings).await?;
+            self.route.answer(&self.shared, &self.states, recorded, attempt, timeout).await?;
         if let Some((stream, reply)) = self.reply(recorded, &answer).map_err(Failure::Rejected)? {
             effects.absorb(self.shared.sagas.deliver(stream, reply).await);
         }
@@ -242,8 +251,7 @@ impl Handler for RouteHandler {
     }
 
     fn work<'a>(&'a self, batch: &'a [Recorded], attempt: u32) -> BoxFuture<'a, Handled> {
-        let host = &self.shared.press.host;
-        Box::pin(one_by_one(host, batch, move |recorded| self.handle(recorded, attempt)))
+        Box::pin(one_by_one(&self.shared, &self.gate, batch, move |recorded| self.handle(recorded, attempt)))
     }
 }
 
@@ -353,8 +361,8 @@ impl<C: Command> Dispatch<C> {
         // Of two at the same moment the second waits for the first, and then finds its answer.
         let place = inbox_key(&recorded.envelope.source, &recorded.envelope.id);
         let _turn = if self.id.is_some() { Some(self.shared.turns.take(place).await) } else { None };
-        let settings =
-            Settings { timeout: self.within.unwrap_or(Settings::HANDLER.timeout), ..Settings::HANDLER };
+        let timeout = self.within.unwrap_or(route.settings.timeout);
+        let gate = self.shared.gate(&route.subscription(), &route.settings);
         let mut conflicts = 0;
         let mut document = None;
         loop {
@@ -366,8 +374,11 @@ impl<C: Command> Dispatch<C> {
                 let position = last_caused(&*self.shared.store, &recorded, &route).await?;
                 return receipt::<C>(&recorded, &answer_of(&earlier)?, position);
             }
-            let answered =
-                route.answer(&self.shared, &self.states, &recorded, conflicts + 1, &settings).await;
+            let permit = gate.admit_within(timeout, &recorded, &self.shared).await?;
+            let answered = route.answer(&self.shared, &self.states, &recorded, conflicts + 1, timeout).await;
+            // Where the breaker opens meanwhile, it is an error for whoever asked all the same.
+            let _wait = permit.end(&answered, &*self.shared.press.host.clock);
+            gate.keep_record(&self.shared).await;
             let answered = answered.map_err(|failure| DispatchError::Failed(as_error(failure)))?;
             let Answered { answer, mut effects } = answered;
             if self.id.is_some() {

@@ -7,6 +7,7 @@ use ensue_core::{Aggregate, BoxFuture, CommandSet, Failure};
 use super::{Answer, Answered, Call, Route};
 use crate::aggregate::Aggregates;
 use crate::effects::Effects;
+use crate::policy::Settings;
 
 /// One route for each command of the aggregate.
 pub(crate) fn aggregate_routes<A: Aggregate>() -> Vec<Route> {
@@ -20,6 +21,7 @@ pub(crate) fn aggregate_routes<A: Aggregate>() -> Vec<Route> {
             is_aggregate: true,
             joins: false,
             causes: causes.clone(),
+            settings: Settings::HANDLER,
             run: Arc::clone(&run),
         })
         .collect()

@@ -61,7 +61,7 @@ pub trait ProjectionExt: Projection + Sized {
     }
 
     /// Changes in the commit of the command whose events feed it: whoever has the receipt reads them without waiting. All of its
-    /// events have to come from aggregates of the application (`E0508`), `apply` must not keep [`Meta::position`] or
+    /// events have to come from aggregates of the application (`E0509`), `apply` must not keep [`Meta::position`] or
     /// [`Meta::recorded_at`] (`E0322`), and an event that it cannot take is a command that fails, whatever
     /// [`ProjectionExt::on_failure`] says.
     ///

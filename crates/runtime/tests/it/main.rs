@@ -13,6 +13,7 @@ mod fork;
 mod inline;
 mod misuse;
 mod past;
+mod pressure;
 mod projections;
 mod rebuild;
 mod repetitions;
