@@ -21,16 +21,17 @@ mod history;
 mod hold;
 mod inline;
 mod model;
+mod pace;
 mod rebuild;
 mod replay;
 mod settings;
 
 pub use audit::{Alarm, Audit, LaneAudit, audit};
-pub use build::Load;
 pub use compare::{Difference, verify};
 pub use generation::Generation;
 pub use history::{blame, document_at};
 pub use model::{Building, ModelStatus, Projections, ReadModel, declared};
+pub use pace::Load;
 pub use rebuild::{Rebuilt, rebuild};
 pub use settings::{Configured, ProjectionExt};
 
@@ -92,7 +93,7 @@ impl Setup {
 
 /// How a projection is mounted.
 pub(crate) fn setup_of<P: Projection>(projection: &P) -> Setup {
-    let mut setup = Setup { settings: Settings::PROJECTION, is_inline: false, load: Load::Percent(50) };
+    let mut setup = Setup { settings: Settings::PROJECTION, is_inline: false, load: Load::default() };
     projection.set_up(&mut setup);
     setup
 }

@@ -13,7 +13,9 @@ use smol_str::SmolStr;
 
 mod decision;
 mod entry;
-pub(crate) use entry::{Behind, CommandBody, Entry, REPLY_RECEIVED, Resolved, Sent, Stored, WAKING, raw};
+pub(crate) use entry::{
+    Behind, CommandBody, Entry, REPLY_RECEIVED, REQUESTS, Resolved, Sent, Stored, WAKING, raw,
+};
 
 use super::child::{self, Parent};
 use super::head::Difference;
