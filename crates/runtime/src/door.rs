@@ -20,8 +20,10 @@ use crate::command::Answer;
 use crate::projection::Inline;
 use crate::spaces::{self, INBOX};
 
+mod claim;
 mod held;
 mod turns;
+pub(crate) use claim::Claim;
 pub(crate) use held::{hold, let_go};
 pub(crate) use turns::Turns;
 

@@ -52,6 +52,11 @@ impl Effects {
             && later.records.iter().any(|write| write.expected.is_some() && is_ours(write))
     }
 
+    /// Whether there is nothing to commit.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.appends.is_empty() && self.records.is_empty() && self.transaction.is_none()
+    }
+
     /// The commit of it all, the transaction that takes it, and what to run once it is durable.
     pub(crate) fn into_commit(self) -> (Commit, Option<Box<dyn Transaction>>, Vec<Hook>) {
         let Self { appends, records, transaction, after, fence, tally: _ } = self;
