@@ -6,8 +6,10 @@ use ensue_core::{Error, EventId, Position, Recorded, Store};
 
 use super::OpenState;
 use super::index::Settlements;
+use super::words::at;
 use crate::catalogue::{Catalogue, HandlerKind};
 use crate::dead::{DeadLetter, Halted};
+use crate::pressure::{OpenBreaker, open_breakers};
 use crate::spaces;
 use crate::subscription::Checkpoints;
 
@@ -18,6 +20,8 @@ pub(super) struct Progress {
     /// Deliveries that wait for a time, with what waits behind them.
     deferred: HashMap<(String, Position), DeadLetter>,
     halted: HashMap<(String, u16), Halted>,
+    /// The breaker that a handler waits for.
+    breakers: HashMap<String, OpenBreaker>,
 }
 
 struct Settled {
@@ -39,10 +43,16 @@ impl Progress {
             letters.into_iter().map(|letter| (place(&letter), letter)).collect()
         };
         let halted = crate::dead::halted(store).await?.into_iter();
+        let breakers = open_breakers(store).await?.into_iter();
+        let by_handler = |breaker: OpenBreaker| {
+            let handlers = breaker.handlers.clone().into_iter();
+            handlers.map(move |handler| (handler.to_string(), breaker.clone()))
+        };
         Ok(Self {
             settled,
             dead: by_place(crate::dead::list(store).await?),
             deferred: by_place(crate::dead::deferred(store).await?),
+            breakers: breakers.flat_map(by_handler).collect(),
             halted: halted.map(|halted| ((halted.handler.to_string(), halted.lane), halted)).collect(),
         })
     }
@@ -89,7 +99,12 @@ impl Progress {
         }
         Some(match self.halted.get(&(handler.to_owned(), lane)) {
             Some(halted) => (OpenState::Halted, Some(halted.code.clone()), Some(halted.reason.clone())),
-            None => (OpenState::Ahead, None, None),
+            None => self.breakers.get(handler).map_or((OpenState::Ahead, None, None), |breaker| {
+                let (name, since, why) = (&breaker.name, at(breaker.since), &breaker.reason);
+                let reason =
+                    format!("its breaker {name} is open since {since} after {}: {why}", breaker.code);
+                (OpenState::Ahead, Some(breaker.code.clone()), Some(reason))
+            }),
         })
     }
 }
