@@ -1,4 +1,4 @@
-//! Commands: mounted handlers, and the lanes of those that arrive through the log.
+//! Commands: mounted handlers. Sending one to its handler is in [`dispatch`].
 
 use std::future::Future;
 use std::sync::Arc;

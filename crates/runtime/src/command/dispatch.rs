@@ -1,4 +1,4 @@
-//! Sending a command to its handler without passing through the log, with an answer.
+//! Sending a command to its handler, and the answer.
 
 use std::fmt;
 use std::future::IntoFuture;
@@ -15,7 +15,7 @@ use ensue_core::{
 
 use super::{Answer, Answered, Route};
 use crate::context::States;
-use crate::door::{Earlier, inbox_key};
+use crate::door::{Claim, Earlier, inbox_key};
 use crate::message;
 use crate::subscription::Shared;
 use crate::timer::Delay;
@@ -74,8 +74,9 @@ impl<F> From<Error> for DispatchError<F> {
 }
 
 impl<C: Command> Dispatch<C> {
-    /// Gives the command an id. Dispatched again with the same id and body within the window of [`App::window`](crate::App::window), also at the same moment, it is not done twice:
-    /// the first answer is returned.
+    /// Gives the command an id. Dispatched again with the same id and body within the window of [`App::window`](crate::App::window), also at the same moment and in another process that shares
+    /// the store, it is not done twice: the first answer is returned. Only if a process is killed or hangs on the way,
+    /// another does it again, and one answer stands.
     pub fn id(mut self, id: EventId) -> Self {
         self.id = Some(id);
         self
@@ -129,7 +130,10 @@ impl<C: Command> Dispatch<C> {
         let door = self.shared.door();
         // Of two at the same moment the second waits for the first, and then finds its answer.
         let place = inbox_key(&recorded.envelope.source, &recorded.envelope.id);
-        let _turn = if self.id.is_some() { Some(self.shared.turns.take(place).await) } else { None };
+        let _turn = if self.id.is_some() { Some(self.shared.turns.take(place.clone()).await) } else { None };
+        // A decision of an aggregate has no effect but its commit; what else a command does must not be done twice.
+        let needs_claim = self.id.is_some() && self.shared.is_shared() && !route.is_aggregate;
+        let mut claim = None;
         let timeout = self.within.unwrap_or(route.settings.timeout);
         let gate = self.shared.gate(&route.subscription(), &route.settings);
         let mut conflicts = 0;
@@ -139,6 +143,14 @@ impl<C: Command> Dispatch<C> {
             {
                 let position = last_caused(&*self.shared.store, &recorded, &route).await?;
                 return receipt::<C>(&recorded, &answer_of(&earlier)?, position);
+            }
+            if needs_claim && claim.is_none() {
+                claim = Claim::take(&self.shared, &place, timeout * 3).await?;
+                if claim.is_none() {
+                    self.shared.press.host.clock.sleep(self.shared.sharing.look).await;
+                }
+                // It may have been answered meanwhile.
+                continue;
             }
             let permit = gate.admit_within(timeout, &recorded, &self.shared).await?;
             let answered = route.answer(&self.shared, &self.states, &recorded, conflicts + 1, timeout).await;
@@ -150,16 +162,21 @@ impl<C: Command> Dispatch<C> {
             if self.id.is_some() {
                 records.push(door.remember(&recorded.envelope, &data, Some(&answer)));
             }
+            records.extend(claim.as_ref().and_then(Claim::end));
             if appends.is_empty() && records.is_empty() && transaction.is_none() {
                 return receipt::<C>(&recorded, &answer, Position::ZERO);
             }
             let commit = Commit { appends, records, ..Commit::default() };
             match transaction::commit(&*self.shared.store, transaction, commit).await {
-                Ok(committed) => return receipt::<C>(&recorded, &answer, committed.position()),
+                Ok(committed) => {
+                    claim.into_iter().for_each(Claim::ended);
+                    return receipt::<C>(&recorded, &answer, committed.position());
+                }
                 Err(CommitError::Conflict { .. } | CommitError::RecordConflict { .. })
                     if conflicts < CONFLICTS_MAX =>
                 {
                     conflicts += 1;
+                    claim = None;
                 }
                 Err(error) => return Err(DispatchError::Failed(error.into())),
             }
