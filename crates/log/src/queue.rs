@@ -193,6 +193,7 @@ mod tests {
         };
         Box::new(Request {
             proposal,
+            recorded_at: None,
             body: vec![0; bytes],
             blanks: Vec::new(),
             appends: Vec::new(),
