@@ -22,7 +22,7 @@ use crate::flow::Flows;
 use crate::pressure::BreakerStatus;
 use crate::projection::{self, Model, Mount, Projection, Projections};
 use crate::sharing::{Member, MemberId, Membership, Seat};
-use crate::subscription::{Request, Shared, Subscription};
+use crate::subscription::{InHand, Request, Shared, Subscription};
 use crate::timer::{Publish, Timers};
 
 /// A running application. Dropping it stops it at once, which loses nothing: what was in hand is delivered again.
@@ -163,6 +163,11 @@ impl Running {
         self.shared.timers()
     }
 
+    /// How full the queue in front of each handler is, with its bound.
+    pub fn queues(&self) -> Vec<InHand> {
+        self.subscriptions.iter().map(|subscription| subscription.in_hand()).collect()
+    }
+
     /// The circuit breakers around what handlers depend on, as they are in this process.
     pub fn breakers(&self) -> Vec<BreakerStatus> {
         self.shared.pressure.breakers(self.shared.press.host.clock.monotonic())
@@ -215,6 +220,11 @@ impl Running {
     pub fn dead(&self) -> DeadLetters<'_> {
         DeadLetters::of(self, self.shared.press.host.clone(), self.shared.press.source.as_str())
             .registry(self.shared.registry.clone())
+    }
+
+    /// Tells who fires timers that some were set.
+    pub(crate) fn wake_timers(&self) {
+        self.shared.timers.notify_one();
     }
 
     /// Tells a handler that the store holds a request for this key. One that has stopped, or does not run here, finds it

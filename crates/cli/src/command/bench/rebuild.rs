@@ -34,6 +34,8 @@ const EVENTS_PER_ORDER: u64 = 5;
 const TOGETHER: usize = 200;
 /// Longer latencies than a minute are recorded as a minute.
 const LATENCY_US_MAX: u64 = 60_000_000;
+/// For how long publications go on before they are measured.
+const WARM_UP: Duration = Duration::from_secs(10);
 /// Nobody measures for longer.
 const LONGEST: Duration = Duration::from_hours(24);
 /// For how long publications are measured before the rebuild.
@@ -94,6 +96,8 @@ impl Rebuild {
         // Whatever follows the log has caught up before anything is measured.
         running.settled(log.head().await?).await;
         let alone = rebuild(Arc::clone(&running), Load::Full).await?;
+        // The index still works off what the first rebuild has written.
+        publish(&running, self.rate, session.host.clock.sleep(WARM_UP)).await?;
         let before = publish(&running, self.rate, session.host.clock.sleep(BEFORE)).await?.0;
         let load = if self.full_speed { Load::Full } else { Load::Percent(self.percent) };
         let work = rebuild(Arc::clone(&running), load);

@@ -226,6 +226,10 @@ pub(crate) const WAKING: [&str; 11] = [
     "saga.Restarted",
 ];
 
+/// Entries after which a wait looks whether its event is there: it may have come before the wait, or during a pause.
+pub(crate) const LOOKING: [&str; 4] =
+    ["saga.WaitStarted", "saga.EventNoticed", "saga.Resumed", "saga.RetryAsked"];
+
 /// The entries by which operators ask for something.
 pub(crate) const REQUESTS: [&str; 7] = [
     "saga.Paused",
