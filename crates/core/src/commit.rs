@@ -8,6 +8,8 @@ use crate::name::{Position, Revision, StreamName, Version};
 use crate::query::Query;
 use crate::record::RecordWrite;
 
+mod check;
+
 /// All of it, or nothing.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Commit {

@@ -16,7 +16,6 @@ use ensue_core::{
 use futures_util::{FutureExt, StreamExt, stream};
 use tokio::sync::Notify;
 
-mod check;
 mod hook;
 mod state;
 
@@ -121,7 +120,7 @@ impl MemoryStore {
     }
 
     fn take(&self, commit: &Commit) -> Result<Committed, CommitError> {
-        check::check(&self.capabilities, commit)?;
+        commit.check(&self.capabilities)?;
         let outcome = lock(&self.state).commit(commit, self.host.clock.now());
         self.advanced.notify_waiters();
         outcome

@@ -154,6 +154,22 @@ codes! {
         "The connection or the wait ended after the commit was sent and before its answer came: it was stored completely or not at all."
         "Repeat the same commit with the same ids: where it was stored, the answer is the old positions."
 
+    DATABASE_READ_ONLY 424 Denied "the database takes no writes"
+        "The server is a replica, or its transactions are read-only by a setting of server, database or user; or the file of the database, or its folder, is read-only for this user."
+        "PostgreSQL: connect to the primary (`target_session_attrs=read-write`), or mend `default_transaction_read_only`. SQLite: check owner, mode and mount of the file and its folder."
+    DATABASE_SCHEMA 425 Unsupported "the schema of the database is not one that this program knows"
+        "A newer program has migrated the tables of Ensue, or a migration was applied with another text."
+        "Use the version of Ensue that migrated it, or newer."
+    DATABASE_REFUSED 426 Failed "the database refused a statement"
+        "The database answered with an error that Ensue does not expect; the message is the database's own."
+        "Read the message; where tables of Ensue were changed by hand, restore them."
+    DATABASE_LOCKED 430 Unavailable "another transaction holds the write lock of the file"
+        "SQLite lets one transaction write at a time, and another one, of this or another process, went on for longer than patience lasts. Nothing was stored."
+        "The message names who holds it, as far as the system says: end that transaction, and keep transactions short. The same call may succeed later."
+    DATABASE_MOVED 431 Corrupt "the file of the database was replaced or deleted"
+        "The path no longer names the file that was opened. What is written into the old one would go with it, so nothing more is taken."
+        "Put the file back, or stop, then open the store again. Replace the file of a database only while nobody has it open."
+
     // 05xx: the application does not hold together
     DUPLICATE_HANDLER 501 Invalid "two handlers share a name"
         "A handler's name owns its checkpoints; two handlers would steal each other's events."

@@ -2,23 +2,30 @@
 
 use std::collections::BTreeSet;
 
-use ensue_core::{Append, Change, Code, Commit, Envelope, Error, RecordWrite, StoreCapabilities};
+use crate::capability::StoreCapabilities;
+use crate::commit::{Append, Commit};
+use crate::envelope::Envelope;
+use crate::error::{Code, Error};
+use crate::record::{Change, RecordWrite};
 
 /// Longest accepted key of a record.
 const RECORD_KEY_BYTES_MAX: usize = 1_024;
 
-/// Refuses a commit that no state of this store could take.
-pub(super) fn check(capabilities: &StoreCapabilities, commit: &Commit) -> Result<(), Error> {
-    if commit.condition.is_some() && !capabilities.can_condition {
-        let message = format!("the {} store takes no commit with a condition", capabilities.name);
-        return Err(Error::new(Code::UNSUPPORTED, message));
+impl Commit {
+    /// Refuses what no state of a store with these capabilities could take: a condition that it cannot check (`E0506`), a
+    /// wrong shape (`E0109`), too many bytes (`E0107`).
+    pub fn check(&self, capabilities: &StoreCapabilities) -> Result<(), Error> {
+        if self.condition.is_some() && !capabilities.can_condition {
+            let message = format!("the {} store takes no commit with a condition", capabilities.name);
+            return Err(Error::new(Code::UNSUPPORTED, message));
+        }
+        self.appends.iter().try_for_each(|append| check_append(capabilities, append))?;
+        self.records.iter().try_for_each(|write| check_record(capabilities, write))?;
+        check_distinct(&self.records)?;
+        let bytes = self.appends.iter().flat_map(|append| &append.events).map(Envelope::size).sum::<usize>()
+            + self.records.iter().map(value_bytes).sum::<usize>();
+        check_size("the commit", bytes, capabilities.commit_bytes_max)
     }
-    commit.appends.iter().try_for_each(|append| check_append(capabilities, append))?;
-    commit.records.iter().try_for_each(|write| check_record(capabilities, write))?;
-    check_distinct(&commit.records)?;
-    let bytes = commit.appends.iter().flat_map(|append| &append.events).map(Envelope::size).sum::<usize>()
-        + commit.records.iter().map(value_bytes).sum::<usize>();
-    check_size("the commit", bytes, capabilities.commit_bytes_max)
 }
 
 fn check_append(capabilities: &StoreCapabilities, append: &Append) -> Result<(), Error> {
