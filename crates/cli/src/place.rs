@@ -77,6 +77,11 @@ impl Place {
         if !folder.exists() {
             return Err(Error::new(Code::NOT_A_STORE, format!("there is no folder {}", folder.display())));
         }
-        Log::open_existing(folder, Config::new(self.host.clone()))
+        let config = || Config::new(self.host.clone());
+        match Log::open_existing(folder, config()) {
+            // What only looks can look there all the same; what changes something is refused when it tries.
+            Err(error) if error.code() == Code::READ_ONLY => Log::open_to_read(folder, config()),
+            opened => opened,
+        }
     }
 }

@@ -14,7 +14,17 @@ impl Scratch {
     pub(crate) fn beside(folder: &Path) -> Result<Self, Error> {
         let mut name = folder.file_name().map_or_else(|| OsString::from("ensue"), OsString::from);
         name.push(format!(".scratch-{}", std::process::id()));
-        let path = folder.parent().unwrap_or(Path::new("")).join(name);
+        Self::make(folder.parent().unwrap_or(Path::new("")).join(name))
+    }
+
+    /// Beside the folder or, where that cannot be written, among the temporary files: for what is not measured.
+    pub(crate) fn anywhere(folder: &Path) -> Result<Self, Error> {
+        Self::beside(folder).or_else(|_| {
+            Self::make(std::env::temp_dir().join(format!("ensue.scratch-{}", std::process::id())))
+        })
+    }
+
+    fn make(path: PathBuf) -> Result<Self, Error> {
         std::fs::create_dir_all(&path).map_err(|cause| {
             Error::new(Code::READ_ONLY, format!("cannot make {}: {cause}", path.display())).with_source(cause)
         })?;

@@ -33,7 +33,7 @@ fn check(
     input: &str,
     bytes_max: usize,
     rule: &str,
-    legal: fn(char) -> bool,
+    legal: impl Fn(char) -> bool,
 ) -> Result<SmolStr, Error> {
     let reason = if input.is_empty() {
         "it is empty".to_owned()

@@ -16,9 +16,9 @@ pub use ensue_log::Log;
 pub use ensue_macros::{Command, Emits, Event};
 pub use ensue_runtime as runtime;
 pub use ensue_runtime::{
-    Aggregates, App, Attempt, Cache, Cause, Collection, Dispatch, Flow, Fork, FromContext, Meta, Missed,
-    Moment, OnFailure, Projection, Reaction, Receipt, Retry, Running, Saga, SagaError, Schedule, Sharing,
-    StartFrom, State, Tick, Tx,
+    Aggregates, App, Attempt, Breaker, Cache, Cause, Collection, Dispatch, Flow, Fork, FromContext, Meta,
+    Missed, Moment, OnFailure, Projection, Rate, Reaction, Receipt, Retry, Running, Saga, SagaError,
+    Schedule, Sharing, StartFrom, State, Tick, Tx,
 };
 
 /// Opens the store in a folder with the defaults, and makes it if there is none.

@@ -52,7 +52,7 @@ pub trait Disk: Send + std::marker::Sync {
     fn create_folder(&self, folder: &str) -> io::Result<()>;
     /// Makes a file of this size that reads as zeros, without claiming the room yet. Replaces one of the same name.
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>>;
-    /// Opens a file to read and write.
+    /// Opens a file to read and write. One that cannot be written is opened to read; writing to it fails as read-only.
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
     /// Gives a file another name, in place of what had that name.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;

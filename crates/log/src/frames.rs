@@ -99,6 +99,9 @@ impl Loaded {
                         .for_each(&mut visit);
                 }
                 position += count;
+                if position > high {
+                    return Ok(());
+                }
             }
         }
         Ok(())

@@ -29,6 +29,7 @@ mod open;
 mod partition;
 mod queue;
 mod read;
+mod reading;
 mod recovery;
 mod reply;
 mod scan;

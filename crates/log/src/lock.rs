@@ -32,7 +32,7 @@ impl Lock {
         let mut options = OpenOptions::new();
         let mut file =
             options.read(true).write(true).create(true).truncate(false).open(&path).map_err(refused)?;
-        match wait_for(&file) {
+        match wait_for(|| file.try_lock()) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(in_use(folder, &mut file)),
             Err(TryLockError::Error(error)) => return Err(refused(error)),
@@ -45,18 +45,36 @@ impl Lock {
         sign(&mut file).map_err(refused)?;
         Ok(Self { _file: file })
     }
+
+    /// Keeps owners out of a folder that cannot be written, beside others who read it. `None` if it has no lock: then nobody
+    /// has ever owned it where it is now.
+    pub(crate) fn share(folder: &Path) -> Result<Option<Self>, Error> {
+        let refused = |error: std::io::Error| {
+            let code = errors::code_of(&error);
+            Error::new(code, format!("cannot lock {}: {error}", folder.display())).with_source(error)
+        };
+        let mut file = match File::open(folder.join(FILE)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(refused)?,
+        };
+        match wait_for(|| file.try_lock_shared()) {
+            Ok(()) => Ok(Some(Self { _file: file })),
+            Err(TryLockError::WouldBlock) => Err(in_use(folder, &mut file)),
+            Err(TryLockError::Error(error)) => Err(refused(error)),
+        }
+    }
 }
 
 /// Takes the lock, with a little patience: a process that was killed keeps its lock until the kernel has ended its last
 /// write, and whoever restarts it at once should not have to try twice.
-fn wait_for(file: &File) -> Result<(), TryLockError> {
+fn wait_for(try_lock: impl Fn() -> Result<(), TryLockError>) -> Result<(), TryLockError> {
     for _ in 1..TRIES {
-        match file.try_lock() {
+        match try_lock() {
             Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
             done => return done,
         }
     }
-    file.try_lock()
+    try_lock()
 }
 
 fn in_use(folder: &Path, file: &mut File) -> Error {

@@ -22,7 +22,7 @@ use crate::sequencer::{Offsets, Sequencer};
 use crate::superblock::{self, Superblock};
 use crate::window::Window;
 use crate::writer::Writer;
-use crate::{index, lock};
+use crate::{index, lock, reading};
 
 /// Smallest journal file.
 const JOURNAL_FILE_BYTES_MIN: u64 = 1 << 20;
@@ -67,9 +67,43 @@ pub(crate) fn open(
         }
     };
     let mode = journal.mode();
-    let window = recovered.window;
-    let sequencer = Sequencer::new(window.commit(), window.head(), recovered.offsets, config.memory_commits);
-    let engine = Arc::new(Engine {
+    let Recovered { index, window, offsets, .. } = recovered;
+    let sequencer = Sequencer::new(window.commit(), window.head(), offsets, config.memory_commits);
+    let engine = Arc::new(engine(disk, superblock, config, room, (index, window)));
+    let writer = Writer::new(Arc::clone(&engine), sequencer, journal);
+    let writer = spawn("ensue-writer", move || writer.run())?;
+    let flusher = {
+        let engine = Arc::clone(&engine);
+        spawn("ensue-flusher", move || engine.run_flushes())?
+    };
+    Ok((engine, Threads { writer, flusher, room: room_thread, mode }))
+}
+
+/// Opens a store to be read: nothing writes to its disk, and commits are refused.
+pub(crate) fn open_to_read(
+    disk: Arc<dyn Disk>,
+    index_folder: &Path,
+    config: &Config,
+) -> Result<(Arc<Engine>, WriteMode), Error> {
+    let superblock = load_or_create(&*disk, config, Absent::Refuse)?;
+    let Recovered { index, window, tail, .. } = recover(&*disk, &superblock, index_folder, config)?;
+    let layout = Layout { file_bytes: superblock.journal_file_bytes };
+    // Nobody asks it for room, since nobody writes.
+    let room = Arc::new(Room::new(Arc::clone(&disk), layout, superblock, tail.address));
+    let engine = engine(disk, superblock, config, room, (index, window));
+    engine.queue.close(reading::refused(&engine.disk.path()));
+    Ok((Arc::new(engine), WriteMode::Buffered))
+}
+
+fn engine(
+    disk: Arc<dyn Disk>,
+    superblock: Superblock,
+    config: &Config,
+    room: Arc<Room>,
+    (index, window): (Index, Window),
+) -> Engine {
+    let layout = Layout { file_bytes: superblock.journal_file_bytes };
+    Engine {
         host: config.host.clone(),
         capabilities: config.capabilities(superblock.journal_file_bytes),
         frames: Frames::new(Arc::clone(&disk), layout, superblock.uuid),
@@ -78,20 +112,13 @@ pub(crate) fn open(
         uuid: superblock.uuid,
         marker: Marker::new(superblock.secret),
         room,
-        index: RwLock::new(Some(Arc::new(recovered.index))),
+        index: RwLock::new(Some(Arc::new(index))),
         head: Arc::new(Head::new(window.head())),
         window: RwLock::new(window),
         queue: Queue::new(config.queue_bytes_max),
         flushes: Flushes::default(),
         window_bytes: config.window_bytes,
-    });
-    let writer = Writer::new(Arc::clone(&engine), sequencer, journal);
-    let writer = spawn("ensue-writer", move || writer.run())?;
-    let flusher = {
-        let engine = Arc::clone(&engine);
-        spawn("ensue-flusher", move || engine.run_flushes())?
-    };
-    Ok((engine, Threads { writer, flusher, room: room_thread, mode }))
+    }
 }
 
 fn spawn<T: Send + 'static>(

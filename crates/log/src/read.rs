@@ -78,7 +78,7 @@ impl Cursor {
     fn new(engine: &Arc<Engine>, read: Read) -> Result<Self, Error> {
         let high = read.until.0.min(engine.head.get());
         let low = read.after.0.saturating_add(1);
-        let (plan, low) = Plan::new(engine, read.select, low, read.direction)?;
+        let (plan, low) = Plan::new(engine, read.select, low, read.limit)?;
         Ok(Self {
             engine: Arc::clone(engine),
             plan: Arc::new(plan),

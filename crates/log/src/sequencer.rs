@@ -189,10 +189,14 @@ impl Sequencer {
             let state = write.after.map(|lapse| (self.commit, lapse));
             self.recent.set_record(write.record, state);
         }
-        self.recent.note(self.commit, first_position, &proposal.events);
+        let changes = proposal.appends.len() + proposal.records.len();
+        self.recent.note(self.commit, first_position, &proposal.events, changes);
         Numbers { commit: self.commit, first_position, appends }
     }
 }
+
+/// So many events and changes of one commit are remembered like one commit more.
+const COUNTED_TOGETHER: usize = 16;
 
 /// What changed lately, in two halves: the older is forgotten when the younger is full.
 struct Recent {
@@ -204,6 +208,7 @@ struct Recent {
 struct Half {
     /// Everything after this commit is remembered here or in a younger half.
     after: u64,
+    /// See [`Recent::note`].
     commits: usize,
     versions: MarkMap<u64>,
     records: MarkMap<RecordState>,
@@ -256,13 +261,60 @@ impl Recent {
         self.young.records.insert(record, state);
     }
 
-    fn note(&mut self, commit: u64, first_position: u64, events: &Arc<[EventMarks]>) {
+    /// A commit of many events or changes counts as several, so that memory is bounded whatever commits are made of.
+    fn note(&mut self, commit: u64, first_position: u64, events: &Arc<[EventMarks]>, changes: usize) {
         if !events.is_empty() {
             self.young.events.push_back((commit, first_position, Arc::clone(events)));
         }
-        self.young.commits += 1 + events.len() / 16;
+        self.young.commits += 1 + (events.len() + changes) / COUNTED_TOGETHER;
         if self.young.commits >= self.memory {
             self.old = std::mem::replace(&mut self.young, Half::new(commit));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ensue_core::Space;
+
+    use super::*;
+    use crate::mark::Marker;
+
+    fn writes(marker: &Marker, number: u64, count: u64) -> Proposal {
+        let space = Space::new("view").expect("a space");
+        let record = |index: u64| RecordProposal {
+            record: marker.record(&space, &[number.to_be_bytes(), index.to_be_bytes()].concat()),
+            expected: None,
+            after: Some(None),
+            before: None,
+        };
+        Proposal {
+            appends: Vec::new(),
+            records: (0..count).map(record).collect(),
+            condition: None,
+            as_of: number,
+            events: Arc::new([]),
+        }
+    }
+
+    /// The most records that are remembered at any time.
+    fn remembered(records: u64) -> usize {
+        let marker = Marker::new([3; 16]);
+        let mut sequencer = Sequencer::new(0, 0, Offsets::new(), 1_000);
+        let steps = (0..2_000).map(|number| {
+            let taken = sequencer.step(&writes(&marker, number, records), Timestamp::UNIX_EPOCH);
+            assert!(matches!(taken, Verdict::Taken(_)), "{taken:?}");
+            sequencer.recent.young.records.len() + sequencer.recent.old.records.len()
+        });
+        steps.max().unwrap_or_default()
+    }
+
+    #[test]
+    fn large_commits_take_no_more_memory_than_small_ones() {
+        let (small, large) = (remembered(16), remembered(512));
+        assert!(
+            small >= 15_000 && large <= 3 * small,
+            "{small} records of small commits, {large} of large ones"
+        );
     }
 }

@@ -12,7 +12,8 @@ use crate::config::Config;
 use crate::disk::{Disk, FileSystem};
 use crate::engine::{Engine, close_doors};
 use crate::lock::Lock;
-use crate::open::{Absent, Threads, join, open};
+use crate::open::{Absent, Threads, join, open, open_to_read};
+use crate::reading::IndexCopy;
 use crate::stat::Stat;
 use crate::{commit, errors, index, read, scan};
 
@@ -26,6 +27,8 @@ struct Open {
     mode: crate::disk::WriteMode,
     // Dropped last: nobody else may come in while the threads still write.
     lock: Mutex<Option<Lock>>,
+    /// Where the index is, if the store was opened to be read.
+    _copy: Option<IndexCopy>,
 }
 
 impl Log {
@@ -50,6 +53,21 @@ impl Log {
         Self::open_in(folder, disk, &config, Absent::Refuse)
     }
 
+    /// Opens the store in a folder that cannot be written, such as a read-only mount, as it stands at this moment. Nothing is
+    /// written there: commits are `E0402`, and the index is copied to the temporary files, where it is gone afterwards. Blocks
+    /// while it copies and recovers.
+    ///
+    /// Errors: `E0406` if there is no store, `E0401` while another process owns it, `E0402` and `E0404` where the index cannot be
+    /// copied.
+    #[expect(clippy::needless_pass_by_value, reason = "a configuration is made for one store")]
+    pub fn open_to_read(folder: impl AsRef<Path>, config: Config) -> Result<Self, Error> {
+        let folder = folder.as_ref();
+        let lock = Mutex::new(Lock::share(folder)?);
+        let copy = IndexCopy::of(&folder.join(index::FOLDER))?;
+        let (engine, mode) = open_to_read(Arc::new(FileSystem::new(folder)), copy.folder(), &config)?;
+        Ok(Self(Arc::new(Open { engine, threads: Mutex::new(None), mode, lock, _copy: Some(copy) })))
+    }
+
     fn open_in(folder: &Path, disk: FileSystem, config: &Config, absent: Absent) -> Result<Self, Error> {
         let lock = Lock::take(folder)?;
         Self::start(Arc::new(disk), &folder.join(index::FOLDER), config, absent, Some(lock))
@@ -70,7 +88,8 @@ impl Log {
     ) -> Result<Self, Error> {
         let (engine, threads) = open(disk, index_folder, config, absent)?;
         let mode = threads.mode;
-        Ok(Self(Arc::new(Open { engine, threads: Mutex::new(Some(threads)), mode, lock: Mutex::new(lock) })))
+        let (threads, lock) = (Mutex::new(Some(threads)), Mutex::new(lock));
+        Ok(Self(Arc::new(Open { engine, threads, mode, lock, _copy: None })))
     }
 
     /// Takes nothing more in, writes what is queued, flushes the index, and releases the folder. Blocks. Dropping the

@@ -13,6 +13,7 @@ use crate::index::{self, Applied, Index};
 use crate::journal::{Tail, file_name};
 use crate::lock::Lock;
 use crate::mark::{Mark, MarkMap, Marker};
+use crate::reading::IndexCopy;
 use crate::recovery::{self, End, Scan};
 use crate::superblock::Superblock;
 use crate::window::Published;
@@ -48,8 +49,17 @@ pub fn verify(folder: impl AsRef<Path>) -> Result<Report, Error> {
     if Superblock::load(&disk)?.is_none() {
         return Err(Error::new(Code::NOT_A_STORE, format!("{} holds no superblock", folder.display())));
     }
-    let _lock = Lock::take(folder)?;
-    verify_on(&disk, &folder.join(index::FOLDER))
+    let index = folder.join(index::FOLDER);
+    match Lock::take(folder) {
+        Ok(_lock) => verify_on(&disk, &index),
+        Err(error) if error.code() == Code::READ_ONLY => {
+            let _lock = Lock::share(folder)?;
+            // The index cannot be opened without writing to it.
+            let copy = index.exists().then(|| IndexCopy::of(&index)).transpose()?;
+            verify_on(&disk, copy.as_ref().map_or(&index, IndexCopy::folder))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Verifies a store on another disk.

@@ -4,27 +4,28 @@ use std::any::TypeId;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ensue_core::{
-    Aggregate, Code, CommandSet, Error, Event, EventInfo, EventSet, EventType, Host, Position, Source, Store,
-};
+use ensue_core::{Code, Error, Event, EventInfo, EventType, Host, Position, Source, Store};
 use smol_str::SmolStr;
 
 use crate::cache::{Cache, Invalidate};
 use crate::catalogue::{Catalogue, FlowEntry, HandlerEntry, HandlerKind};
-use crate::command::{CommandHandler, Route, RouteHandler, aggregate_routes};
+use crate::command::Route;
 use crate::context::States;
 use crate::door::Registry;
 use crate::flow;
 use crate::fork::FlowRecord;
+use crate::mounting::Mounting;
 use crate::policy::{Settings, StartFrom};
+use crate::pressure;
 use crate::projection::Model;
-use crate::reaction::{Mounting, Reaction, ReactionHandler};
+use crate::reaction::{Reaction, ReactionHandler};
 use crate::saga::{SagaFn, SagaHandler};
 use crate::schedule::Schedule;
 use crate::sharing::Sharing;
 use crate::subscription::{Handler, Shared};
 use crate::transaction;
 
+mod commands;
 mod flow_of;
 mod project;
 mod running;
@@ -222,9 +223,7 @@ impl App {
     /// Mounts a reaction: event in, events out. The name owns its checkpoints.
     #[must_use]
     pub fn react<Args: 'static, R: Reaction<Args>>(mut self, name: &str, reaction: R) -> Self {
-        let mut mounting = Mounting(Settings::HANDLER);
-        reaction.adjust(&mut mounting);
-        let settings = mounting.0;
+        let Mounting(settings) = reaction.adjust(Mounting(Settings::HANDLER));
         self.know([R::consumes()]);
         self.registry = R::register(std::mem::take(&mut self.registry));
         self.know(R::causes());
@@ -234,6 +233,7 @@ impl App {
         let call = Arc::new(move |context| reaction.call(context));
         let build: Build = Box::new(move |parts| {
             Ok(Arc::new(ReactionHandler {
+                gate: parts.shared.gate(&handler, &settings),
                 name: handler,
                 event_type: event_type?,
                 call,
@@ -243,46 +243,8 @@ impl App {
                 shared: Arc::clone(&parts.shared),
             }))
         });
-        self.mount(name, HandlerKind::Reaction, settings, &[R::consumes()], &R::causes(), build);
+        self.mount(name, HandlerKind::Reaction, &settings, &[R::consumes()], &R::causes(), build);
         self
-    }
-
-    /// Mounts the handler of a command: command in, answer out.
-    #[must_use]
-    pub fn handle<Args, H: CommandHandler<Args>>(mut self, handler: H) -> Self {
-        self.route(handler.route().0);
-        self
-    }
-
-    /// Mounts an aggregate as the handler of all its commands.
-    #[must_use]
-    pub fn aggregate<A: Aggregate>(mut self) -> Self {
-        self.know(A::Event::types());
-        for route in aggregate_routes::<A>() {
-            self.route(route);
-        }
-        debug_assert!(!A::Command::types().is_empty(), "an aggregate takes commands");
-        self
-    }
-
-    fn route(&mut self, route: Route) {
-        self.know(route.causes.iter().copied());
-        let name = route.subscription();
-        self.joining.extend(route.joins.then(|| name.clone()));
-        let settings = Settings::HANDLER;
-        let mounted = route.clone();
-        let build: Build = Box::new(move |parts| {
-            Ok(Arc::new(RouteHandler {
-                route: mounted,
-                shared: Arc::clone(&parts.shared),
-                states: Arc::clone(&parts.states),
-                settings,
-            }))
-        });
-        let consumes = route.info.command_type;
-        let causes = route.causes.clone();
-        self.routes.push(route);
-        self.mount_named(name, HandlerKind::Command, settings, vec![consumes.to_owned()], &causes, build);
     }
 
     /// Mounts a saga. One instance runs for each event that starts it, under the event's key.
@@ -305,7 +267,14 @@ impl App {
             parts.shared.sagas.enter(&handler);
             Ok(handler)
         });
-        self.mount(&format!("saga.{name}"), HandlerKind::Saga, settings, &[S::starts()], &S::causes(), build);
+        self.mount(
+            &format!("saga.{name}"),
+            HandlerKind::Saga,
+            &settings,
+            &[S::starts()],
+            &S::causes(),
+            build,
+        );
         self
     }
 
@@ -334,7 +303,7 @@ impl App {
         &mut self,
         name: &str,
         kind: HandlerKind,
-        settings: Settings,
+        settings: &Settings,
         consumes: &[EventInfo],
         causes: &[EventInfo],
         build: Build,
@@ -347,13 +316,16 @@ impl App {
         &mut self,
         name: String,
         kind: HandlerKind,
-        settings: Settings,
+        settings: &Settings,
         consumes: Vec<String>,
         causes: &[EventInfo],
         build: Build,
     ) {
         let valid = ensue_core::SubscriptionName::new(&name).map(|_| ());
         self.note(valid);
+        let mounted = self.mounts.iter().map(|mount| (mount.name.as_str(), &mount.settings));
+        let agreed = pressure::check_shared(mounted, &name, settings);
+        self.note(agreed);
         self.catalogue.handlers.push(HandlerEntry {
             name: name.clone(),
             service: self.service.clone(),
@@ -364,7 +336,7 @@ impl App {
             retry_ms_max: u64::try_from(settings.retry.longest(settings.timeout).as_millis()).ok(),
             owner: settings.owner.or(self.owner).map(str::to_owned),
         });
-        self.mounts.push(Mount { name, settings, kind, build, model: None });
+        self.mounts.push(Mount { name, settings: *settings, kind, build, model: None });
     }
 
     /// The declared topology.

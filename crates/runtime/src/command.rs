@@ -1,35 +1,31 @@
-//! Commands: mounted handlers, and sending one to its handler with an answer.
+//! Commands: mounted handlers. Sending one to its handler is in [`dispatch`].
 
-use std::fmt;
-use std::future::{Future, IntoFuture};
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use ensue_core::command::decode_command;
 use ensue_core::event::to_json;
 use ensue_core::outcome::handler_error;
 use ensue_core::{
-    Aggregate, Append, BoxFuture, Code, Command, CommandInfo, CommandSet, Commit, CommitError, Due, Envelope,
-    Error, EventId, EventType, Failure, Position, Read, RecordWrite, Recorded, StoreExt, StreamName,
-    Timestamp, Transaction, Version,
+    Aggregate, Append, BoxFuture, Code, Command, CommandInfo, CommandSet, Envelope, Error, EventType,
+    Failure, RecordWrite, Recorded, StreamName, Transaction,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::aggregate::Aggregates;
 use crate::context::{Context, FromContext, States};
-use crate::door::{Earlier, inbox_key};
 use crate::effects::Effects;
 use crate::message::{self, Origin, appends};
 use crate::policy::Settings;
+use crate::pressure::Gate;
 use crate::reaction::{attempt, context, one_by_one};
 use crate::subscription::{Handled, Handler, Shared};
-use crate::timer::Delay;
 use crate::transaction;
 
-/// How often a decision is made anew because the aggregate changed underneath.
-const CONFLICTS_MAX: u32 = 20;
+mod dispatch;
+pub use dispatch::{Dispatch, DispatchError, Receipt};
 
 /// The body of an answer: the reply, or the typed failure, as JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -67,7 +63,8 @@ pub(crate) struct Route {
     /// Whether the handler works in the transaction that stores its answer.
     pub(crate) joins: bool,
     pub(crate) causes: Vec<ensue_core::EventInfo>,
-    run: Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Answered, Failure>> + Send + Sync>,
+    pub(crate) settings: Settings,
+    pub(crate) run: Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Answered, Failure>> + Send + Sync>,
 }
 
 /// A command on its way to its handler.
@@ -142,8 +139,14 @@ macro_rules! command_handler {
                         published::<C>(&call, &answer).map_err(Failure::Rejected)
                     })
                 };
-                let joins = [$($extractor::JOINS),*].contains(&true);
-                RouteOf(Route { info: C::info(), is_aggregate: false, joins, causes: C::publishes(), run: Arc::new(run) })
+                RouteOf(Route {
+                    info: C::info(),
+                    is_aggregate: false,
+                    joins: [$($extractor::JOINS),*].contains(&true),
+                    causes: C::publishes(),
+                    settings: Settings::HANDLER,
+                    run: Arc::new(run),
+                })
             }
         }
     };
@@ -205,6 +208,7 @@ pub(crate) fn aggregate_routes<A: Aggregate>() -> Vec<Route> {
             is_aggregate: true,
             joins: false,
             causes: causes.clone(),
+            settings: Settings::HANDLER,
             run: Arc::clone(&run),
         })
         .collect()
@@ -222,18 +226,17 @@ impl Route {
         states: &Arc<States>,
         recorded: &Recorded,
         attempt_number: u32,
-        settings: &Settings,
+        timeout: Duration,
     ) -> Result<Answered, Failure> {
         let name = self.subscription();
         let mut context =
-            context(Arc::clone(states), recorded, &name, attempt_number, settings, &shared.press);
+            context(Arc::clone(states), recorded, &name, attempt_number, timeout, &shared.press);
         let transaction =
             if self.joins { Some(transaction::begin(&*shared.store, &mut context).await?) } else { None };
         let call =
             Call { context, shared: Arc::clone(shared), origin: Origin::of(&recorded.envelope, &name) };
         let run = Arc::clone(&self.run);
-        let answered =
-            attempt(&shared.press.host, settings.timeout, Box::pin(async move { run(call).await })).await?;
+        let answered = attempt(&shared.press.host, timeout, Box::pin(async move { run(call).await })).await?;
         Ok(Answered { transaction, ..answered })
     }
 }
@@ -249,13 +252,13 @@ pub(crate) struct RouteHandler {
     pub(crate) route: Route,
     pub(crate) shared: Arc<Shared>,
     pub(crate) states: Arc<States>,
-    pub(crate) settings: Settings,
+    pub(crate) gate: Gate,
 }
 
 impl RouteHandler {
     async fn handle(&self, recorded: &Recorded, attempt: u32) -> Result<Effects, Failure> {
-        let answered =
-            self.route.answer(&self.shared, &self.states, recorded, attempt, &self.settings).await?;
+        let timeout = self.route.settings.timeout;
+        let answered = self.route.answer(&self.shared, &self.states, recorded, attempt, timeout).await?;
         let Answered { answer, appends, records, transaction } = answered;
         let mut effects = Effects { appends, records, transaction, ..Effects::default() };
         if let Some((stream, reply)) = self.reply(recorded, &answer).map_err(Failure::Rejected)? {
@@ -291,208 +294,6 @@ impl Handler for RouteHandler {
     }
 
     fn work<'a>(&'a self, batch: &'a [Recorded], attempt: u32) -> BoxFuture<'a, Handled> {
-        let host = &self.shared.press.host;
-        Box::pin(one_by_one(host, batch, move |recorded| self.handle(recorded, attempt)))
-    }
-}
-
-/// A command on its way; await it for the answer. Dropping it before leaves the outcome open, unless it has an id to
-/// repeat it with.
-#[must_use = "a dispatch does nothing until it is awaited"]
-pub struct Dispatch<C: Command> {
-    pub(crate) command: C,
-    pub(crate) route: Result<Route, Error>,
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) states: Arc<States>,
-    pub(crate) id: Option<EventId>,
-    pub(crate) within: Option<Duration>,
-}
-
-/// What became of a command that was done.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Receipt<R> {
-    /// Of the last event it caused; zero if it caused none. Pass it to [`Running::wait`](crate::Running::wait) to read your writes.
-    pub position: Position,
-    /// The flow it began.
-    pub flow: EventId,
-    /// The answer.
-    pub output: R,
-}
-
-/// Why a command was not done.
-#[derive(Clone, Debug)]
-pub enum DispatchError<F> {
-    /// Its handler said no; nothing was stored but what the refusal itself publishes.
-    Refused(F),
-    /// It could not be handled, or the outcome is unknown ([`Kind::Timeout`](ensue_core::Kind::Timeout)).
-    Failed(Error),
-}
-
-impl<F: fmt::Debug> fmt::Display for DispatchError<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(failure) => write!(f, "{}: refused: {failure:?}", Code::COMMAND_FAILED),
-            Self::Failed(error) => fmt::Display::fmt(error, f),
-        }
-    }
-}
-
-impl<F: fmt::Debug> std::error::Error for DispatchError<F> {}
-
-impl<F> From<Error> for DispatchError<F> {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
-}
-
-impl<C: Command> Dispatch<C> {
-    /// Gives the command an id. Dispatched again with the same id and body within the window of [`App::window`](crate::App::window), also at the same moment, it is not done twice:
-    /// the first answer is returned.
-    pub fn id(mut self, id: EventId) -> Self {
-        self.id = Some(id);
-        self
-    }
-
-    /// How long the answer may take. What happens after that is open: the error is a time-out.
-    pub fn within(mut self, within: Duration) -> Self {
-        self.within = Some(within);
-        self
-    }
-
-    /// Sends it so much later: until then it is a timer, then it travels through the log to its handler.
-    pub fn after(self, delay: Duration) -> Delay {
-        self.due(Due::After(delay))
-    }
-
-    /// Sends it at this time, or at once if that has passed: until then it is a timer, then it travels through the log
-    /// to its handler.
-    pub fn at(self, time: Timestamp) -> Delay {
-        self.due(Due::At(time))
-    }
-
-    fn due(self, due: Due) -> Delay {
-        let draft = self.route.and_then(|_| {
-            message::command_draft(C::TYPE, &self.command.key(), to_json(C::TYPE, &self.command)?)
-        });
-        Delay::new(self.shared, draft, due, self.id)
-    }
-
-    async fn run(self) -> Result<Receipt<C::Reply>, DispatchError<C::Failure>> {
-        let host = self.shared.press.host.clone();
-        match self.within {
-            None => self.work().await,
-            Some(within) => tokio::select! {
-                biased;
-                result = self.work() => result,
-                () = host.clock.sleep(within) => Err(DispatchError::Failed(
-                    Error::new(Code::HANDLER_TIMED_OUT, format!("no answer to {} within {within:?}", C::TYPE))
-                        .with_fix("the outcome is unknown: dispatch it again with the same id to learn it"),
-                )),
-            },
-        }
-    }
-
-    async fn work(self) -> Result<Receipt<C::Reply>, DispatchError<C::Failure>> {
-        let route = self.route.clone()?;
-        let data = to_json(C::TYPE, &self.command)?;
-        let draft = message::command_draft(C::TYPE, &self.command.key(), data.clone())?;
-        let (stream, envelope) = self.shared.press.first(draft, self.id.clone());
-        let recorded = in_hand(stream, envelope, self.shared.press.host.clock.now());
-        let door = self.shared.door();
-        // Of two at the same moment the second waits for the first, and then finds its answer.
-        let place = inbox_key(&recorded.envelope.source, &recorded.envelope.id);
-        let _turn = if self.id.is_some() { Some(self.shared.turns.take(place).await) } else { None };
-        let settings =
-            Settings { timeout: self.within.unwrap_or(Settings::HANDLER.timeout), ..Settings::HANDLER };
-        let mut conflicts = 0;
-        loop {
-            if self.id.is_some()
-                && let Some(earlier) = door.earlier(&recorded.envelope, &data).await?
-            {
-                let position = last_caused(&*self.shared.store, &recorded, &route).await?;
-                return receipt::<C>(&recorded, &answer_of(&earlier)?, position);
-            }
-            let answered =
-                route.answer(&self.shared, &self.states, &recorded, conflicts + 1, &settings).await;
-            let answered = answered.map_err(|failure| DispatchError::Failed(as_error(failure)))?;
-            let Answered { answer, appends, mut records, transaction } = answered;
-            if self.id.is_some() {
-                records.push(door.remember(&recorded.envelope, &data, Some(&answer)));
-            }
-            if appends.is_empty() && records.is_empty() && transaction.is_none() {
-                return receipt::<C>(&recorded, &answer, Position::ZERO);
-            }
-            let commit = Commit { appends, records, ..Commit::default() };
-            match transaction::commit(&*self.shared.store, transaction, commit).await {
-                Ok(committed) => return receipt::<C>(&recorded, &answer, committed.position()),
-                Err(CommitError::Conflict { .. } | CommitError::RecordConflict { .. })
-                    if conflicts < CONFLICTS_MAX =>
-                {
-                    conflicts += 1;
-                }
-                Err(error) => return Err(DispatchError::Failed(error.into())),
-            }
-        }
-    }
-}
-
-impl<C: Command> IntoFuture for Dispatch<C> {
-    type Output = Result<Receipt<C::Reply>, DispatchError<C::Failure>>;
-    type IntoFuture = BoxFuture<'static, Self::Output>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run())
-    }
-}
-
-/// The last event that a command caused when it was done; zero if it caused none.
-async fn last_caused(
-    store: &dyn ensue_core::Store,
-    command: &Recorded,
-    route: &Route,
-) -> Result<Position, Error> {
-    let (handler, id) = (route.subscription(), Some(&command.envelope.id));
-    let flow = store.collect(Read::flow(command.envelope.flow().clone())).await?;
-    let is_ours = |event: &&Recorded| {
-        event.envelope.causation.as_ref() == id
-            && message::extension(&event.envelope, message::HANDLER) == Some(handler.as_str())
-    };
-    Ok(flow.iter().filter(is_ours).map(|event| event.position).max().unwrap_or_default())
-}
-
-/// A command that goes to its handler without passing through the log.
-fn in_hand(stream: StreamName, envelope: Envelope, now: Timestamp) -> Recorded {
-    Recorded { position: Position::ZERO, stream, version: Version::ZERO, recorded_at: now, envelope }
-}
-
-fn as_error(failure: Failure) -> Error {
-    match failure {
-        Failure::Failed(error) | Failure::Rejected(error) => error,
-        Failure::Later(pause) => {
-            Error::new(Code::HANDLER_FAILED, format!("the handler asks to try again in {pause:?}"))
-        }
-        Failure::Deferred(until) => {
-            Error::new(Code::HANDLER_FAILED, format!("the handler asks to try again at {until}"))
-        }
-    }
-}
-
-fn answer_of(earlier: &Earlier) -> Result<Answer, Error> {
-    earlier.answer.clone().ok_or_else(|| {
-        Error::new(Code::DUPLICATE_ID, "the id was used for an event, so there is no answer to repeat")
-    })
-}
-
-fn receipt<C: Command>(
-    recorded: &Recorded,
-    answer: &Answer,
-    position: Position,
-) -> Result<Receipt<C::Reply>, DispatchError<C::Failure>> {
-    let body = Bytes::copy_from_slice(answer.body.get().as_bytes());
-    if answer.ok {
-        let output = decode_command(C::TYPE, &body)?;
-        Ok(Receipt { position, flow: recorded.envelope.flow().clone(), output })
-    } else {
-        Err(DispatchError::Refused(decode_command(C::TYPE, &body)?))
+        Box::pin(one_by_one(&self.shared, &self.gate, batch, move |recorded| self.handle(recorded, attempt)))
     }
 }

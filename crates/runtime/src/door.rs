@@ -19,8 +19,10 @@ use smol_str::SmolStr;
 use crate::command::Answer;
 use crate::spaces::{self, INBOX};
 
+mod claim;
 mod held;
 mod turns;
+pub(crate) use claim::Claim;
 pub(crate) use held::{hold, let_go};
 pub(crate) use turns::Turns;
 

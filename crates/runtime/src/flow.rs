@@ -168,6 +168,8 @@ pub struct OpenWork {
     pub service: String,
     /// Why it is not done.
     pub state: OpenState,
+    /// Since when it is set aside or its lane has stopped.
+    pub since: Option<Timestamp>,
     /// The error code, where there is one.
     pub code: Option<String>,
     /// In words, where there is something to say.
@@ -307,6 +309,7 @@ impl Flows {
             events,
             open,
             sagas,
+            progress: &self.progress,
             timer: self.timers.get(flow),
             now: self.now,
         })
@@ -352,23 +355,11 @@ impl Flows {
 
     /// What no handler has settled yet.
     fn open_work(&self, events: &[Recorded]) -> Vec<OpenWork> {
-        let mut open = Vec::new();
-        for recorded in events {
-            for handler in self.catalogue.handlers.iter().filter(|handler| takes(handler, recorded)) {
-                if let Some((state, code, reason)) = self.progress.open(&handler.name, recorded) {
-                    open.push(OpenWork {
-                        position: recorded.position,
-                        event_type: recorded.envelope.event_type.clone(),
-                        handler: handler.name.clone(),
-                        service: handler.service.clone(),
-                        state,
-                        code,
-                        reason,
-                    });
-                }
-            }
-        }
-        open
+        let of_event = |recorded| {
+            let takers = self.catalogue.handlers.iter().filter(move |handler| takes(handler, recorded));
+            takers.filter_map(move |handler| self.progress.open(handler, recorded))
+        };
+        events.iter().flat_map(of_event).collect()
     }
 }
 

@@ -153,7 +153,7 @@ impl Lane {
                     Err(panic) => Handled { failure: Some(Failure::Failed(panic)), ..Handled::default() },
                 }
             };
-            let Handled { effects, count: handled, mut failure } = done;
+            let Handled { effects, count: handled, mut failure, wait } = done;
             let joins = effects.transaction.is_some();
             if let Some(last) = handled.checked_sub(1).and_then(|last| rest.get(last)) {
                 let effects = self.counted(effects, rest.get(..handled).unwrap_or_default());
@@ -175,6 +175,10 @@ impl Lane {
                     Settlement::Refused(error) if joins => failure = Some(Failure::Failed(error)),
                     Settlement::Refused(error) => failure = Some(Failure::Rejected(error)),
                 }
+            }
+            if let Some(wait) = wait {
+                // Whoever waits for room has not failed: the attempt stays what it is.
+                self.pause(wait).await?;
             }
             let (Some(failure), Some(failed)) = (failure, rest.first()) else { continue };
             attempt = self.after_failure(failed, failure, attempt).await?;
@@ -293,7 +297,7 @@ impl Lane {
         let mut effects = Effects::default();
         effects.put(letter.write(&self.subscription.name));
         self.hold(&letter, &mut effects).await?;
-        Ok(Handled { effects, count: 1, failure: None })
+        Ok(Handled { effects, count: 1, ..Handled::default() })
     }
 
     /// Counts one more parked event, if there is room. One whose settlement is repeated counts once.

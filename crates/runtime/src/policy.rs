@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use ensue_core::Position;
 
+use crate::pressure::{Breaker, Quota, Rate};
+
 /// When and how often a failed delivery is tried again, while its lane waits.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Retry {
@@ -106,6 +108,12 @@ pub(crate) struct Settings {
     pub(crate) dead_max: usize,
     /// Whom its dead letters are for.
     pub(crate) owner: Option<&'static str>,
+    /// Around the dependency that it calls.
+    pub(crate) breaker: Option<Breaker>,
+    /// How often it may be called.
+    pub(crate) rate: Option<Rate>,
+    /// How often it may be called for each value of a tag.
+    pub(crate) quota: Option<Quota>,
 }
 
 impl Settings {
@@ -118,6 +126,9 @@ impl Settings {
         timeout: Duration::from_secs(30),
         dead_max: 10_000,
         owner: None,
+        breaker: None,
+        rate: None,
+        quota: None,
     };
 
     /// A projection is one lane, so that documents fed by several streams see one order.

@@ -20,16 +20,17 @@ mod handler;
 mod history;
 mod hold;
 mod model;
+mod pace;
 mod rebuild;
 mod replay;
 mod settings;
 
 pub use audit::{Alarm, Audit, LaneAudit, audit};
-pub use build::Load;
 pub use compare::{Difference, verify};
 pub use generation::Generation;
 pub use history::{blame, document_at};
 pub use model::{Building, ModelStatus, Projections, ReadModel, declared};
+pub use pace::Load;
 pub use rebuild::{Rebuilt, rebuild};
 pub use settings::{Configured, ProjectionExt};
 
@@ -88,7 +89,7 @@ impl Setup {
 
 /// How a projection is mounted.
 pub(crate) fn setup_of<P: Projection>(projection: &P) -> Setup {
-    let mut setup = Setup { settings: Settings::PROJECTION, load: Load::Percent(50) };
+    let mut setup = Setup { settings: Settings::PROJECTION, load: Load::default() };
     projection.set_up(&mut setup);
     setup
 }

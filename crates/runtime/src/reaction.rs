@@ -16,7 +16,9 @@ use crate::context::{Context, FromContext, States};
 use crate::door::Registry;
 use crate::effects::Effects;
 use crate::message::{Origin, Press};
+use crate::mounting::Mounting;
 use crate::policy::{OnFailure, Retry, Settings, StartFrom};
+use crate::pressure::{Breaker, Gate, Rate};
 use crate::subscription::{Handled, Handler, Shared};
 use crate::timer::delayed;
 use crate::transaction;
@@ -45,62 +47,77 @@ pub trait Reaction<Args>: Send + Sync + Sized + 'static {
     fn call(&self, context: Context) -> BoxFuture<'static, Result<Vec<Draft>, Failure>>;
 
     #[doc(hidden)]
-    fn adjust(&self, _settings: &mut Mounting) {}
+    fn adjust(&self, mounting: Mounting) -> Mounting {
+        mounting
+    }
 
     /// So many attempts, or a whole [`Retry`] policy.
     fn retry(self, retry: impl Into<Retry>) -> Mounted<Self, Args> {
         let retry = retry.into();
-        Mounted::new(self, move |mounting| mounting.0.retry = retry)
+        Mounted::new(self, move |mounting| mounting.retry(retry))
     }
 
     /// How many keys are worked on at the same time, at most.
     fn lanes(self, lanes: u16) -> Mounted<Self, Args> {
-        Mounted::new(self, move |mounting| mounting.0.lanes = lanes.max(1))
+        Mounted::new(self, move |mounting| mounting.lanes(lanes))
     }
 
     /// Most deliveries that share one commit. After a crash as many may be repeated, with the same idempotency keys.
     fn batch(self, deliveries: usize) -> Mounted<Self, Args> {
-        Mounted::new(self, move |mounting| mounting.0.batch = deliveries.max(1))
+        Mounted::new(self, move |mounting| mounting.batch(deliveries))
     }
 
     /// How long one attempt may take.
     fn timeout(self, timeout: Duration) -> Mounted<Self, Args> {
-        Mounted::new(self, move |mounting| mounting.0.timeout = timeout)
+        Mounted::new(self, move |mounting| mounting.timeout(timeout))
     }
 
     /// When retries have run out: park the key (the default), stop the lane, or skip the event.
     fn on_failure(self, policy: OnFailure) -> Mounted<Self, Args> {
-        Mounted::new(self, move |mounting| mounting.0.on_failure = policy)
+        Mounted::new(self, move |mounting| mounting.on_failure(policy))
     }
 
     /// Most parked events; then the lane stops instead.
     fn dead_max(self, events: usize) -> Mounted<Self, Args> {
-        Mounted::new(self, move |mounting| mounting.0.dead_max = events.max(1))
+        Mounted::new(self, move |mounting| mounting.dead_max(events))
     }
 
     /// Who looks after it, and so whom its dead letters are for; in place of [`App::owner`](crate::App::owner).
     fn owner(self, owner: &'static str) -> Mounted<Self, Args> {
-        Mounted::new(self, move |mounting| mounting.0.owner = Some(owner))
+        Mounted::new(self, move |mounting| mounting.owner(owner))
+    }
+
+    /// Calls nothing while the dependency is down; see [`Breaker`].
+    fn breaker(self, breaker: Breaker) -> Mounted<Self, Args> {
+        Mounted::new(self, move |mounting| mounting.breaker(breaker))
+    }
+
+    /// How often it may be called, over all lanes. Deliveries wait for their turn in their lane; see [`Rate`].
+    fn rate(self, rate: Rate) -> Mounted<Self, Args> {
+        Mounted::new(self, move |mounting| mounting.rate(rate))
+    }
+
+    /// How often it may be called for each value of this tag; events without it count as one value. A delivery that waits
+    /// for its turn holds up what is behind it in its lane, also of other values.
+    fn quota(self, tag: &'static str, rate: Rate) -> Mounted<Self, Args> {
+        Mounted::new(self, move |mounting| mounting.quota(tag, rate))
     }
 
     /// Where to begin when the handler has never run before.
     fn from(self, start: StartFrom) -> Mounted<Self, Args> {
-        Mounted::new(self, move |mounting| mounting.0.start = start)
+        Mounted::new(self, move |mounting| mounting.from(start))
     }
 }
-
-/// The settings of a handler while it is being mounted.
-pub struct Mounting(pub(crate) Settings);
 
 /// A reaction with settings.
 pub struct Mounted<R, Args> {
     inner: R,
-    setting: Arc<dyn Fn(&mut Mounting) + Send + Sync>,
+    setting: Arc<dyn Fn(Mounting) -> Mounting + Send + Sync>,
     args: PhantomData<fn(Args)>,
 }
 
 impl<R, Args> Mounted<R, Args> {
-    fn new(inner: R, setting: impl Fn(&mut Mounting) + Send + Sync + 'static) -> Self {
+    fn new(inner: R, setting: impl Fn(Mounting) -> Mounting + Send + Sync + 'static) -> Self {
         Self { inner, setting: Arc::new(setting), args: PhantomData }
     }
 }
@@ -129,9 +146,8 @@ impl<R: Reaction<Args>, Args: 'static> Reaction<(WithSettings, Args)> for Mounte
         self.inner.call(context)
     }
 
-    fn adjust(&self, mounting: &mut Mounting) {
-        self.inner.adjust(mounting);
-        (self.setting)(mounting);
+    fn adjust(&self, mounting: Mounting) -> Mounting {
+        (self.setting)(self.inner.adjust(mounting))
     }
 }
 
@@ -228,6 +244,7 @@ pub(crate) struct ReactionHandler {
     pub(crate) joins: bool,
     pub(crate) states: Arc<States>,
     pub(crate) settings: Settings,
+    pub(crate) gate: Gate,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -238,7 +255,7 @@ impl ReactionHandler {
             recorded,
             &self.name,
             attempt_number,
-            &self.settings,
+            self.settings.timeout,
             &self.shared.press,
         );
         let transaction = if self.joins {
@@ -260,7 +277,7 @@ pub(crate) fn context(
     recorded: &Recorded,
     handler: &str,
     attempt: u32,
-    settings: &Settings,
+    timeout: Duration,
     press: &Press,
 ) -> Context {
     Context {
@@ -268,7 +285,7 @@ pub(crate) fn context(
         recorded: recorded.clone(),
         handler: handler.to_owned(),
         attempt,
-        deadline: press.host.clock.now() + settings.timeout,
+        deadline: press.host.clock.now() + timeout,
         host: press.host.clone(),
         session: None,
     }
@@ -283,28 +300,44 @@ impl Handler for ReactionHandler {
     }
 
     fn work<'a>(&'a self, batch: &'a [Recorded], attempt: u32) -> BoxFuture<'a, Handled> {
-        Box::pin(one_by_one(&self.shared.press.host, batch, move |recorded| self.handle(recorded, attempt)))
+        Box::pin(one_by_one(&self.shared, &self.gate, batch, move |recorded| self.handle(recorded, attempt)))
     }
 }
 
-/// Handles deliveries one after the other until one fails, time is up, or the batch is heavy.
-pub(crate) async fn one_by_one<'a, F, Fut>(host: &Host, batch: &'a [Recorded], handle: F) -> Handled
+/// Handles deliveries one after the other until one fails or finds no room, time is up, or the batch is heavy.
+pub(crate) async fn one_by_one<'a, F, Fut>(
+    shared: &Shared,
+    gate: &Gate,
+    batch: &'a [Recorded],
+    handle: F,
+) -> Handled
 where
     F: Fn(&'a Recorded) -> Fut,
     Fut: Future<Output = Result<Effects, Failure>>,
 {
-    let started = host.clock.monotonic();
+    let clock = &shared.press.host.clock;
+    let started = clock.monotonic();
     let mut done = Handled::default();
     for recorded in batch {
-        match handle(recorded).await {
+        let permit = match gate.admit(recorded, shared) {
+            Ok(permit) => permit,
+            Err(no_room) => {
+                done.wait = Some(no_room.wait());
+                break;
+            }
+        };
+        let result = handle(recorded).await;
+        let wait = permit.end(&result, &**clock);
+        gate.keep_record(shared).await;
+        match result {
             Ok(effects) => done.effects.absorb(effects),
             Err(failure) => {
-                done.failure = Some(failure);
+                (done.failure, done.wait) = (Some(failure).filter(|_| wait.is_none()), wait);
                 break;
             }
         }
         done.count += 1;
-        if done.effects.is_heavy() || host.clock.monotonic().saturating_sub(started) > SETTLE_AFTER {
+        if done.effects.is_heavy() || clock.monotonic().saturating_sub(started) > SETTLE_AFTER {
             break;
         }
     }

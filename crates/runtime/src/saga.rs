@@ -37,7 +37,7 @@ pub(crate) use check::Replayer;
 pub use check::{Histories, Misfit, SagaCheck};
 pub use child::ChildStep;
 pub(crate) use handler::SagaHandler;
-pub use head::{Difference, SagaHead, SagaStatus};
+pub use head::{Difference, Requested, SagaHead, SagaStatus};
 pub(crate) use local::Sagas;
 pub use operations::{Operations, Request};
 pub use step::{Decided, LocalStep, SagaError, SendStep, Sleep, Undecided, Wait};
@@ -250,6 +250,31 @@ pub(crate) fn timer_draft(timer: &Timer) -> Result<Draft, Error> {
 /// Whether this is a command that an instance has sent.
 pub(crate) fn is_command(recorded: &Recorded) -> bool {
     recorded.stream.topic.is_reserved() && !recorded.envelope.event_type.as_str().starts_with("saga.")
+}
+
+/// Whether an event stands in the journal of this instance.
+pub(crate) fn is_of(recorded: &Recorded, head: &SagaHead) -> bool {
+    recorded.stream.key.as_str() == head.key
+        && recorded.stream.topic.as_str().strip_prefix("saga.") == Some(head.saga.as_str())
+}
+
+/// Whether an operator asked for something with an entry of this type. What follows from it are entries of their own.
+pub(crate) fn is_request(event_type: &str) -> bool {
+    journal::REQUESTS.contains(&event_type)
+}
+
+/// Whether an instance does not wait for the answer to this command any more: it is over or on its way back, or an operator
+/// has given the outcome. `events` are those of the flow.
+pub(crate) fn is_moot(command: &Recorded, head: &SagaHead, events: &[Recorded]) -> bool {
+    let Some(label) = crate::message::extension(&command.envelope, crate::message::STEP) else {
+        return false;
+    };
+    let undone = label.strip_prefix(journal::UNDO_PREFIX);
+    let goes_back = head.status == SagaStatus::Compensating || head.requested.is_some();
+    let later = events.iter().filter(|event| event.position > command.position && is_of(event, head));
+    head.status.is_over()
+        || (goes_back && undone.is_none())
+        || later.filter_map(journal::Entry::resolved_step).any(|step| step == label)
 }
 
 /// Whether an instance begins with an entry of this type.

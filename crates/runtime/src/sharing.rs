@@ -102,6 +102,11 @@ pub async fn members(store: &dyn Store) -> Result<Vec<Member>, Error> {
     records(store).await?.iter().map(member_of).collect()
 }
 
+/// Whether a process is among those that share the store.
+pub(crate) async fn is_member(store: &dyn Store, id: MemberId) -> Result<bool, Error> {
+    Ok(store.record(MEMBER.clone(), id.key()).await?.is_some())
+}
+
 async fn records(store: &dyn Store) -> Result<Vec<Record>, Error> {
     store.records(RecordScan::all(MEMBER.clone())).await
 }

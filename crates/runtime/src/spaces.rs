@@ -32,6 +32,10 @@ spaces! {
     MEMBER = "member";
     /// source + id -> what came in under it.
     INBOX = "inbox";
+    /// source + id -> the process that handles the command.
+    CLAIM = "claim";
+    /// breaker + process -> why it is open.
+    BREAKER = "breaker";
     /// due + owner + name -> what to do then.
     TIMER = "timer";
     /// owner + name -> which timer holds the name.

@@ -20,6 +20,7 @@ use crate::fork::FlowRecord;
 use crate::lane::{STORE_PAUSE, Work};
 use crate::message::Press;
 use crate::policy::{Settings, StartFrom};
+use crate::pressure::Pressure;
 use crate::progress::{Board, Standing};
 use crate::saga::Sagas;
 use crate::sharing::{Sharing, View};
@@ -62,6 +63,8 @@ pub(crate) struct Shared {
     /// Who else is there, and what follows for us.
     pub(crate) view: Arc<watch::Sender<View>>,
     pub(crate) sharing: Sharing,
+    /// What handlers ask for before they are called.
+    pub(crate) pressure: Pressure,
     /// In a fork: what handlers and local steps answer from.
     pub(crate) replay: Option<Arc<FlowRecord>>,
 }
@@ -132,6 +135,8 @@ pub(crate) struct Handled {
     pub(crate) effects: Effects,
     pub(crate) count: usize,
     pub(crate) failure: Option<Failure>,
+    /// There is no room for the next one: nothing of it was tried, and it should be asked for again in so long.
+    pub(crate) wait: Option<Duration>,
 }
 
 /// A named place in the log and what is done from there on.

@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 
 use crate::{Ensue, answer, on};
 
@@ -24,6 +27,99 @@ fn a_folder_that_is_not_there_or_no_store_is_not_found() {
     }
     answer(on(&file, &["emit", "--stream", "A/1", "A", "-d", "1"]), "").refused(3, "E0406");
     assert_eq!(fs::read_to_string(ensue.data().join("notes.txt")).expect("it is still there"), "not a store");
+}
+
+/// The binary, run by somebody who may read everything here and write nothing.
+struct Guest {
+    binary: std::path::PathBuf,
+    is_root: bool,
+    data: std::path::PathBuf,
+    temporary: std::path::PathBuf,
+}
+
+impl Guest {
+    fn of(ensue: &Ensue) -> Self {
+        let (around, data) = (ensue.around.path(), ensue.data());
+        let temporary = around.join("tmp");
+        fs::create_dir(&temporary).expect("the folder is ours");
+        let binary = around.join("ensue");
+        fs::copy(env!("CARGO_BIN_EXE_ensue"), &binary).expect("there is room for the binary");
+        for path in files_of(&data) {
+            let mode = if path.is_dir() { 0o555 } else { 0o444 };
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("the folder is ours");
+        }
+        fs::set_permissions(around, fs::Permissions::from_mode(0o755)).expect("the folder is ours");
+        fs::set_permissions(&temporary, fs::Permissions::from_mode(0o777)).expect("the folder is ours");
+        // The superuser writes whatever it likes, so for this it becomes somebody else.
+        let is_root = fs::OpenOptions::new().write(true).open(data.join("lock")).is_ok();
+        Self { binary, is_root, data, temporary }
+    }
+
+    fn run(&self, arguments: &[&str]) -> crate::Answer {
+        let mut command = std::process::Command::new(&self.binary);
+        command.args(arguments).env("ENSUE_DATA", &self.data).env("TMPDIR", &self.temporary);
+        if self.is_root {
+            command.uid(65_534);
+        }
+        answer(command, "")
+    }
+}
+
+/// A folder and everything in it.
+fn files_of(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut files = vec![folder.to_owned()];
+    let mut at = 0;
+    while let Some(path) = files.get(at).cloned() {
+        at += 1;
+        if path.is_dir() {
+            files.extend(
+                fs::read_dir(path).expect("it is ours").map(|entry| entry.expect("it is ours").path()),
+            );
+        }
+    }
+    files
+}
+
+#[test]
+fn a_store_that_cannot_be_written_can_be_looked_at_from_every_side_and_stays_as_it_is() {
+    let ensue = Ensue::new();
+    ensue.run(&["demo", "--orders", "20", "--break", "5", "-q"]).ok();
+    let looks = [
+        &["tail", "-e"][..],
+        &["flow", "stuck"],
+        &["flow", "show", "ORD-0001"],
+        &["flow", "fork", "ORD-0001"],
+        &["stream", "ls"],
+        &["stream", "state", "Order/ORD-0001"],
+        &["event", "show", "3"],
+        &["dead", "ls"],
+        &["timer", "ls"],
+        &["subscription", "ls"],
+        &["saga", "ls"],
+        &["saga", "check"],
+        &["projection", "verify", "orders_view"],
+        &["projection", "audit", "orders_view"],
+        &["projection", "ls"],
+        &["verify"],
+        &["stat"],
+    ];
+    let seen: Vec<String> = looks.iter().take(5).map(|look| ensue.run(look).ok().out).collect();
+    let guest = Guest::of(&ensue);
+    let sizes = || {
+        let stat = |path: &std::path::PathBuf| {
+            fs::metadata(path).map(|file| (file.len(), file.modified().ok())).ok()
+        };
+        files_of(&ensue.data()).iter().map(|path| (path.clone(), stat(path))).collect::<Vec<_>>()
+    };
+    let before = sizes();
+    let as_guest: Vec<String> = looks.iter().map(|look| guest.run(look).ok().out).collect();
+    assert_eq!(as_guest.iter().take(5).collect::<Vec<_>>(), seen.iter().collect::<Vec<_>>());
+    guest.run(&["dead", "redrive", "--all"]).refused(1, "E0402").says("opened to be read only");
+    guest.run(&["emit", "A", "--stream", "A/1", "-d", "1"]).refused(1, "E0402");
+    assert_eq!(sizes(), before, "nothing was written");
+    assert_eq!(fs::read_dir(&guest.temporary).expect("it is ours").count(), 0, "nothing is left behind");
+    fs::set_permissions(&guest.temporary, fs::Permissions::from_mode(0o555)).expect("the folder is ours");
+    guest.run(&["stat"]).refused(1, "E0402").says("set TMPDIR");
 }
 
 #[test]

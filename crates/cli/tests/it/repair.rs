@@ -36,6 +36,12 @@ impl Shop {
         self.report = self.ensue.run(&["demo", "--resume", "-o", "json"]).ok().object()[self.style].clone();
     }
 
+    /// What `flow stuck` says of an order.
+    fn stuck(&self, key: &str) -> Option<Value> {
+        let found = self.ensue.run(&["flow", "stuck", "-o", "jsonl"]).ok().objects();
+        found.into_iter().find(|flow| flow["key"] == key)
+    }
+
     /// The broken orders that have ended.
     fn ended(&self) -> Vec<String> {
         let broken = self.report["broken"].as_array().expect("a list").iter();
@@ -72,11 +78,18 @@ fn sagas_that_an_operator_cancels_or_gives_outcomes_end_and_the_books_agree() {
         .map(|order| order["key"].as_str().expect("a key").to_owned())
         .collect();
     let [cancelled, resolved] = parked.as_slice() else { panic!("two of four: {parked:?}") };
+    let before = shop.stuck(cancelled).expect("it is parked");
     shop.saga("pause", cancelled, &[]);
     shop.saga("resume", cancelled, &[]);
     shop.resume();
     assert_eq!(shop.ended(), Vec::<String>::new());
+    assert_eq!(shop.stuck(cancelled), Some(before), "a pause makes the problem no younger");
     shop.saga("cancel", cancelled, &[]);
+    let shown = shop.ensue.run(&["saga", "show", "fulfil-order", cancelled, "-o", "json"]).ok().object();
+    let head = &shown["head"];
+    assert_eq!((&head["status"], &head["requested"]), (&json!("waiting"), &json!("cancel")));
+    assert_eq!((&head["code"], &head["reason"]), (&json!("E0605"), &json!("the customer called")));
+    assert_eq!(shop.stuck(cancelled), None, "it goes on as soon as the application runs");
     shop.saga("resolve", &undone, &["--step", "charge", "--skip-undo"]);
     let paid = format!(r#"{{"order_id":"{resolved}","payment_id":"PAY-BY-HAND","amount":0}}"#);
     shop.saga("resolve", resolved, &["--step", "charge", "--done", &paid]);
@@ -84,6 +97,11 @@ fn sagas_that_an_operator_cancels_or_gives_outcomes_end_and_the_books_agree() {
     let mut expected = [cancelled.clone(), resolved.clone(), undone];
     expected.sort();
     assert_eq!(shop.ended(), expected);
+    for key in &expected {
+        assert_eq!(shop.stuck(key), None, "its command is parked, but nobody waits for the answer");
+    }
+    let letters = shop.ensue.run(&["dead", "ls", "handle.ProcessPayment", "-o", "jsonl"]).ok().objects();
+    assert_eq!(letters.len(), 2, "what is parked stays until somebody gives it up");
 }
 
 #[test]

@@ -109,6 +109,12 @@ codes! {
     TIMER_AWAITED 309 Denied "something waits for the timer"
         "A saga's instance or a deferred delivery goes on when the timer is due. Without it, it would wait for ever."
         "Let it be due at another time with `ensue timer reschedule`, or end what waits: cancel the saga, discard the delivery."
+    BREAKER_OPEN 310 Unavailable "the breaker is open"
+        "What the handler depends on has failed so often that it is not called at the moment. The message says since when, and how it failed."
+        "Mend the dependency, or dispatch the command again later; deliveries from the log wait by themselves and go on when it is back."
+    RATE_LIMITED 311 Unavailable "there is no turn for the command in time"
+        "The handler may only be called so often, and as many commands wait for their turn as there are turns within the time the answer may take."
+        "Dispatch it again later, allow it more time with `.within(..)`, or raise the `.rate(..)` or `.quota(..)` of the handler."
     VIEW_NOT_BUILT 320 Unavailable "the read model is not built by this code yet"
         "The live read model was built by another `VERSION` of the projection; that of this code is being built beside it, or has never run."
         "Wait until the build is done: `ensue projection ls` shows how far it is."
@@ -192,6 +198,9 @@ codes! {
     NO_STATE 507 Invalid "a handler asks for state that was not given"
         "`State<T>` is looked up by type, and no `.state(value)` of this type was given to the application."
         "Add `.state(..)` with a value of the type in the message."
+    LIMIT_CONTESTED 508 Invalid "two handlers disagree about a limit that they share"
+        "Handlers that name the same breaker or rate share it, so its settings must be the same at each of them."
+        "Make one value, such as a `const fn` or a variable, and give it to both; or give one of them another name."
 
     // 06xx: sagas
     SAGA_MISMATCH 601 Failed "the saga's code no longer fits its journal"

@@ -61,7 +61,10 @@ impl Disk for FileSystem {
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let path = self.at(name);
-        let file = OpenOptions::new().read(true).write(true).open(&path)?;
+        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+            Err(error) if is_refused(&error) => return Ok(Arc::new(ReadOnly(File::open(&path)?))),
+            file => file?,
+        };
         Ok(Arc::new(OsFile::new(file, &path)))
     }
 
@@ -72,6 +75,49 @@ impl Disk for FileSystem {
     fn sync_folder(&self, folder: &str) -> io::Result<()> {
         File::open(self.at(folder))?.sync_all()
     }
+}
+
+/// Whether a file is there but cannot be written.
+fn is_refused(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+}
+
+/// A file that cannot be written.
+struct ReadOnly(File);
+
+impl DiskFile for ReadOnly {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        read_at(&self.0, buffer, offset)
+    }
+
+    fn write_at(&self, _bytes: &[u8], _offset: u64, _sync: Sync) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn mode(&self) -> WriteMode {
+        WriteMode::Buffered
+    }
+}
+
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut got = 0usize;
+    while let Some(rest) = buffer.get_mut(got..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset + got as u64) {
+            Ok(0) => break,
+            Ok(read) => got += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(got)
 }
 
 struct OsFile {
@@ -144,16 +190,7 @@ impl DiskFile for OsFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut got = 0usize;
-        while let Some(rest) = buffer.get_mut(got..).filter(|rest| !rest.is_empty()) {
-            match self.file.read_at(rest, offset + got as u64) {
-                Ok(0) => break,
-                Ok(read) => got += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(got)
+        read_at(&self.file, buffer, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64, sync: Sync) -> io::Result<()> {

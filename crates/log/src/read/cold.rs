@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ensue_core::{Code, Error, Recorded};
 
 use super::Page;
-use super::plan::{CANDIDATES, Candidates, Family, Plan, order_of};
+use super::plan::{CANDIDATES, Candidates, Family, Plan, Road, order_of};
 use crate::engine::Engine;
 use crate::errors;
 use crate::frames::Loaded;
@@ -22,7 +22,7 @@ pub(super) fn page(
     frame: &mut Option<Arc<Loaded>>,
 ) -> Result<Page, Error> {
     let candidates = match plan {
-        Plan::All => Candidates::all(range, limit, is_backward),
+        Plan::All | Plan::Query { road: Road::Through, .. } => Candidates::all(range, limit, is_backward),
         Plan::Stream { mark, versions, .. } => {
             stream_candidates(engine, *mark, *versions, range, is_backward)?
         }

@@ -1,8 +1,8 @@
 //! From a selection to lists of positions, and from lists to the events that really match.
 
-use ensue_core::{Direction, Error, EventId, Query, Recorded, Select, StreamName};
+use ensue_core::{Error, EventId, Query, Recorded, Select, StreamName};
 
-use super::Page;
+use super::{PAGE_EVENTS, Page};
 use crate::engine::Engine;
 use crate::index::Order;
 use crate::mark::{Mark, MarkMap};
@@ -10,6 +10,9 @@ use crate::window::{Generation, Postings, Window};
 
 /// Candidates taken from a list at once. More than a page holds, since not every candidate matches.
 pub(crate) const CANDIDATES: usize = 512;
+
+/// A list, or several together, that hold one of so many events are dense.
+const DENSE: u64 = 4;
 
 /// Which of the four families of lists.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,29 +34,35 @@ impl Family {
     }
 }
 
+/// How a query finds its events below the window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Road {
+    /// Positions from the index, and the frames that they lie in.
+    Lists,
+    /// Every event, compared: cheaper than to ask for positions where most events match.
+    Through,
+}
+
 /// What a read looks at.
 pub(crate) enum Plan {
     All,
     Stream { name: StreamName, mark: Mark, versions: (u64, u64) },
     Flow { id: EventId, lists: Vec<(Family, Mark)> },
-    Query { query: Query, lists: Vec<(Family, Mark)> },
+    Query { query: Query, lists: Vec<(Family, Mark)>, road: Road },
 }
 
 impl Plan {
     /// The plan, and the lowest position worth looking at: one that lies in the window if nothing older can match.
-    pub(crate) fn new(
-        engine: &Engine,
-        select: Select,
-        low: u64,
-        direction: Direction,
-    ) -> Result<(Self, u64), Error> {
+    pub(crate) fn new(engine: &Engine, select: Select, low: u64, limit: usize) -> Result<(Self, u64), Error> {
         let marker = engine.marker;
         let plan = match select {
             Select::All => Self::All,
             Select::Query(query) if query.is_all() => Self::All,
             Select::Query(query) => {
                 let lists = query_lists(engine, &query)?;
-                Self::Query { query, lists }
+                let is_cold = low < engine.window().first_position();
+                let is_through = is_cold && limit >= PAGE_EVENTS && are_dense(engine, &lists)?;
+                Self::Query { query, lists, road: if is_through { Road::Through } else { Road::Lists } }
             }
             Select::Flow(id) => Self::Flow { lists: vec![(Family::Flow, marker.flow(&id))], id },
             Select::Stream { stream, from, to } => {
@@ -61,12 +70,12 @@ impl Plan {
                 Self::Stream { name: stream, mark, versions: (from.0, to.0) }
             }
         };
-        let low = plan.raise(engine, low, direction)?;
+        let low = plan.raise(engine, low)?;
         Ok((plan, low))
     }
 
     /// Raises the lower end of a read past what the index need not be asked for.
-    fn raise(&self, engine: &Engine, low: u64, direction: Direction) -> Result<u64, Error> {
+    fn raise(&self, engine: &Engine, low: u64) -> Result<u64, Error> {
         let first = {
             let window = engine.window();
             let first = window.first_position();
@@ -87,7 +96,6 @@ impl Plan {
             Self::Stream { mark, .. } => engine.index()?.list(*mark)?.is_some(),
             Self::Flow { lists, .. } | Self::Query { lists, .. } => any_cold(engine, lists)?,
         };
-        let _ = direction;
         Ok(if is_cold { low } else { first })
     }
 
@@ -236,6 +244,18 @@ fn rarest(engine: &Engine, tags: &[Mark]) -> Result<Mark, Error> {
         }
     }
     Ok(rarest.expect("called with at least two tags").1)
+}
+
+/// Whether these lists hold so many of all events that reading through is the shorter road. Of the whole log; a range that
+/// is otherwise only costs time.
+fn are_dense(engine: &Engine, lists: &[(Family, Mark)]) -> Result<bool, Error> {
+    let index = engine.index()?;
+    let mut listed = 0_u64;
+    for (_, mark) in lists {
+        listed += index.list(*mark)?.map_or(0, |list| list.count);
+    }
+    let indexed = index.applied()?.map_or(0, |applied| applied.position);
+    Ok(listed.saturating_mul(DENSE) >= indexed)
 }
 
 fn any_cold(engine: &Engine, lists: &[(Family, Mark)]) -> Result<bool, Error> {

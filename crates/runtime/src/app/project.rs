@@ -25,7 +25,7 @@ impl App {
             }))
         });
         let name = subscription_name(P::NAME);
-        self.mount(&name, HandlerKind::Projection, settings, &ProjectionHandler::<P>::types(), &[], build);
+        self.mount(&name, HandlerKind::Projection, &settings, &ProjectionHandler::<P>::types(), &[], build);
         let model: BuildModel = Box::new(move |parts| {
             let Shared { store, press, .. } = &*parts.shared;
             Arc::new(ModelOf::new(mounted, Arc::clone(store), press.host.clone()))

@@ -19,6 +19,7 @@ use crate::context::{States, lookup};
 use crate::dead::DeadLetters;
 use crate::door::{Admitted, Door, check_rules};
 use crate::flow::Flows;
+use crate::pressure::BreakerStatus;
 use crate::projection::{self, Model, Mount, Projection, Projections};
 use crate::sharing::{Member, MemberId, Membership, Seat};
 use crate::subscription::{Request, Shared, Subscription};
@@ -160,6 +161,11 @@ impl Running {
     /// What is set for later: listed, cancelled, put off.
     pub fn timers(&self) -> Timers {
         self.shared.timers()
+    }
+
+    /// The circuit breakers around what handlers depend on, as they are in this process.
+    pub fn breakers(&self) -> Vec<BreakerStatus> {
+        self.shared.pressure.breakers(self.shared.press.host.clock.monotonic())
     }
 
     /// Where events of others come in, each once.

@@ -14,6 +14,7 @@ use crate::aggregate::SnapshotLog;
 use crate::catalogue::HandlerKind;
 use crate::flow;
 use crate::message::Press;
+use crate::pressure::{self, Pressure};
 use crate::progress::Board;
 use crate::saga::Sagas;
 use crate::sharing::{MemberId, View};
@@ -34,6 +35,7 @@ impl App {
             registry: self.registry,
             window: self.catalogue.window(),
             turns: crate::door::Turns::default(),
+            pressure: Pressure::default(),
             board: Board::default(),
             timers: Arc::default(),
             timers_wait: AtomicBool::new(false),
@@ -54,6 +56,7 @@ impl App {
                 self.mounts.iter().map(|mount| (mount.name.as_str().into(), mount.settings.lanes)).collect();
             running.join(subscriptions).await?;
         }
+        pressure::clear(&*store, self.mounts.iter().filter_map(|mount| mount.settings.breaker)).await?;
         for mount in self.mounts {
             let handler = (mount.build)(&parts)?;
             let handler = match &self.replay {

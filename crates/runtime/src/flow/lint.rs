@@ -33,7 +33,8 @@ pub enum Rule {
     NoEnd,
     /// A declared end that nothing leads to from the declared starts.
     EndOutOfReach,
-    /// A handler was seen to cause what it does not declare.
+    /// A handler was seen to cause what it does not declare, or something began with a type that nobody declares to come
+    /// from outside.
     Undeclared,
 }
 
@@ -57,10 +58,15 @@ impl Flows {
         let mut findings = of_catalogue(&self.catalogue);
         for edge in self.map().await?.observed.into_iter().filter(|edge| !edge.is_declared) {
             let message = format!(
-                "{} was seen to cause {} from {}, {} times, and does not declare it",
+                "{} was seen to cause {} from {}, {} ×, and does not declare it",
                 edge.handler, edge.to, edge.from, edge.count
             );
             findings.push(Finding { rule: Rule::Undeclared, subject: edge.handler, message });
+        }
+        for (event_type, times) in self.index().await?.completeness.strangers {
+            let message =
+                format!("was seen {times} × without a cause, and nobody declares that it comes from outside");
+            findings.push(Finding { rule: Rule::Undeclared, subject: event_type, message });
         }
         Ok(findings)
     }

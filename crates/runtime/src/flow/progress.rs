@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use ensue_core::{Error, EventId, Position, Recorded, Store};
+use ensue_core::{Error, EventId, Position, Recorded, Store, Timestamp};
 
-use super::OpenState;
 use super::index::Settlements;
-use crate::catalogue::{Catalogue, HandlerKind};
-use crate::dead::{DeadLetter, Halted};
+use super::{OpenState, OpenWork};
+use crate::catalogue::{Catalogue, HandlerEntry, HandlerKind};
+use crate::dead::{DeadLetter, Discarded, Halted};
 use crate::spaces;
 use crate::subscription::Checkpoints;
 
@@ -18,7 +18,12 @@ pub(super) struct Progress {
     /// Deliveries that wait for a time, with what waits behind them.
     deferred: HashMap<(String, Position), DeadLetter>,
     halted: HashMap<(String, u16), Halted>,
+    /// Deliveries that an operator has given up.
+    given_up: HashMap<(String, Position), Discarded>,
 }
+
+/// How a delivery stands, since when, and the code and the words of why.
+type Standing = (OpenState, Option<Timestamp>, Option<String>, Option<String>);
 
 struct Settled {
     floor: Position,
@@ -39,11 +44,15 @@ impl Progress {
             letters.into_iter().map(|letter| (place(&letter), letter)).collect()
         };
         let halted = crate::dead::halted(store).await?.into_iter();
+        let given_up = crate::dead::discarded(store).await?.into_iter();
         Ok(Self {
             settled,
             dead: by_place(crate::dead::list(store).await?),
             deferred: by_place(crate::dead::deferred(store).await?),
             halted: halted.map(|halted| ((halted.handler.to_string(), halted.lane), halted)).collect(),
+            given_up: given_up
+                .map(|letter| ((letter.handler.to_string(), letter.parked.position), letter))
+                .collect(),
         })
     }
 
@@ -67,18 +76,33 @@ impl Progress {
         waiting.map(|letter| letter.parked.flow.clone()).collect()
     }
 
-    /// Why this handler is not done with this event; `None` if it is.
-    pub(super) fn open(
-        &self,
-        handler: &str,
-        recorded: &Recorded,
-    ) -> Option<(OpenState, Option<String>, Option<String>)> {
-        if let Some(letter) = self.dead.get(&(handler.to_owned(), recorded.position)) {
-            let parked = &letter.parked;
-            return Some((OpenState::Parked, Some(parked.code.clone()), Some(parked.reason.clone())));
+    /// The delivery of this event to this handler, if an operator has given it up.
+    pub(super) fn given_up(&self, handler: &str, recorded: &Recorded) -> Option<&Discarded> {
+        self.given_up.get(&(handler.to_owned(), recorded.position))
+    }
+
+    /// What this handler has still to do with this event; `None` if nothing.
+    pub(super) fn open(&self, handler: &HandlerEntry, recorded: &Recorded) -> Option<OpenWork> {
+        let (state, since, code, reason) = self.standing(&handler.name, recorded)?;
+        Some(OpenWork {
+            position: recorded.position,
+            event_type: recorded.envelope.event_type.clone(),
+            handler: handler.name.clone(),
+            service: handler.service.clone(),
+            state,
+            since,
+            code,
+            reason,
+        })
+    }
+
+    fn standing(&self, handler: &str, recorded: &Recorded) -> Option<Standing> {
+        if let Some(DeadLetter { parked, .. }) = self.dead.get(&(handler.to_owned(), recorded.position)) {
+            let since = Some(parked.first_failed_at.unwrap_or(parked.parked_at));
+            return Some((OpenState::Parked, since, Some(parked.code.clone()), Some(parked.reason.clone())));
         }
-        if let Some(letter) = self.deferred.get(&(handler.to_owned(), recorded.position)) {
-            return Some((OpenState::Deferred, None, Some(letter.parked.reason.clone())));
+        if let Some(DeadLetter { parked, .. }) = self.deferred.get(&(handler.to_owned(), recorded.position)) {
+            return Some((OpenState::Deferred, Some(parked.parked_at), None, Some(parked.reason.clone())));
         }
         let lanes = &self.settled.get(handler)?.lanes;
         let count = u16::try_from(lanes.len()).unwrap_or(u16::MAX);
@@ -88,8 +112,10 @@ impl Progress {
             return None;
         }
         Some(match self.halted.get(&(handler.to_owned(), lane)) {
-            Some(halted) => (OpenState::Halted, Some(halted.code.clone()), Some(halted.reason.clone())),
-            None => (OpenState::Ahead, None, None),
+            Some(Halted { since, code, reason, .. }) => {
+                (OpenState::Halted, Some(*since), Some(code.clone()), Some(reason.clone()))
+            }
+            None => (OpenState::Ahead, None, None, None),
         })
     }
 }

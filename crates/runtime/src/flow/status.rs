@@ -9,11 +9,13 @@ use smol_str::SmolStr;
 
 use super::expected::{Expected, has_caused};
 use super::index::Figures;
+use super::progress::Progress;
 use super::stage::Stage;
-use super::words::{at, clock, duration};
+use super::words::{at, duration};
 use super::{FlowStatus, OpenState, OpenWork, reason_in};
-use crate::catalogue::{Catalogue, FlowEntry, HandlerKind};
-use crate::saga::{SagaHead, SagaStatus};
+use crate::catalogue::{Catalogue, FlowEntry, HandlerEntry, HandlerKind};
+use crate::dead::Discarded;
+use crate::saga::{self, SagaHead, SagaStatus};
 
 /// A delivery that takes so many times longer than 99 of 100 is late.
 const LATE_FACTOR: u64 = 10;
@@ -32,6 +34,8 @@ pub(super) struct Verdict {
     pub(super) waits_for: Option<String>,
     /// The service that it waits for.
     pub(super) from: Option<String>,
+    /// When it stopped going on as it should, where it does not.
+    pub(super) since: Option<Timestamp>,
     /// It is in order by itself, but will take longer than its kind may.
     pub(super) is_beyond: bool,
 }
@@ -43,6 +47,7 @@ pub(super) struct Evidence<'a> {
     pub(super) events: &'a [Recorded],
     pub(super) open: &'a [OpenWork],
     pub(super) sagas: &'a [SagaHead],
+    pub(super) progress: &'a Progress,
     /// The next of its timers.
     pub(super) timer: Option<&'a Alarm>,
     pub(super) now: Timestamp,
@@ -58,11 +63,16 @@ pub(super) struct Alarm {
 
 impl Verdict {
     fn plain(status: FlowStatus) -> Self {
-        Self { status, reason: None, code: None, waits_for: None, from: None, is_beyond: false }
+        Self { status, reason: None, code: None, waits_for: None, from: None, since: None, is_beyond: false }
     }
 
     fn because(status: FlowStatus, reason: String) -> Self {
         Self { reason: Some(reason), ..Self::plain(status) }
+    }
+
+    /// Nobody goes on with it by itself.
+    fn stuck(since: Timestamp, reason: String) -> Self {
+        Self { since: Some(since), ..Self::because(FlowStatus::Stuck, reason) }
     }
 
     fn waiting_for(self, waits_for: Option<String>, from: Option<&str>) -> Self {
@@ -114,21 +124,34 @@ impl<'a> Case<'a> {
         handler.is_some_and(|handler| handler.kind != HandlerKind::Projection)
     }
 
-    /// Since when nothing has happened.
+    /// Since when nothing has happened but requests of operators.
     fn since(&self) -> Timestamp {
-        self.evidence.events.last().map(|event| event.recorded_at).unwrap_or_default()
+        let events = self.evidence.events.iter().rev();
+        let mut moves = events.filter(|event| !saga::is_request(event.envelope.event_type.as_str()));
+        moves.next().map(|event| event.recorded_at).unwrap_or_default()
     }
 
-    fn waits(&self, waits_for: Option<&str>, from: &str) -> String {
+    fn waits(waits_for: Option<&str>, from: &str, since: Timestamp) -> String {
         let what = waits_for.map_or_else(|| "waits for".to_owned(), |what| format!("waits for {what} from"));
-        format!("{what} {from} since {}", clock(self.since(), self.evidence.now))
+        format!("{what} {from} since {}", at(since))
+    }
+
+    /// Whether it is a command of a saga that does not wait for its answer any more: nobody is held up by it.
+    fn is_moot(&self, work: &OpenWork) -> bool {
+        let events = self.evidence.events;
+        let command = events.iter().find(|event| event.position == work.position);
+        command.filter(|event| saga::is_command(event)).is_some_and(|command| {
+            let head = self.evidence.sagas.iter().find(|head| saga::is_of(command, head));
+            head.is_some_and(|head| saga::is_moot(command, head, events))
+        })
     }
 
     /// Something is parked, or its lane has stopped: nobody goes on without a decision.
     fn blocked(&self) -> Option<Verdict> {
         let blocked = || {
             let is_blocked = |work: &&OpenWork| matches!(work.state, OpenState::Parked | OpenState::Halted);
-            self.evidence.open.iter().filter(is_blocked).filter(|work| self.is_moving(work))
+            let open = self.evidence.open.iter().filter(is_blocked);
+            open.filter(|work| self.is_moving(work) && !self.is_moot(work))
         };
         // What failed says more than what waits behind it.
         let behind = ensue_core::Code::KEY_PARKED.to_string();
@@ -139,9 +162,10 @@ impl<'a> Case<'a> {
         let (code, why) =
             (work.code.as_deref().unwrap_or_default(), work.reason.as_deref().unwrap_or_default());
         let (service, key) = (&work.service, self.key_of(work.position));
-        let waits = self.waits(waits_for.as_deref(), service);
+        let since = work.since.unwrap_or_else(|| self.since());
+        let waits = Self::waits(waits_for.as_deref(), service, since);
         let reason = format!("{waits}; {service} {verb} {key}: {code} {why}");
-        let verdict = Verdict::because(FlowStatus::Stuck, reason).coded(work.code.clone());
+        let verdict = Verdict::stuck(since, reason).coded(work.code.clone());
         Some(verdict.waiting_for(waits_for, Some(service)))
     }
 
@@ -153,15 +177,16 @@ impl<'a> Case<'a> {
     /// A person has to decide: a saga says so, or an event that was declared to.
     fn undecided(&self) -> Option<Verdict> {
         let needs = |saga: &&SagaHead| saga.status == SagaStatus::NeedsAttention;
-        if let Some(saga) = self.evidence.sagas.iter().find(needs) {
-            let why = saga.reason.clone().unwrap_or_default();
-            let code = saga.code.clone().unwrap_or_default();
-            let reason = format!(
-                "saga {} needs a decision since {}: {code} {why}",
-                saga.saga,
-                clock(saga.since, self.evidence.now)
-            );
-            return Some(Verdict::because(FlowStatus::Stuck, reason).coded(saga.code.clone()));
+        if let Some(head) = self.evidence.sagas.iter().find(needs) {
+            let why = head.reason.clone().unwrap_or_default();
+            let code = head.code.clone().unwrap_or_default();
+            // The head is as young as the last request; what asks for the decision is in the journal.
+            let asked = self.evidence.events.iter().rev().find(|event| {
+                saga::is_of(event, head) && saga::needs_decision(event.envelope.event_type.as_str())
+            });
+            let since = asked.map_or(head.since, |asked| asked.recorded_at);
+            let reason = format!("saga {} needs a decision since {}: {code} {why}", head.saga, at(since));
+            return Some(Verdict::stuck(since, reason).coded(head.code.clone()));
         }
         let declared = self.declared.filter(|_| self.stage == Stage::Attention)?;
         let event = self.evidence.events.iter().rev().find(|event| {
@@ -171,10 +196,10 @@ impl<'a> Case<'a> {
         let why = reason_in(event).map_or_else(String::new, |why| format!(": {why}"));
         let reason = format!(
             "needs a decision since {}: {} from {service}{why}",
-            clock(event.recorded_at, self.evidence.now),
+            at(event.recorded_at),
             event.envelope.event_type
         );
-        Some(Verdict::because(FlowStatus::Stuck, reason))
+        Some(Verdict::stuck(event.recorded_at, reason))
     }
 
     /// A reaction, command or saga has something before it. Read models do not hold a flow up.
@@ -186,15 +211,16 @@ impl<'a> Case<'a> {
         let reason = format!("{} has {} #{} before it", work.handler, work.event_type, work.position);
         let verdict =
             Verdict::because(status, reason).waiting_for(self.expected.of(handler), Some(&work.service));
-        Some(self.slow(work).map_or(verdict.clone(), |reason| Verdict {
-            status: FlowStatus::Late,
-            reason: Some(reason),
-            ..verdict
-        }))
+        Some(match self.slow(work) {
+            Some((since, reason)) => {
+                Verdict { status: FlowStatus::Late, since: Some(since), reason: Some(reason), ..verdict }
+            }
+            None => verdict,
+        })
     }
 
-    /// In words, why a delivery takes longer than is usual.
-    fn slow(&self, work: &OpenWork) -> Option<String> {
+    /// Since when, and in words why, a delivery takes longer than is usual.
+    fn slow(&self, work: &OpenWork) -> Option<(Timestamp, String)> {
         let events = self.evidence.events;
         let kind = self.declared.map_or_else(
             || events.first().map(|root| root.envelope.event_type.as_str()).unwrap_or_default(),
@@ -208,15 +234,16 @@ impl<'a> Case<'a> {
         if waited <= usual.saturating_mul(LATE_FACTOR).max(LATE_AFTER_US_MIN) {
             return None;
         }
-        Some(format!(
+        let reason = format!(
             "{} of {} has had {} #{} before it since {}; 99 of 100 take {} at most",
             work.handler,
             work.service,
             work.event_type,
             work.position,
-            clock(event.recorded_at, self.evidence.now),
+            at(event.recorded_at),
             duration(usual)
-        ))
+        );
+        Some((event.recorded_at, reason))
     }
 
     /// It goes on when a timer goes off: its own, or that of a delivery which it waits behind.
@@ -247,7 +274,7 @@ impl<'a> Case<'a> {
         };
         let within = duration(declared.within_ms.unwrap_or_default().saturating_mul(1_000));
         let reason = format!("{reason}; {} may take {within}", declared.name);
-        Verdict { is_beyond: true, ..Verdict::because(status, reason) }
+        Verdict { is_beyond: true, since: Some(self.since()), ..Verdict::because(status, reason) }
     }
 
     fn deadline(&self) -> Option<(&'a FlowEntry, Timestamp)> {
@@ -281,7 +308,7 @@ impl<'a> Case<'a> {
     /// timer, and has been looked at before.
     fn unanswered(&self, saga: &str) -> Option<Verdict> {
         let events = self.evidence.events;
-        let sent = events.iter().rev().find(|event| crate::saga::is_command(event))?;
+        let sent = events.iter().rev().find(|event| saga::is_command(event))?;
         let is_answer = |event: &&Recorded| {
             event.envelope.causation.as_ref() == Some(&sent.envelope.id)
                 && event.stream.topic.as_str().starts_with("saga.")
@@ -291,20 +318,32 @@ impl<'a> Case<'a> {
         }
         let command = sent.envelope.event_type.as_str();
         let waits_for = Some(format!("the answer to {command}"));
-        let since = clock(sent.recorded_at, self.evidence.now);
+        let since = at(sent.recorded_at);
         let Some(handler) = self.evidence.catalogue.consumers(command).next() else {
             let reason =
                 format!("saga {saga} waits for the answer to {command} since {since}; nobody handles it");
-            return Some(Verdict::because(FlowStatus::Stuck, reason).waiting_for(waits_for, None));
+            return Some(Verdict::stuck(sent.recorded_at, reason).waiting_for(waits_for, None));
         };
         if has_caused(events, sent, &handler.name) {
             return None;
         }
         let from = &handler.service;
-        let reason = format!(
-            "saga {saga} waits for the answer to {command} from {from} since {since}; {from} has handled it and not answered"
-        );
-        Some(Verdict::because(FlowStatus::Stuck, reason).waiting_for(waits_for, Some(from)))
+        let (end, code) = self.end_of(handler, sent);
+        let reason =
+            format!("saga {saga} waits for the answer to {command} from {from} since {since}; {end}");
+        Some(Verdict::stuck(sent.recorded_at, reason).coded(code).waiting_for(waits_for, Some(from)))
+    }
+
+    /// In words, how a handler came to an end with an event without an answer; with the code, where there is one.
+    fn end_of(&self, handler: &HandlerEntry, event: &Recorded) -> (String, Option<String>) {
+        let what = format!("{} #{}", event.envelope.event_type, event.position);
+        let Some(letter) = self.evidence.progress.given_up(&handler.name, event) else {
+            return (format!("{} has handled {what} and not answered", handler.service), None);
+        };
+        let Discarded { discarded_by, discarded_at, discard_reason, parked, .. } = letter;
+        let words =
+            format!("{what} was given up by {discarded_by} at {}: {discard_reason}", at(*discarded_at));
+        (words, Some(parked.code.clone()))
     }
 
     /// It has ended, in one way or another.
@@ -341,7 +380,7 @@ impl<'a> Case<'a> {
     /// Nothing is in hand, no timer is set, and none of its ends has come: it waits for the world outside, or in vain.
     fn at_rest(&self) -> Verdict {
         let (events, catalogue) = (self.evidence.events, self.evidence.catalogue);
-        let since = clock(self.since(), self.evidence.now);
+        let since = at(self.since());
         let outside = self.declared.and_then(|declared| self.expected.awaited_from_outside(declared, events));
         if let Some(outside) = outside {
             let reason = format!("waits for {outside} from outside since {since}");
@@ -349,13 +388,10 @@ impl<'a> Case<'a> {
         }
         if let Some(owed) = self.expected.owed(events) {
             let (waits_for, service) = (self.expected.of(owed.handler), &owed.handler.service);
-            let reason = format!(
-                "{}; {service} has handled {} #{} and not answered",
-                self.waits(waits_for.as_deref(), service),
-                owed.event.envelope.event_type,
-                owed.event.position
-            );
-            return Verdict::because(FlowStatus::Stuck, reason).waiting_for(waits_for, Some(service));
+            let (end, code) = self.end_of(owed.handler, owed.event);
+            let since = owed.event.recorded_at;
+            let reason = format!("{}; {end}", Self::waits(waits_for.as_deref(), service, since));
+            return Verdict::stuck(since, reason).coded(code).waiting_for(waits_for, Some(service));
         }
         let reason = match self.expected.untaken(events) {
             Some(event) => format!(
@@ -366,7 +402,7 @@ impl<'a> Case<'a> {
             ),
             None => format!("none of its ends has come, and nothing is in hand since {since}"),
         };
-        Verdict::because(FlowStatus::Stuck, reason)
+        Verdict::stuck(self.since(), reason)
     }
 
     /// What is not over and has taken longer than its kind may is late.
@@ -378,9 +414,8 @@ impl<'a> Case<'a> {
             return verdict;
         }
         let within = duration(declared.within_ms.unwrap_or_default().saturating_mul(1_000));
-        let late =
-            format!("late since {}: {} may take {within}", clock(deadline, self.evidence.now), declared.name);
+        let late = format!("late since {}: {} may take {within}", at(deadline), declared.name);
         let reason = verdict.reason.map_or(late.clone(), |reason| format!("{reason}; {late}"));
-        Verdict { status: FlowStatus::Late, reason: Some(reason), ..verdict }
+        Verdict { status: FlowStatus::Late, reason: Some(reason), since: Some(deadline), ..verdict }
     }
 }

@@ -18,7 +18,7 @@ pub struct StuckFlow {
     pub key: String,
     /// `stuck` or `late`; another where it is in order by itself, but waits longer than its kind may take.
     pub status: FlowStatus,
-    /// When it last moved.
+    /// When it stopped going on as it should: whatever was looked at or asked for since makes it no younger.
     pub since: Timestamp,
     /// The types of what it waits for, where they are known.
     pub waits_for: Option<String>,
@@ -31,7 +31,7 @@ pub struct StuckFlow {
 }
 
 impl Flows {
-    /// Every flow that is late or stuck, or waits for a timer beyond what its kind may take, by when it last moved.
+    /// Every flow that is late or stuck, or waits for a timer beyond what its kind may take, the longest first.
     ///
     /// Reads the index, the end of the log behind it, and the flows that may be concerned; not the whole log.
     pub async fn stuck(&self) -> Result<Vec<StuckFlow>, Error> {
@@ -81,12 +81,13 @@ impl Flows {
         if !verdict.is_beyond && !matches!(verdict.status, FlowStatus::Late | FlowStatus::Stuck) {
             return Ok(None);
         }
+        let since = verdict.since.unwrap_or(root.recorded_at);
         let summary = self.summary(flow, root, &events, verdict);
         Ok(Some(StuckFlow {
             flow: summary.flow,
             key: summary.key,
             status: summary.status,
-            since: summary.last_at,
+            since,
             waits_for: summary.waits_for,
             from: summary.from,
             reason: summary.reason.unwrap_or_default(),

@@ -2,15 +2,9 @@
 
 use ensue_core::Timestamp;
 
-/// A moment in the past: `14:02` on the same day, with the date otherwise. UTC.
-pub(super) fn clock(moment: Timestamp, now: Timestamp) -> String {
-    let is_same_day = moment.strftime("%F").to_string() == now.strftime("%F").to_string();
-    moment.strftime(if is_same_day { "%H:%M" } else { "%F %H:%M" }).to_string()
-}
-
-/// A moment with its date. UTC.
+/// A moment in RFC 3339, to the second: whoever reads it need not guess the day or the zone.
 pub(super) fn at(moment: Timestamp) -> String {
-    moment.strftime("%F %H:%M").to_string()
+    moment.strftime("%FT%H:%M:%SZ").to_string()
 }
 
 /// Microseconds in the unit that fits.
@@ -34,12 +28,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_of_today_is_a_time_and_any_other_has_its_date() {
-        let moment: Timestamp = "2024-01-15T14:02:59Z".parse().expect("a time");
-        let next_day: Timestamp = "2024-01-16T00:00:00Z".parse().expect("a time");
-        assert_eq!(clock(moment, moment), "14:02");
-        assert_eq!(clock(moment, next_day), "2024-01-15 14:02");
-        assert_eq!(at(moment), "2024-01-15 14:02");
+    fn a_moment_has_its_day_and_its_zone() {
+        let moment: Timestamp = "2024-01-15T14:02:59.123Z".parse().expect("a time");
+        assert_eq!(at(moment), "2024-01-15T14:02:59Z");
     }
 
     #[test]

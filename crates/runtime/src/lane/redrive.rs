@@ -48,10 +48,14 @@ impl Lane {
         let recorded = self.until_read(|| dead::delivered(&*store, &name, &letter)).await?;
         let attempt = letter.until.map_or(1, |_| letter.attempts + 1);
         let worked = self.work(std::slice::from_ref(&recorded), attempt).await;
-        let Handled { effects, failure, .. } = match worked {
+        let Handled { effects, failure, wait, .. } = match worked {
             Ok(handled) => handled,
             Err(panic) => Handled { failure: Some(Failure::Failed(panic)), ..Handled::default() },
         };
+        if let Some(wait) = wait {
+            self.pause(wait).await?;
+            return Ok(Turn::Next);
+        }
         let Some(failure) = failure else {
             return self.letter_done(effects, &letter, revision, (asked, redrive), has_more).await;
         };

@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ensue_core::{Error, Host, Position, RecordWrite, Store, StoreExt};
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 
 use super::generation::Site;
+use super::pace::{Load, Pace};
 use super::rebuild::{Materials, Prepared};
-use super::replay::{Replayed, guarded, replay};
+use super::replay::{Replayed, guarded, replay, stepwise};
 use super::{Projection, encode_index};
 use crate::collection::Place;
 use crate::spaces;
@@ -21,24 +22,14 @@ use crate::tally::Tally;
 
 /// Documents held in memory before they are written.
 const DOCUMENTS_HELD: usize = 200_000;
-/// Bytes of documents that are written in one commit.
+/// Bytes of documents that are written in one commit at full speed.
 const COMMIT_BYTES: usize = 128 * 1_024;
+/// And beside others, whose commits share a frame with them.
+const COMMIT_BYTES_BOUNDED: usize = 32 * 1_024;
 /// Positions that are little enough to be folded while the lanes are stopped.
 const GAP: u64 = 2_000;
 /// Events applied before others get a turn.
 const APPLIED_TOGETHER: usize = 256;
-
-/// How much of the machine a build may take.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Load {
-    /// As fast as it goes.
-    #[default]
-    Full,
-    /// At most so many events a second.
-    EventsPerSecond(u64),
-    /// At most this share of the time, in percent from 1 to 100; the rest is pauses.
-    Percent(u8),
-}
 
 /// How far a build is; shared with whoever watches it.
 #[derive(Default, Debug)]
@@ -55,6 +46,7 @@ pub(super) struct Builder<P: Projection> {
     pub(super) store: Arc<dyn Store>,
     host: Host,
     load: Load,
+    pace: Pace,
     progress: Arc<Progress>,
     /// Whether an event that cannot be taken is skipped; else it ends the build.
     skips: bool,
@@ -86,6 +78,7 @@ impl<P: Projection> Builder<P> {
         Self {
             projection,
             store,
+            pace: Pace::new(load, &host),
             host,
             load,
             progress,
@@ -117,10 +110,11 @@ impl<P: Projection> Builder<P> {
     pub(super) async fn fold_until(&mut self, until: Position) -> Result<(), Error> {
         self.progress.head.store(until.0, Ordering::Relaxed);
         let store = Arc::clone(&self.store);
-        let mut ranges = std::pin::pin!(replay::<P>(&store, self.position, until));
-        loop {
-            let began = self.host.clock.monotonic();
-            let Some((end, events)) = ranges.try_next().await? else { break };
+        let mut ranges = match self.load {
+            Load::Full => replay::<P>(&store, self.position, until).left_stream(),
+            _ => stepwise::<P>(&store, self.position, until).right_stream(),
+        };
+        while let Some((end, events)) = ranges.try_next().await? {
             let count = events.len() as u64;
             self.apply_all(events).await?;
             self.position = end;
@@ -129,10 +123,15 @@ impl<P: Projection> Builder<P> {
                 self.write().await?;
             }
             self.note_progress();
-            self.pause(count, self.host.clock.monotonic().saturating_sub(began)).await;
+            self.pace.pause(count).await;
         }
         self.position = self.position.max(until);
         Ok(())
+    }
+
+    /// For work beside the fold, at the same load.
+    pub(super) fn pace(&self) -> Pace {
+        Pace::new(self.load, &self.host)
     }
 
     fn note_progress(&self) {
@@ -140,21 +139,6 @@ impl<P: Projection> Builder<P> {
         self.progress.position.store(self.position.0, Ordering::Relaxed);
         self.progress.events.store(self.events, Ordering::Relaxed);
         self.progress.micros.store(u64::try_from(micros).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    /// Waits as long as the load asks for, after so many events that took so long.
-    async fn pause(&self, events: u64, took: Duration) {
-        let pause = match self.load {
-            Load::Full => return tokio::task::yield_now().await,
-            Load::EventsPerSecond(rate) => {
-                Duration::from_micros(events.saturating_mul(1_000_000) / rate.max(1)).saturating_sub(took)
-            }
-            Load::Percent(share) => {
-                let share = u32::from(share.clamp(1, 100));
-                took.saturating_mul(100 - share) / share
-            }
-        };
-        self.host.clock.sleep(pause).await;
     }
 
     async fn apply_all(&mut self, events: Vec<Replayed<P::Event>>) -> Result<(), Error> {
@@ -215,7 +199,11 @@ impl<P: Projection> Builder<P> {
         let mut records = Vec::new();
         let mut bytes = 0;
         let mut documents = Tally::default();
-        for (key, Held { before, now }) in std::mem::take(&mut self.held) {
+        let bytes_max = if self.load == Load::Full { COMMIT_BYTES } else { COMMIT_BYTES_BOUNDED };
+        let mut held: Vec<_> = std::mem::take(&mut self.held).into_iter().collect();
+        // In the order of the store, neighbours are written together.
+        held.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        for (key, Held { before, now }) in held {
             let (was, is) = (before.as_ref().map(spaces::encode), now.as_ref().map(spaces::encode));
             if was == is {
                 continue;
@@ -226,9 +214,10 @@ impl<P: Projection> Builder<P> {
             let index = |document: &Option<P::Document>| encode_index(&*self.projection, document.as_ref());
             let (before, now) = guarded(|| (index(&before), index(&now)))?;
             records.extend(self.place.replace(&key, is, &before, &now));
-            if bytes >= COMMIT_BYTES {
+            if bytes >= bytes_max {
                 bytes = 0;
                 self.put(std::mem::take(&mut records)).await?;
+                self.pace.pause(0).await;
             }
         }
         if !records.is_empty() {

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::generation;
 use super::handler::own;
+use super::pace::Pace;
 use super::replay::{Replayed, guarded, replay};
 use super::{Projection, setup_of, subscription_name};
 use crate::policy::OnFailure;
@@ -26,7 +27,7 @@ const SUSPECTS_MAX: usize = 100_000;
 /// Keys that a difference lists of each sort.
 const LISTED_MAX: usize = 1_000;
 /// Documents compared at once.
-const PAGE: usize = 1_000;
+const PAGE: usize = 512;
 
 /// How a read model differs from a fresh replay of the log.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
@@ -156,6 +157,7 @@ impl<P: Projection> Comparison<'_, P> {
         live: &Space,
         expected: &Expected,
         at: Position,
+        mut pace: Pace,
         difference: &mut Difference,
     ) -> Result<(), Error> {
         let mut suspects = HashMap::new();
@@ -180,6 +182,7 @@ impl<P: Projection> Comparison<'_, P> {
                 difference.documents += 1;
                 suspect(&mut suspects, difference, key, Suspect { expected: Some(expected), found: None });
             }
+            pace.pause(0).await;
             match page.next {
                 Some(next) => from = next,
                 None => break,
@@ -262,7 +265,8 @@ impl<P: Projection> Comparison<'_, P> {
             let part = Part { number, of };
             let Some((documents, events)) = self.fold(until, part).await? else { return Ok(None) };
             difference.events = events;
-            self.compare(live, &Expected::Folded { documents, part }, until, &mut difference).await?;
+            let expected = Expected::Folded { documents, part };
+            self.compare(live, &expected, until, Pace::Full, &mut difference).await?;
         }
         Ok(Some(difference))
     }

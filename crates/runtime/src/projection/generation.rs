@@ -8,11 +8,12 @@ use ensue_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::pace::Pace;
 use crate::collection::Place;
 use crate::spaces::{self, VIEW};
 
 /// Records that are removed in one commit.
-const REMOVED_TOGETHER: usize = 1_000;
+const REMOVED_TOGETHER: usize = 256;
 
 const BUILDING: &str = "building";
 const RETIRED: &str = "retired";
@@ -162,11 +163,11 @@ pub(crate) async fn retired(store: &dyn Store, name: &str) -> Result<Vec<Generat
     records.iter().map(|record| spaces::decode("read model", &record.value)).collect()
 }
 
-/// Removes the documents of retired generations, in bounded steps. Interrupted, it goes on at the next call.
-pub(crate) async fn clear(store: &dyn Store, name: &str) -> Result<(), Error> {
+/// Removes the documents of retired generations, in bounded steps at this pace. Interrupted, it goes on at the next call.
+pub(super) async fn clear(store: &dyn Store, name: &str, mut pace: Pace) -> Result<(), Error> {
     for generation in retired(store, name).await? {
         for space in generation.place(name)?.spaces() {
-            empty(store, space).await?;
+            empty(store, space, &mut pace).await?;
         }
         let done = RecordWrite::delete(VIEW.clone(), generation.retired_key(name));
         store.commit(Commit { records: vec![done], ..Commit::default() }).await?;
@@ -174,13 +175,19 @@ pub(crate) async fn clear(store: &dyn Store, name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-async fn empty(store: &dyn Store, space: &Space) -> Result<(), Error> {
+async fn empty(store: &dyn Store, space: &Space, pace: &mut Pace) -> Result<(), Error> {
+    let mut from = bytes::Bytes::new();
     loop {
-        let page = store.scan(RecordScan::all(space.clone()).limit(REMOVED_TOGETHER)).await?.records;
-        if page.is_empty() {
-            return Ok(());
+        // On from where the last page ended: what was removed before it would have to be stepped over again.
+        let scan = RecordScan { from, ..RecordScan::all(space.clone()).limit(REMOVED_TOGETHER) };
+        let page = store.scan(scan).await?;
+        let records: Vec<_> =
+            page.records.into_iter().map(|record| RecordWrite::delete(space.clone(), record.key)).collect();
+        if !records.is_empty() {
+            store.commit(Commit { records, durability: Durability::Buffered, ..Commit::default() }).await?;
         }
-        let records = page.into_iter().map(|record| RecordWrite::delete(space.clone(), record.key)).collect();
-        store.commit(Commit { records, durability: Durability::Buffered, ..Commit::default() }).await?;
+        let Some(next) = page.next else { return Ok(()) };
+        from = next;
+        pace.pause(0).await;
     }
 }

@@ -8,10 +8,11 @@ use ensue_core::{BoxFuture, Code, Error, Host, Position, Store};
 use serde::Serialize;
 
 use super::audit::{self, Alarm, Audit};
-use super::build::{Load, Progress};
+use super::build::Progress;
 use super::compare::{Difference, verify};
 use super::generation::{self, Generation};
 use super::hold::{self, Holder, Requests};
+use super::pace::{Load, Pace};
 use super::rebuild::{Materials, Rebuilt, run};
 use super::{Projection, Shared as SharedProjection, setup_of, subscription_name};
 use crate::catalogue::{Catalogue, HandlerKind};
@@ -172,7 +173,8 @@ impl<P: Projection> Model for ModelOf<P> {
     }
 
     fn clear(&self) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(generation::clear(&*self.store, P::NAME))
+        let pace = Pace::new(setup_of(&*self.projection).load, &self.host);
+        Box::pin(generation::clear(&*self.store, P::NAME, pace))
     }
 }
 

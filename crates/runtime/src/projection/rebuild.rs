@@ -8,10 +8,11 @@ use std::sync::Arc;
 use ensue_core::{Commit, CommitError, Error, Host, Position, RecordScan, RecordWrite, Store, StoreExt};
 use serde::Serialize;
 
-use super::build::{Builder, Load, Progress};
+use super::build::{Builder, Progress};
 use super::compare::{Comparison, Difference, Expected, lane_count, positions};
 use super::generation::{self, Generation, Live, Site};
 use super::hold::Holder;
+use super::pace::{Load, Pace};
 use super::{Projection, setup_of, subscription_name};
 use crate::collection::Place;
 use crate::policy::OnFailure;
@@ -28,7 +29,7 @@ pub struct Rebuilt {
     pub generation: Generation,
     /// Events that were folded.
     pub events: u64,
-    /// How long it took.
+    /// How long it took until the new one was live; removing the old one comes after that.
     pub seconds: f64,
     /// How the old generation differed from the new one. None where another `VERSION` had built it.
     pub difference: Option<Difference>,
@@ -66,22 +67,23 @@ pub(super) async fn run<P: Projection>(
 ) -> Result<Rebuilt, Error> {
     let (store, host) = (Arc::clone(&materials.store), materials.host.clone());
     let began = host.clock.monotonic();
-    generation::clear(&*store, P::NAME).await?;
+    generation::clear(&*store, P::NAME, Pace::new(materials.load, &host)).await?;
     let live = generation::settle(&*store, P::NAME, P::VERSION).await?;
     let site = Site::open(&*store, P::NAME, P::VERSION).await?;
     let generation = site.generation;
+    let load = materials.load;
     let result = build_and_switch(materials, site, live, lanes).await;
     let (events, difference) = match result {
         Ok(done) => done,
         Err((error, site)) => {
             // Fenced: if another build has taken over, this one is on record as left over already.
             let _abandoned = site.abandon(&*store).await.is_ok();
-            let _cleared = generation::clear(&*store, P::NAME).await.is_ok();
+            let _cleared = generation::clear(&*store, P::NAME, Pace::new(load, &host)).await.is_ok();
             return Err(error);
         }
     };
-    generation::clear(&*store, P::NAME).await?;
     let seconds = host.clock.monotonic().saturating_sub(began).as_secs_f64();
+    generation::clear(&*store, P::NAME, Pace::new(load, &host)).await?;
     Ok(Rebuilt { generation, events, seconds, difference })
 }
 
@@ -150,7 +152,8 @@ async fn compare<P: Projection>(builder: &Builder<P>, live: &Live) -> Result<Opt
     let expected = Expected::Stored(builder.site.generation.place(P::NAME)?.documents().clone());
     let mut difference = Difference { events: builder.events, ..Difference::default() };
     let documents = live.generation.place(P::NAME)?;
-    comparison.compare(documents.documents(), &expected, builder.position, &mut difference).await?;
+    let pace = builder.pace();
+    comparison.compare(documents.documents(), &expected, builder.position, pace, &mut difference).await?;
     Ok(Some(difference))
 }
 

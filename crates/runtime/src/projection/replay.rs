@@ -4,7 +4,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use ensue_core::{Error, EventSet, EventType, Position, Query, Read, Store};
+use ensue_core::{Error, EventSet, EventType, Position, Query, Read, Recorded, Store};
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 
 use super::Projection;
@@ -34,7 +34,7 @@ pub(super) fn replay<P: Projection>(
     store: &Arc<dyn Store>,
     after: Position,
     until: Position,
-) -> impl Stream<Item = Result<Range<P>, Error>> + Send + use<P> {
+) -> impl Stream<Item = Result<Range<P>, Error>> + Send + Unpin + use<P> {
     let store = Arc::clone(store);
     let ranges = (after.0..until.0).step_by(usize::try_from(RANGE).unwrap_or(usize::MAX));
     stream::iter(ranges)
@@ -52,6 +52,30 @@ pub(super) fn replay<P: Projection>(
             }
         })
         .buffered(AHEAD)
+        .boxed()
+}
+
+/// As [`replay`], but nothing is read or decoded before it is asked for: one page at a time, so that whoever takes it sets the
+/// pace.
+pub(super) fn stepwise<P: Projection>(
+    store: &Arc<dyn Store>,
+    after: Position,
+    until: Position,
+) -> impl Stream<Item = Result<Range<P>, Error>> + Send + Unpin + use<'_, P> {
+    let pages = async move {
+        let read = Read::query(Query::types(types::<P>()?)).after(after).until(until);
+        let pages = store.read(read).try_ready_chunks(READY).map_err(|error| error.1);
+        Ok::<_, Error>(pages.map_ok(move |page| {
+            let end = page.last().map_or(until, |last| last.position);
+            (end, page.into_iter().map(replayed::<P>).collect())
+        }))
+    };
+    stream::once(pages).try_flatten().boxed()
+}
+
+fn replayed<P: Projection>(recorded: Recorded) -> Replayed<P::Event> {
+    let event = recorded.decode();
+    Replayed { event, meta: Meta::from(recorded) }
 }
 
 async fn decoded<P: Projection>(
@@ -63,10 +87,7 @@ async fn decoded<P: Projection>(
     let mut pages = store.read(read).try_ready_chunks(READY);
     let mut events = Vec::new();
     while let Some(page) = pages.try_next().await.map_err(|error| error.1)? {
-        events.extend(page.into_iter().map(|recorded| {
-            let event = recorded.decode();
-            Replayed { event, meta: Meta::from(recorded) }
-        }));
+        events.extend(page.into_iter().map(replayed::<P>));
         tokio::task::yield_now().await;
     }
     Ok(events)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::build::Load;
+use super::pace::Load;
 use super::{Projection, Setup};
 use crate::context::Meta;
 use crate::policy::{OnFailure, Retry, StartFrom};
@@ -60,7 +60,7 @@ pub trait ProjectionExt: Projection + Sized {
         Configured::new(self, move |setup| setup.settings.owner = Some(owner))
     }
 
-    /// How much of the machine the build of a new `VERSION` may take; half of the time unless it is said.
+    /// How much of the machine the build of a new `VERSION` may take; a quarter of the time of one core unless it is said.
     fn build_load(self, load: Load) -> Configured<Self> {
         Configured::new(self, move |setup| setup.load = load)
     }

@@ -18,7 +18,7 @@ use super::{Run, stream_of};
 use crate::context::States;
 use crate::effects::Effects;
 use crate::message::{self, Origin};
-use crate::policy::Settings;
+use crate::pressure::Gate;
 use crate::reaction::{context, one_by_one};
 use crate::spaces::{self, AWAITED, WAITING};
 use crate::subscription::{Handled, Handler, Shared};
@@ -35,7 +35,7 @@ pub(crate) struct SagaHandler {
     run: Run,
     shared: Arc<Shared>,
     states: Arc<States>,
-    settings: Settings,
+    timeout: Duration,
     /// Types that instances wait for. Grows when an instance first waits for a type, before the wait is on record.
     awaited: RwLock<BTreeSet<EventType>>,
     /// Journals of instances that were awake lately. Only a shortcut: dropping any of them changes nothing.
@@ -70,7 +70,7 @@ impl SagaHandler {
             run,
             shared,
             states,
-            settings: Settings { timeout, ..Settings::HANDLER },
+            timeout,
             awaited: RwLock::default(),
             recent: moka::sync::Cache::new(RECENT_MAX),
         })
@@ -97,7 +97,7 @@ impl SagaHandler {
     }
 
     pub(super) fn timeout(&self) -> Duration {
-        self.settings.timeout
+        self.timeout
     }
 
     /// The record by which an awaited event finds its instance.
@@ -216,7 +216,7 @@ impl SagaHandler {
     async fn play(&self, turn: Turn<'_>, recorded: &Recorded, attempt: u32) -> Result<Effects, Failure> {
         let states = Arc::clone(&self.states);
         let context =
-            context(states, recorded, &self.subscription, attempt, &self.settings, &self.shared.press);
+            context(states, recorded, &self.subscription, attempt, self.timeout, &self.shared.press);
         turn.play(&context).await
     }
 
@@ -302,8 +302,7 @@ impl Handler for SagaHandler {
     }
 
     fn work<'a>(&'a self, batch: &'a [Recorded], attempt: u32) -> BoxFuture<'a, Handled> {
-        let host = &self.shared.press.host;
-        Box::pin(one_by_one(host, batch, move |recorded| {
+        Box::pin(one_by_one(&self.shared, Gate::always_open(), batch, move |recorded| {
             let is_foreign = recorded.stream.topic.as_str().starts_with("saga.")
                 && recorded.stream.topic.as_str() != self.topic
                 && !self.is_by_a_parent(recorded);

@@ -1,6 +1,8 @@
 //! The head of an instance: where it stands, kept as a record beside its journal so that listing reads no journals.
 
-use ensue_core::{Error, EventId, Read, RecordScan, RecordWrite, Store, StoreExt, StreamName, Timestamp};
+use ensue_core::{
+    Code, Error, EventId, Read, RecordScan, RecordWrite, Store, StoreExt, StreamName, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
@@ -51,6 +53,14 @@ impl SagaStatus {
     }
 }
 
+/// What an instance was asked for and does as soon as the application runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Requested {
+    /// To go back.
+    Cancel,
+}
+
 /// How the code of a saga and the journal of an instance differ: their operations in order, in words.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Difference {
@@ -96,6 +106,9 @@ pub struct SagaHead {
     pub code: Option<String>,
     /// The same in words.
     pub reason: Option<String>,
+    /// What an operator has asked for that the application has not come to yet.
+    #[serde(default)]
+    pub requested: Option<Requested>,
     /// Steps that are done and can be undone, in the order in which they were done.
     pub undoable: Vec<SmolStr>,
     /// Steps that are undone, in the order in which they were undone.
@@ -142,6 +155,7 @@ impl SagaHead {
             step,
             code,
             reason,
+            requested: asked_to_cancel(journal).map(|_| Requested::Cancel),
             undoable: journal.undoable.iter().map(|undoable| undoable.step.clone()).collect(),
             undone: journal.undone(),
             unclaimed: journal.unclaimed.clone(),
@@ -168,11 +182,18 @@ fn until(journal: &Journal, open: &[&Asked]) -> Option<Timestamp> {
     steps.chain(deadline).min()
 }
 
+/// Code and reason of a request to go back that nobody has come to yet. A deadline that is over is no request.
+fn asked_to_cancel(journal: &Journal) -> Option<&(String, String)> {
+    let is_request = |(code, _): &&(String, String)| *code == Code::SAGA_CANCELLED.to_string();
+    let is_open = journal.unwinding.is_none() && journal.ending.is_none();
+    journal.cancelled.as_ref().filter(is_request).filter(|_| is_open)
+}
+
 /// How an instance stands, with the code and the reason where there are any.
 fn standing(journal: &Journal, has_undo: bool) -> (SagaStatus, Option<String>, Option<String>) {
     let because = |(code, reason): &(String, String)| (Some(code.clone()), Some(reason.clone()));
     let is_local = |asked: &Asked| asked.outcome.is_none() && asked.kind == Kind::Local;
-    match (&journal.ending, &journal.paused, &journal.unwinding) {
+    let (status, code, reason) = match (&journal.ending, &journal.paused, &journal.unwinding) {
         (Some(Ending::NeedsAttention(Trouble { code, reason, .. })), ..) => {
             (SagaStatus::NeedsAttention, Some(code.clone()), Some(reason.clone()))
         }
@@ -189,6 +210,13 @@ fn standing(journal: &Journal, has_undo: bool) -> (SagaStatus, Option<String>, O
         }
         _ if journal.asked.iter().any(is_local) => (SagaStatus::Running, None, None),
         _ => (SagaStatus::Waiting, None, None),
+    };
+    match asked_to_cancel(journal).filter(|_| reason.is_none()) {
+        Some(why) => {
+            let (code, reason) = because(why);
+            (status, code, reason)
+        }
+        None => (status, code, reason),
     }
 }
 

@@ -13,7 +13,9 @@ use smol_str::SmolStr;
 
 mod decision;
 mod entry;
-pub(crate) use entry::{Behind, CommandBody, Entry, REPLY_RECEIVED, Resolved, Sent, Stored, WAKING, raw};
+pub(crate) use entry::{
+    Behind, CommandBody, Entry, LOOKING, REPLY_RECEIVED, REQUESTS, Resolved, Sent, Stored, WAKING, raw,
+};
 
 use super::child::{self, Parent};
 use super::head::Difference;
@@ -379,15 +381,8 @@ impl Journal {
         match again_at {
             // A refusal that is to be tried again is no outcome.
             Some(_) => (asked.again_at, asked.outcome) = (again_at, None),
-            None => {
-                // A reply may have slipped in between the decision to give up and its record: it counts as late.
-                if let Some(StepOutcome::Done(body)) = asked.outcome.take()
-                    && matches!(asked.kind, Kind::Command(_))
-                {
-                    asked.late = Some(body);
-                }
-                asked.outcome = Some(StepOutcome::Failed(code.to_owned(), reason.to_owned()));
-            }
+            // No answer is lost: the turn that gave up had seen everything before this entry.
+            None => asked.outcome = Some(StepOutcome::Failed(code.to_owned(), reason.to_owned())),
         }
     }
 

@@ -23,7 +23,7 @@ mod compensate;
 mod give_up;
 mod operation;
 
-/// Pause before a step is tried again; doubles with each attempt, up to [`PAUSE_MAX`].
+/// Pause before a step or an undo is tried again; doubles with each attempt, up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_mins(1);
 
@@ -94,6 +94,17 @@ impl<'a> Turn<'a> {
 
     fn now(&self) -> Timestamp {
         self.saga.shared().press.host.clock.now()
+    }
+
+    /// When something is tried again that has failed so many times.
+    fn again_after(&self, attempt: u32) -> Timestamp {
+        let growth = 2u32.saturating_pow(attempt.saturating_sub(1));
+        self.now() + PAUSE.saturating_mul(growth).min(PAUSE_MAX)
+    }
+
+    /// Whether the time limit of an attempt, or the pause after it, is over.
+    fn is_fired(&self, asked: &Asked) -> bool {
+        self.journal.fired.contains(&timer_name(asked))
     }
 
     /// Adds an entry to the journal.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ensue_core::Host;
 use ensue_runtime::dead::Which;
-use ensue_runtime::flow::{FlowStatus, StuckFlow};
+use ensue_runtime::flow::{FlowStatus, Rule, StuckFlow};
 use ensue_runtime::{App, OnFailure, Reaction, Retry, State};
 use ensue_test::Harness;
 
@@ -112,7 +112,7 @@ async fn a_reply_that_never_comes_is_stuck_and_says_who_owes_what() {
     assert_eq!((flow.key.as_str(), flow.status, &flow.code), ("ORD-2", FlowStatus::Stuck, &None));
     assert_eq!(flow.waits_for.as_deref(), Some("PaymentCompleted"));
     assert_eq!(flow.from.as_deref(), Some("payment"));
-    let since = flow.since.strftime("%H:%M");
+    let since = flow.since.strftime("%FT%H:%M:%SZ");
     let expected = format!(
         "waits for PaymentCompleted from payment since {since}; payment has handled OrderPlaced #2 and not answered"
     );
@@ -130,7 +130,7 @@ async fn a_parked_key_is_stuck_under_its_code_with_what_waits_behind_it_and_well
     shop.settle().await;
     let flow = the_stuck_one(&mut shop).await;
     assert_eq!((flow.key.as_str(), flow.code.as_deref()), ("ORD-17", Some("E0301")));
-    let since = flow.since.strftime("%H:%M");
+    let since = flow.since.strftime("%FT%H:%M:%SZ");
     let expected = format!(
         "waits for PaymentCompleted from payment since {since}; payment has parked ORD-17: E0301 card declined"
     );
@@ -147,6 +147,40 @@ async fn a_parked_key_is_stuck_under_its_code_with_what_waits_behind_it_and_well
     assert_eq!(running.dead().redrive(&which).await.expect("it is parked").letters, 2);
     shop.settle().await;
     assert_eq!(stuck(&mut shop).await, []);
+}
+
+#[tokio::test]
+async fn a_delivery_that_was_given_up_says_by_whom_when_and_why() {
+    let diary = Diary::default();
+    diary.note("unreachable ORD-17");
+    let mut shop = shop(&diary);
+    shop.publish(placed("ORD-17")).await;
+    shop.settle().await;
+    shop.advance(Duration::from_mins(5)).await;
+    let now = shop.host().clock.now().strftime("%FT%H:%M:%SZ").to_string();
+    let which = Which::key("take-payment", "ORD-17");
+    let running = shop.running().await;
+    running.dead().by("ada").discard(&which, "the customer is gone").await.expect("it is parked");
+    shop.settle().await;
+    let flow = the_stuck_one(&mut shop).await;
+    assert_eq!((flow.from.as_deref(), flow.code.as_deref()), (Some("payment"), Some("E0301")));
+    let end = format!("; OrderPlaced #1 was given up by ada at {now}: the customer is gone");
+    assert!(flow.reason.ends_with(&end), "{}", flow.reason);
+}
+
+#[tokio::test]
+async fn what_begins_without_being_declared_is_a_finding() {
+    let mut shop = shop(&Diary::default());
+    shop.publish(placed("ORD-1")).await;
+    shop.settle().await;
+    let lint = async |shop: &mut Harness| {
+        let findings = shop.running().await.flows().await.expect("readable").lint().await.expect("readable");
+        findings.into_iter().map(|finding| (finding.rule, finding.subject)).collect::<Vec<_>>()
+    };
+    assert_eq!(lint(&mut shop).await, []);
+    shop.publish(PaymentFailed { order: "ORD-9".to_owned() }).await;
+    shop.settle().await;
+    assert_eq!(lint(&mut shop).await, [(Rule::Undeclared, "PaymentFailed".to_owned())]);
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ mod flows;
 mod fork;
 mod misuse;
 mod past;
+mod pressure;
 mod projections;
 mod rebuild;
 mod repetitions;

@@ -144,8 +144,8 @@ async fn events_go_on_during_a_rebuild_and_readers_see_neither_gap_nor_step_back
             }
         };
         let rebuilds = async {
-            for _ in 0..3 {
-                let rebuilt = running.projections().rebuild("newest", Load::Full).await.expect("it is built");
+            for load in [Load::Full, Load::default(), Load::Percent(100)] {
+                let rebuilt = running.projections().rebuild("newest", load).await.expect("it is built");
                 let difference = rebuilt.difference.expect("the same version");
                 assert!(difference.is_none(), "seed {seed}: {difference:?}");
             }
@@ -253,6 +253,25 @@ async fn a_bounded_build_takes_its_time() {
     let rebuilt = with_time(&clock, running.projections().rebuild("newest", Load::EventsPerSecond(4))).await;
     assert_eq!(rebuilt.expect("it is built").events, 12);
     assert_eq!(clock.monotonic().saturating_sub(before), Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn many_documents_are_built_and_the_old_ones_removed_page_by_page() {
+    let mut harness = Harness::new(|app: App| app.external::<Tick>().project(Newest.batch(100)));
+    for number in 0..700 {
+        harness.publish(tick(&number.to_string(), 1)).await;
+    }
+    harness.settle().await;
+    for (load, live, old) in [
+        (Load::Full, "view.newest.1-1", "view.newest.1"),
+        (Load::default(), "view.newest.1-2", "view.newest.1-1"),
+    ] {
+        let rebuilt =
+            harness.running().await.projections().rebuild("newest", load).await.expect("it is built");
+        let difference = rebuilt.difference.expect("the same version");
+        assert_eq!((rebuilt.events, difference.documents, difference.is_none()), (700, 700, true));
+        assert_eq!((count(&harness, live).await, count(&harness, old).await), (700, 0), "{load:?}");
+    }
 }
 
 #[tokio::test]

@@ -18,9 +18,9 @@ const DAY: Duration = Duration::from_hours(24);
 
 #[derive(Command, Serialize, Deserialize, Clone)]
 #[command(crate = ensue_core, key = order, reply = PaymentCompleted, failure = PaymentFailed, publish)]
-struct Charge {
-    order: String,
-    cents: u64,
+pub(crate) struct Charge {
+    pub(crate) order: String,
+    pub(crate) cents: u64,
 }
 
 /// Calls out to a bank that takes a second, and so is still at it when the same command comes again.

@@ -13,6 +13,7 @@ use crate::words::{Diary, Tick, tick};
 
 mod chance;
 mod change;
+mod commands;
 mod operations;
 mod sagas;
 

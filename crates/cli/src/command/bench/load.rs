@@ -76,6 +76,15 @@ macro_rules! commands {
 
 commands!(Pay Reserve Ship Notify);
 
+/// The application that carries orders out.
+pub(crate) fn application(style: Style) -> App {
+    let app = App::new("bench").external::<Placed>();
+    match style {
+        Style::Choreography => app.with(choreography),
+        Style::Saga => app.with(saga),
+    }
+}
+
 fn choreography(app: App) -> App {
     app.react("pay", |event: Placed| async { Paid { order: event.order } })
         .react("reserve", |event: Paid| async { Reserved { order: event.order } })
@@ -101,19 +110,14 @@ async fn fulfil(saga: Saga<Placed>) -> Result<Closed, SagaError> {
     Ok(Closed { order })
 }
 
-/// Runs orders for `seconds`: at `rate` a second whatever the response, or as many as go through.
+/// Runs orders through this application for `seconds`: at `rate` a second whatever the response, or as many as go through.
 pub(crate) async fn run(
+    app: App,
     store: Arc<dyn Store>,
-    style: Style,
     rate: Option<u32>,
     seconds: u32,
 ) -> Result<Figures, Error> {
-    let app = App::new("bench").store(Arc::clone(&store)).external::<Placed>();
-    let app = match style {
-        Style::Choreography => app.with(choreography),
-        Style::Saga => app.with(saga),
-    };
-    let running = Arc::new(app.start().await?);
+    let running = Arc::new(app.store(Arc::clone(&store)).start().await?);
     let course = Arc::new(Course::new(store.head().await?));
     let cpu_before = process::cpu_seconds()?;
     let started = Instant::now();

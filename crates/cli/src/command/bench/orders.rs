@@ -8,7 +8,7 @@ use ensue::log::{Config, Floor, Log, floor};
 use serde::Serialize;
 
 use super::MeasuredFloor;
-use super::load::{Figures, Style, run};
+use super::load::{Figures, Style, application, run};
 use crate::command::Session;
 use crate::failure::Failure;
 use crate::scratch::Scratch;
@@ -25,6 +25,9 @@ pub(crate) struct Orders {
     /// For how long
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     seconds: u32,
+    /// Keep no index of flows, to see what it costs
+    #[arg(long)]
+    without_flow_index: bool,
 }
 
 /// The shape that `docs/cli.md` promises.
@@ -41,7 +44,11 @@ impl Orders {
         let scratch = Scratch::beside(session.place.folder())?;
         let floor = floor::floor(scratch.path(), &*session.host.clock)?;
         let log = Log::open(scratch.path(), Config::new(session.host.clone()))?;
-        let figures = run(Arc::new(log.clone()), self.style, self.rate, self.seconds).await?;
+        let mut app = application(self.style);
+        if self.without_flow_index {
+            app = app.without_flow_index();
+        }
+        let figures = run(app, Arc::new(log.clone()), self.rate, self.seconds).await?;
         log.close()?;
         drop(scratch);
         let words = in_words(&figures, floor);

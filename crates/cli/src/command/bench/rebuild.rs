@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use ensue::core::{Append, Commit, Draft, Envelope, EventSet as _, Expected, Host, Source, Store as _};
+use ensue::core::{
+    Append, Commit, Draft, Envelope, EventSet as _, Expected, Host, Source, Store as _, StoreExt as _,
+};
 use ensue::log::{Config, Log, floor};
-use ensue::runtime::projection::{Load, ReadModel};
+use ensue::runtime::projection::{Load, Rebuilt};
 use ensue::{App, Code, Error, Event, Projection as _, Running};
 use ensue_shop::events::{
     CustomerNotified, InventoryFailed, OrderPlaced, PaymentCompleted, PaymentFailed, PaymentRefunded,
@@ -21,6 +23,7 @@ use tokio::task::JoinSet;
 
 use super::MeasuredFloor;
 use super::load::{Latency, float};
+use super::pace::pace;
 use crate::command::Session;
 use crate::failure::Failure;
 use crate::scratch::Scratch;
@@ -31,6 +34,10 @@ const EVENTS_PER_ORDER: u64 = 5;
 const TOGETHER: usize = 200;
 /// Longer latencies than a minute are recorded as a minute.
 const LATENCY_US_MAX: u64 = 60_000_000;
+/// For how long publications go on before they are measured.
+const WARM_UP: Duration = Duration::from_secs(10);
+/// Nobody measures for longer.
+const LONGEST: Duration = Duration::from_hours(24);
 /// For how long publications are measured before the rebuild.
 const BEFORE: Duration = Duration::from_secs(5);
 
@@ -43,9 +50,12 @@ pub(crate) struct Rebuild {
     /// Durable publications a second, whatever the response
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rate: u32,
-    /// The share of the time that the rebuild may take, in percent
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u8).range(1..=100))]
+    /// The share of the time of one core that the rebuild beside them may take
+    #[arg(long, default_value_t = Load::PERCENT, value_parser = clap::value_parser!(u8).range(1..=100))]
     percent: u8,
+    /// Let it go as fast as it can instead
+    #[arg(long, conflicts_with = "percent")]
+    full_speed: bool,
 }
 
 /// The shape that `docs/cli.md` promises.
@@ -82,20 +92,21 @@ impl Rebuild {
         drop(log);
 
         let log = Arc::new(Log::open(scratch.path(), Config::new(session.host.clone()))?);
-        let model = ReadModel::new(OrdersView, log.clone(), session.host.clone());
-        let alone = model.rebuild(Load::Full).await?;
         let running = Arc::new(mount(log.clone()).start().await?);
+        // Whatever follows the log has caught up before anything is measured.
+        running.settled(log.head().await?).await;
+        let alone = rebuild(Arc::clone(&running), Load::Full).await?;
+        // The index still works off what the first rebuild has written.
+        publish(&running, self.rate, session.host.clock.sleep(WARM_UP)).await?;
         let before = publish(&running, self.rate, session.host.clock.sleep(BEFORE)).await?.0;
-        let load = if self.percent == 100 { Load::Full } else { Load::Percent(self.percent) };
-        let projections = running.projections();
-        let rebuild = projections.rebuild(OrdersView::NAME, load);
-        let (during, rebuilt) = publish(&running, self.rate, rebuild).await?;
+        let load = if self.full_speed { Load::Full } else { Load::Percent(self.percent) };
+        let work = rebuild(Arc::clone(&running), load);
+        let (during, rebuilt) = publish(&running, self.rate, work).await?;
         let rebuilt = rebuilt?;
         Arc::into_inner(running).expect("every publication is done").stop(Duration::from_secs(10)).await?;
         log.close()?;
         drop(scratch);
-        let per_s =
-            |rebuilt: &ensue::runtime::projection::Rebuilt| (float(rebuilt.events) / rebuilt.seconds).round();
+        let per_s = |rebuilt: &Rebuilt| (float(rebuilt.events) / rebuilt.seconds).round();
         let measured = Measured {
             events: rebuilt.events,
             documents: rebuilt.difference.as_ref().map_or(0, |difference| difference.documents),
@@ -110,6 +121,12 @@ impl Rebuild {
         session.output.one(&measured, &in_words(&measured))?;
         Ok(())
     }
+}
+
+/// In a task of its own, as an operator's request is.
+async fn rebuild(running: Arc<Running>, load: Load) -> Result<Rebuilt, Error> {
+    let work = tokio::spawn(async move { running.projections().rebuild(OrdersView::NAME, load).await });
+    work.await.map_err(|cause| Error::new(Code::CLOSED, "the rebuild was cancelled").with_source(cause))?
 }
 
 fn mount(log: Arc<Log>) -> App {
@@ -193,7 +210,7 @@ async fn publish<T>(
     per_s: u32,
     until: impl Future<Output = T>,
 ) -> Result<(Latency, T), Error> {
-    let mut ticks = tokio::time::interval(Duration::from_secs(1) / per_s);
+    let mut moments = pace(per_s, Instant::now()..Instant::now() + LONGEST);
     let mut until = std::pin::pin!(until);
     let mut tasks: JoinSet<Result<Duration, Error>> = JoinSet::new();
     let mut number = 0;
@@ -201,13 +218,13 @@ async fn publish<T>(
         tokio::select! {
             biased;
             done = &mut until => break done,
-            due = ticks.tick() => {
+            Some(due) = moments.recv() => {
                 number += 1;
                 let running = Arc::clone(running);
                 tasks.spawn(async move {
                     running.publish(Published { number }).await?;
                     // From when it was due: a late start counts.
-                    Ok(Instant::now().saturating_duration_since(due.into_std()))
+                    Ok(Instant::now().saturating_duration_since(due))
                 });
             }
         }

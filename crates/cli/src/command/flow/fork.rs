@@ -51,7 +51,7 @@ impl Fork {
         for handler in &self.run {
             fork = if handler == "all" { fork.run_all() } else { fork.run(handler) };
         }
-        let scratch = Scratch::beside(session.place.folder())?;
+        let scratch = Scratch::anywhere(session.place.folder())?;
         let log = Log::open(scratch.path(), Config::new(session.host.clone()))?;
         let outside = demo::stand_in(&*store, style, &scratch.path().join("outside")).await?;
         let app: App = style.app(Arc::new(log.clone()), &outside);

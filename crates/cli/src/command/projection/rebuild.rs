@@ -19,9 +19,30 @@ const SHOWN_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Rebuild {
     /// Its name, such as `orders_view`
     name: String,
+    #[command(flatten)]
+    load: HowMuch,
+}
+
+/// How much of the machine the build may take; a quarter of the time of one core unless it is said
+#[derive(Args)]
+#[group(multiple = false)]
+struct HowMuch {
     /// At most so many events a second
     #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
+    /// At most this share of the time of one core
+    #[arg(long, value_name = "SHARE", value_parser = clap::value_parser!(u8).range(1..=100))]
+    percent: Option<u8>,
+    /// As fast as it goes; everybody else waits longer meanwhile
+    #[arg(long)]
+    full_speed: bool,
+}
+
+impl HowMuch {
+    fn load(&self) -> Load {
+        let rate = self.rate.map(Load::EventsPerSecond).or(self.percent.map(Load::Percent));
+        if self.full_speed { Load::Full } else { rate.unwrap_or_default() }
+    }
 }
 
 /// The shape that `docs/cli.md` promises.
@@ -35,8 +56,7 @@ struct Report<'a> {
 impl Rebuild {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let model = super::named(session, &self.name).await?;
-        let load = self.rate.map_or(Load::Full, Load::EventsPerSecond);
-        let rebuilt = watched(session, &model, load).await?;
+        let rebuilt = watched(session, &model, self.load.load()).await?;
         let words = in_words(&self.name, &rebuilt);
         session.output.one(&Report { projection: &self.name, rebuilt: &rebuilt }, &words)?;
         Ok(())

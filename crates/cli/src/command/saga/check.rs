@@ -26,7 +26,7 @@ pub(crate) struct Check {
 impl Check {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let store: Arc<dyn Store> = session.place.open().await?;
-        let scratch = Scratch::beside(session.place.folder())?;
+        let scratch = Scratch::anywhere(session.place.folder())?;
         let outside = demo::stand_in(&*store, Style::Saga, &scratch.path().join("outside")).await?;
         let histories = if self.all { Histories::All } else { Histories::Live };
         let app = Style::Saga.app(Arc::clone(&store), &outside);

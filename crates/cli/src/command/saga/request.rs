@@ -46,7 +46,9 @@ impl Asked {
         };
         let verb = if *dry_run { "would be" } else { "is" };
         let (saga, key) = (&head.saga, &head.key);
-        let mut words = format!("{saga} {key} {verb} {}", super::show::status(&head));
+        let requested = head.requested.map(super::show::requested);
+        let asked = requested.map_or_else(String::new, |requested| format!(", and asked to {requested}"));
+        let mut words = format!("{saga} {key} {verb} {}{asked}", super::show::status(&head));
         if !head.status.is_over() {
             words.push_str("; what follows from it happens as soon as the application runs");
         }

@@ -5,7 +5,7 @@ use clap::Args;
 use ensue::core::{Code, Error, Read, Recorded, StoreExt};
 use ensue::runtime::Moment;
 use ensue::runtime::blame::differences;
-use ensue::runtime::saga::head::{self, SagaHead};
+use ensue::runtime::saga::head::{self, Requested, SagaHead};
 use serde::Serialize;
 
 use crate::command::Session;
@@ -92,6 +92,13 @@ pub(super) fn status(head: &SagaHead) -> String {
     head.status.as_str().replace('_', " ")
 }
 
+/// What was asked of it, as people read it.
+pub(super) fn requested(requested: Requested) -> &'static str {
+    match requested {
+        Requested::Cancel => "cancel",
+    }
+}
+
 fn in_words(head: &SagaHead, journal: &[Recorded]) -> String {
     let mut lines =
         vec![format!("{} {}: {} since {}", head.saga, head.key, status(head), shape::time(head.since))];
@@ -105,6 +112,7 @@ fn in_words(head: &SagaHead, journal: &[Recorded]) -> String {
         ("until", until.as_deref()),
         ("code", head.code.as_deref()),
         ("reason", head.reason.as_deref()),
+        ("requested", head.requested.map(requested)),
         ("undoable", Some(undoable.as_str())),
         ("undone", Some(undone.as_str())),
         ("unclaimed", Some(unclaimed.as_str())),

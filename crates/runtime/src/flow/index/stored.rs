@@ -27,7 +27,7 @@ const PAGE: usize = 1_024;
 /// An entry that has changed this far before the position leaves the memory; the store has it.
 const FORGET_AFTER: u64 = 16_384;
 /// Flows that change between two saves, about: a commit stays far below what any store takes.
-const CHANGES_MAX: usize = 4_096;
+const CHANGES_MAX: usize = 2_048;
 
 #[derive(Serialize, Deserialize)]
 struct State {

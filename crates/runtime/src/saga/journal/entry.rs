@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use ensue_core::{Code, Draft, Envelope, Error, EventId, EventType, Position, StreamName, Timestamp, event};
+use ensue_core::{
+    Code, Draft, Envelope, Error, EventId, EventType, Position, Recorded, StreamName, Timestamp, event,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use smol_str::SmolStr;
 
-use super::Kind;
+use super::{Kind, UNDO_PREFIX};
 use crate::message;
 use crate::saga::child::Parent;
 use crate::saga::head::Difference;
@@ -224,7 +226,31 @@ pub(crate) const WAKING: [&str; 11] = [
     "saga.Restarted",
 ];
 
+/// Entries after which a wait looks whether its event is there: it may have come before the wait, or during a pause.
+pub(crate) const LOOKING: [&str; 4] =
+    ["saga.WaitStarted", "saga.EventNoticed", "saga.Resumed", "saga.RetryAsked"];
+
+/// The entries by which operators ask for something.
+pub(crate) const REQUESTS: [&str; 7] = [
+    "saga.Paused",
+    "saga.Resumed",
+    "saga.RetryAsked",
+    "saga.CancelAsked",
+    "saga.StepResolved",
+    "saga.UndoResolved",
+    "saga.Terminated",
+];
+
 impl Entry {
+    /// What a command that an operator has answered by hand is labelled with, if this event is such a decision.
+    pub(crate) fn resolved_step(recorded: &Recorded) -> Option<SmolStr> {
+        match event::decode_body(&recorded.envelope).ok()? {
+            Self::StepResolved { step, .. } => Some(step),
+            Self::UndoResolved { step, .. } => Some(format!("{UNDO_PREFIX}{step}").into()),
+            _ => None,
+        }
+    }
+
     /// The event type it is stored under.
     pub(crate) fn event_type(&self) -> &'static str {
         match self {
@@ -261,19 +287,8 @@ impl Entry {
 
     /// Whether others put it here, not a turn of the instance.
     pub(super) fn is_foreign(&self) -> bool {
-        matches!(
-            self,
-            Self::ReplyReceived { .. }
-                | Self::EventNoticed { .. }
-                | Self::TimerFired { .. }
-                | Self::Paused { .. }
-                | Self::Resumed { .. }
-                | Self::RetryAsked { .. }
-                | Self::CancelAsked { .. }
-                | Self::StepResolved { .. }
-                | Self::UndoResolved { .. }
-                | Self::Terminated { .. }
-        )
+        matches!(self, Self::ReplyReceived { .. } | Self::EventNoticed { .. } | Self::TimerFired { .. })
+            || REQUESTS.contains(&self.event_type())
     }
 
     /// The entry as it goes into the instance's stream.

@@ -3,7 +3,7 @@
 use ensue_core::{Code, Error};
 
 use super::super::journal::{Entry, Sent, UNDO_PREFIX, UndoState, Undoable, undo_timer_name};
-use super::{Next, PAUSE, PAUSE_MAX, Turn};
+use super::{Next, Turn};
 
 /// How often an undo is tried before a person is asked.
 const UNDO_ATTEMPTS: u32 = 5;
@@ -75,8 +75,7 @@ impl Turn<'_> {
     fn undo_refused(&mut self, undoable: &Undoable, reason: String) -> Result<(), Error> {
         let (step, attempt) = (undoable.step.clone(), undoable.attempt);
         if attempt < UNDO_ATTEMPTS {
-            let growth = 2u32.saturating_pow(attempt.saturating_sub(1));
-            let again_at = self.now() + PAUSE.saturating_mul(growth).min(PAUSE_MAX);
+            let again_at = self.again_after(attempt);
             self.set_timer(undo_timer_name(&step, attempt), again_at);
             return self.write(&Entry::UndoFailed { step, attempt, reason, again_at: Some(again_at) });
         }

@@ -116,7 +116,7 @@ impl Turn<'_> {
             under_way.map(|place| pending.swap_remove(place))
             && let Some(asked) = self.journal.step(&step).cloned()
         {
-            self.run_local(&asked, effect, terms, false).await?;
+            self.run_local(&asked, effect, terms).await?;
             return Ok(Next::Replay);
         }
         let undone_anyway = pending.into_iter().filter_map(|pending| match pending.request {

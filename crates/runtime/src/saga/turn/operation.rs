@@ -1,12 +1,15 @@
 //! Carrying out what the code asks for: commands, local effects, waits and sleeps, each put on record before it is done.
 
 use bytes::Bytes;
-use ensue_core::{BoxFuture, Code, Error, Failure, Read, StoreExt, StreamName, Timestamp};
+use ensue_core::{BoxFuture, Code, Envelope, Error, Failure, Read, StreamName, Timestamp};
+use futures_util::TryStreamExt;
 use smol_str::SmolStr;
 
-use super::super::journal::{Asked, CommandBody, Entry, Sent, StepOutcome, raw, reason_of, timer_name};
+use super::super::journal::{
+    Asked, CommandBody, Entry, LOOKING, Sent, StepOutcome, raw, reason_of, timer_name,
+};
 use super::super::script::{Effect, IfUnknown, Order, Pending, Request, Terms};
-use super::{Next, PAUSE, PAUSE_MAX, Place, Turn};
+use super::{Next, Place, Turn};
 use crate::reaction::attempt;
 
 impl Turn<'_> {
@@ -34,13 +37,12 @@ impl Turn<'_> {
         if asked.is_reopened {
             return self.begin_again(&asked, request, terms).map_err(Failure::Rejected);
         }
-        let is_fired = self.journal.fired.contains(&timer_name(&asked));
         match request {
-            Request::Command(order) => self.go_on(&asked, order, terms, is_fired).map_err(Failure::Rejected),
+            Request::Command(order) => self.go_on(&asked, order, terms).map_err(Failure::Rejected),
             // Its intent, or the end of its pause, is delivered to the lane that may run it.
             Request::Local(_) if self.place != Place::OwnLane => Ok(Next::Wait),
-            Request::Local(effect) => self.run_local(&asked, effect, terms, is_fired).await,
-            Request::Wait { .. } if is_fired => self.expire(&asked).map_err(Failure::Rejected),
+            Request::Local(effect) => self.run_local(&asked, effect, terms).await,
+            Request::Wait { .. } if self.is_fired(&asked) => self.expire(&asked).map_err(Failure::Rejected),
             Request::Wait { event_type, topic, key } => self.look(&asked, &event_type, &topic, &key).await,
             Request::Sleep(_) => Ok(Next::Wait),
         }
@@ -102,12 +104,12 @@ impl Turn<'_> {
     }
 
     /// A command that was sent and has no result yet.
-    fn go_on(&mut self, asked: &Asked, order: Order, terms: Terms, is_fired: bool) -> Result<Next, Error> {
+    fn go_on(&mut self, asked: &Asked, order: Order, terms: Terms) -> Result<Next, Error> {
         if let Some(StepOutcome::Refused(refusal)) = &asked.outcome {
             // Only steps that are tried until done get here with a refusal.
             return self.try_later(asked, Code::COMMAND_FAILED.to_string(), reason_of(refusal));
         }
-        if !is_fired {
+        if !self.is_fired(asked) {
             return Ok(Next::Wait);
         }
         if asked.again_at.is_some() || terms.until_done || asked.attempt <= terms.retries {
@@ -151,8 +153,7 @@ impl Turn<'_> {
     }
 
     fn try_later(&mut self, asked: &Asked, code: String, reason: String) -> Result<Next, Error> {
-        let growth = 2u32.saturating_pow(asked.attempt.saturating_sub(1));
-        let again_at = self.now() + PAUSE.saturating_mul(growth).min(PAUSE_MAX);
+        let again_at = self.again_after(asked.attempt);
         let (step, attempt) = (asked.step.clone(), asked.attempt);
         self.write(&Entry::StepFailed { step, attempt, code, reason, again_at: Some(again_at) })?;
         self.time_limit(&asked.step, Some(again_at));
@@ -165,11 +166,10 @@ impl Turn<'_> {
         asked: &Asked,
         effect: Effect,
         terms: Terms,
-        is_fired: bool,
     ) -> Result<Next, Failure> {
         let mut asked = asked.clone();
         if asked.again_at.is_some() {
-            if !is_fired {
+            if !self.is_fired(&asked) {
                 return Ok(Next::Wait);
             }
             asked.attempt += 1;
@@ -226,17 +226,21 @@ impl Turn<'_> {
         topic: &str,
         key: &str,
     ) -> Result<Next, Failure> {
-        let may_be_there = ["saga.WaitStarted", "saga.EventNoticed", "saga.Resumed", "saga.RetryAsked"];
-        let is_moment = may_be_there.contains(&self.trigger.envelope.event_type.as_str());
+        let is_moment = LOOKING.contains(&self.trigger.envelope.event_type.as_str());
         let Some(start) = self.journal.start.as_ref().filter(|_| is_moment) else { return Ok(Next::Wait) };
         let stream = StreamName::new(topic, key).map_err(Failure::Rejected)?;
         let read = Read::stream(stream).after(start.position);
-        let events = self.saga.shared().store.collect(read).await.map_err(Failure::Failed)?;
-        let found = events.iter().find(|recorded| {
-            recorded.envelope.event_type.as_str() == event_type
-                && !self.journal.used.contains(&recorded.envelope.id)
-        });
-        let Some(found) = found else { return Ok(Next::Wait) };
+        let mut events = self.saga.shared().store.read(read);
+        let found = loop {
+            let Some(recorded) = events.try_next().await.map_err(Failure::Failed)? else {
+                return Ok(Next::Wait);
+            };
+            let Envelope { event_type: seen, id, .. } = &recorded.envelope;
+            if seen.as_str() == event_type && !self.journal.used.contains(id) {
+                break recorded;
+            }
+        };
+        drop(events);
         let (step, event_id) = (asked.step.clone(), found.envelope.id.clone());
         let schema_version = found.envelope.schema_version;
         let body = raw(&found.envelope.data).map_err(Failure::Rejected)?;

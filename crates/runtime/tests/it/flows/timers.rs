@@ -85,6 +85,6 @@ async fn a_deferral_beyond_what_the_kind_may_take_is_listed_with_who_asked_for_i
     shop.settle().await;
     let flow = the_stuck_one(&mut shop).await;
     assert_eq!((flow.status, flow.from.as_deref()), (FlowStatus::Waiting, Some("payment")));
-    let expected = "pay of payment waits for a timer until 2025-01-01 00:00; order may take 24 hours";
+    let expected = "pay of payment waits for a timer until 2025-01-01T00:00:00Z; order may take 24 hours";
     assert_eq!(flow.reason, expected);
 }
