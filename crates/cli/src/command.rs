@@ -19,6 +19,7 @@ mod projection;
 mod saga;
 mod schedule;
 mod stat;
+mod store;
 mod stream;
 mod subscription;
 mod tail;
@@ -63,6 +64,9 @@ pub(crate) enum Command {
     Projection(projection::Projection),
     /// Check everything the folder holds
     Verify,
+    /// Move a store into another one
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Numbers of the store: size, mode, limits
     Stat,
     /// Measure this machine
@@ -114,6 +118,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Timer(timer) => timer.run(&mut session).await,
         Command::Schedule(schedule) => schedule.run(&mut session).await,
         Command::Projection(projection) => projection.run(&mut session).await,
+        Command::Store(store) => store.run(&mut session).await,
         Command::Verify => verify::run(&mut session),
         Command::Stat => stat::run(&mut session).await,
         Command::Bench(bench) => bench.run(&mut session).await,

@@ -1,10 +1,11 @@
 //! Where the store is: opened if it is there, made only by a command that brings something to put into it.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use ensue::core::{Code, Error, Host, Store};
+use ensue::core::{Code, Error, Host, Portable, Store};
 use ensue::log::{Config, Log};
 
 /// What `--store` names.
@@ -22,6 +23,43 @@ impl FromStr for Address {
             Some(("file", folder)) if !folder.is_empty() => Ok(Self::Folder(folder.into())),
             _ => Err("a store is named by `file:DIR`".to_owned()),
         }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(folder) => write!(f, "file:{}", folder.display()),
+        }
+    }
+}
+
+#[expect(clippy::unused_async, reason = "a store that is a server is reached by waiting for it")]
+impl Address {
+    /// Opens the store; `E0406` if there is none.
+    pub(crate) async fn open(&self, host: &Host) -> Result<Arc<dyn Portable>, Error> {
+        match self {
+            Self::Folder(folder) => Ok(Arc::new(open_log(folder, host)?)),
+        }
+    }
+
+    /// Opens the store, or makes one where there is nothing; `E0406` if there is something else.
+    pub(crate) async fn open_or_make(&self, host: &Host) -> Result<Arc<dyn Portable>, Error> {
+        match self {
+            Self::Folder(folder) => Ok(Arc::new(Log::open(folder, Config::new(host.clone()))?)),
+        }
+    }
+}
+
+fn open_log(folder: &Path, host: &Host) -> Result<Log, Error> {
+    if !folder.exists() {
+        return Err(Error::new(Code::NOT_A_STORE, format!("there is no folder {}", folder.display())));
+    }
+    let config = || Config::new(host.clone());
+    match Log::open_existing(folder, config()) {
+        // What only looks can look there all the same; what changes something is refused when it tries.
+        Err(error) if error.code() == Code::READ_ONLY => Log::open_to_read(folder, config()),
+        opened => opened,
     }
 }
 
@@ -47,11 +85,8 @@ impl Place {
     }
 
     /// Opens the store; `E0406` if there is none.
-    #[expect(clippy::unused_async, reason = "a store that is a server is reached by waiting for it")]
     pub(crate) async fn open(&self) -> Result<Arc<dyn Store>, Error> {
-        match &self.address {
-            Address::Folder(_) => Ok(Arc::new(self.open_log()?)),
-        }
+        Ok(self.address.open(&self.host).await?)
     }
 
     /// Opens the store if there is one.
@@ -64,24 +99,13 @@ impl Place {
     }
 
     /// Opens the store, or makes one where there is nothing; `E0406` if there is something else.
-    #[expect(clippy::unused_async, reason = "a store that is a server is reached by waiting for it")]
     pub(crate) async fn open_or_make(&self) -> Result<Arc<dyn Store>, Error> {
-        match &self.address {
-            Address::Folder(folder) => Ok(Arc::new(Log::open(folder, Config::new(self.host.clone()))?)),
-        }
+        Ok(self.address.open_or_make(&self.host).await?)
     }
 
     /// Opens the embedded log, for what only it can tell; `E0406` if there is none.
     pub(crate) fn open_log(&self) -> Result<Log, Error> {
         let Address::Folder(folder) = &self.address;
-        if !folder.exists() {
-            return Err(Error::new(Code::NOT_A_STORE, format!("there is no folder {}", folder.display())));
-        }
-        let config = || Config::new(self.host.clone());
-        match Log::open_existing(folder, config()) {
-            // What only looks can look there all the same; what changes something is refused when it tries.
-            Err(error) if error.code() == Code::READ_ONLY => Log::open_to_read(folder, config()),
-            opened => opened,
-        }
+        open_log(folder, &self.host)
     }
 }

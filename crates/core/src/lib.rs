@@ -19,6 +19,7 @@ pub mod host;
 pub mod later;
 pub mod name;
 pub mod outcome;
+pub mod portable;
 pub mod query;
 pub mod record;
 pub mod store;
@@ -43,6 +44,7 @@ pub use name::{
     Tag, Topic, Version,
 };
 pub use outcome::{Failure, IntoOutcome, Outcome};
+pub use portable::Portable;
 pub use query::{Query, QueryItem};
 pub use record::{Change, Record, RecordPage, RecordScan, RecordWrite};
 pub use store::{Direction, Read, Select, Store, StoreExt};

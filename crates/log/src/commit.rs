@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ensue_core::{
     Append, AppendCondition, Appended, Change, Code, Commit, CommitError, Committed, Envelope, Error,
-    EventId, Expected, Query, Read, RecordWrite, Revision, Source, Trace, Version, cloudevents,
+    EventId, Expected, Query, Read, RecordWrite, Revision, Source, Timestamp, Trace, Version, cloudevents,
 };
 use futures_util::TryStreamExt;
 
@@ -24,10 +24,19 @@ use crate::window::record_key;
 
 /// Longest key of a record.
 const RECORD_KEY_BYTES_MAX: usize = 1024;
-pub(crate) async fn commit(engine: &Arc<Engine>, mut commit: Commit) -> Result<Committed, CommitError> {
+pub(crate) async fn commit(engine: &Arc<Engine>, commit: Commit) -> Result<Committed, CommitError> {
+    commit_as_of(engine, commit, None).await
+}
+
+/// A commit that was recorded elsewhere at a time of its own. Nobody else may commit meanwhile: a frame has one time.
+pub(crate) async fn commit_as_of(
+    engine: &Arc<Engine>,
+    mut commit: Commit,
+    recorded_at: Option<Timestamp>,
+) -> Result<Committed, CommitError> {
     check(engine, &commit)?;
     drop_empty_traces(&mut commit);
-    let mut request = Box::new(prepare(&engine.marker, commit));
+    let mut request = Box::new(Request { recorded_at, ..prepare(&engine.marker, commit) });
     loop {
         look(engine, &mut request).await?;
         let (sender, receiver) = reply::channel();
@@ -141,6 +150,7 @@ fn prepare(marker: &Marker, commit: Commit) -> Request {
         records: commit.records,
         condition: commit.condition,
         durability: commit.durability,
+        recorded_at: None,
     }
 }
 

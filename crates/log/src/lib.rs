@@ -27,6 +27,7 @@ mod lock;
 mod mark;
 mod open;
 mod partition;
+mod portable;
 mod queue;
 mod read;
 mod reading;

@@ -8,7 +8,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use ensue_core::{Append, Committed, Durability, Error, RecordWrite};
+use ensue_core::{Append, Committed, Durability, Error, RecordWrite, Timestamp};
 
 use crate::body::Blank;
 use crate::errors;
@@ -24,6 +24,8 @@ pub(crate) struct Request {
     pub(crate) records: Vec<RecordWrite>,
     pub(crate) condition: Option<ensue_core::AppendCondition>,
     pub(crate) durability: Durability,
+    /// When another store recorded it, where it is imported.
+    pub(crate) recorded_at: Option<Timestamp>,
 }
 
 /// What the writer says to a request. What was not taken comes back.

@@ -98,6 +98,10 @@ impl Log {
         self.0.close()
     }
 
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.0.engine
+    }
+
     /// How the store is doing.
     pub fn stat(&self) -> Result<Stat, Error> {
         Stat::of(&self.0.engine, self.0.mode)

@@ -88,7 +88,7 @@ impl Writer {
             }
             return Ok(());
         }
-        let now = self.now();
+        let now = self.now(requests.first().and_then(|(request, _)| request.recorded_at));
         let base = (self.sequencer.position() + 1, self.sequencer.commit() + 1);
         let turn = self.decide(requests, now);
         let published = if turn.taken.is_empty() {
@@ -129,9 +129,10 @@ impl Writer {
         self.engine.window().active.bytes
     }
 
-    /// The clock in microseconds, as frames carry it; never goes back.
-    fn now(&self) -> Timestamp {
-        let now = self.engine.host.clock.now().as_microsecond().max(self.journal.tail().recorded_at);
+    /// The clock, or the time that is given, in microseconds, as frames carry it; never goes back.
+    fn now(&self, given: Option<Timestamp>) -> Timestamp {
+        let now = given.unwrap_or_else(|| self.engine.host.clock.now());
+        let now = now.as_microsecond().max(self.journal.tail().recorded_at);
         Timestamp::from_microsecond(now).expect("a timestamp in microseconds is one")
     }
 

@@ -18,6 +18,7 @@ mod look;
 mod past;
 mod place;
 mod repair;
+mod store;
 mod timer;
 
 /// The event of the documentation, as it stands.

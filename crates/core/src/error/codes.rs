@@ -159,6 +159,9 @@ codes! {
     OUTCOME_UNKNOWN 415 Timeout "the outcome of the commit is unknown"
         "The connection or the wait ended after the commit was sent and before its answer came: it was stored completely or not at all."
         "Repeat the same commit with the same ids: where it was stored, the answer is the old positions."
+    NO_COPY 416 Conflict "the store is no copy of the other"
+        "A copy goes on where it stopped, but the events that are there already are not those of the store that is copied, or somebody has written to it since."
+        "Copy into an empty store, or into the one that an interrupted copy has begun."
 
     DATABASE_READ_ONLY 424 Denied "the database takes no writes"
         "The server is a replica, or its transactions are read-only by a setting of server, database or user; or the file of the database, or its folder, is read-only for this user."

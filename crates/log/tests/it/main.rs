@@ -8,4 +8,5 @@ mod damage;
 mod faults;
 mod given;
 mod model;
+mod portable;
 mod sim;

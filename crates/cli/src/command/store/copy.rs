@@ -1,0 +1,276 @@
+//! `ensue store copy FROM TO`: everything one store holds, into another.
+//!
+//! Events first, then records; both are compared afterwards. An interrupted copy goes on behind the last event that is
+//! there; records are few beside the events and are always looked at as a whole.
+
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use clap::Args;
+use ensue::core::{
+    Code, Commit, Durability, Error, Portable, Position, Read, Record, RecordScan, RecordWrite, Recorded,
+    Space, StoreExt,
+};
+use futures_util::{Stream, StreamExt, TryStreamExt};
+use serde::Serialize;
+
+use crate::command::Session;
+use crate::failure::Failure;
+use crate::place::Address;
+
+/// Events that are read and taken over at a time.
+const EVENTS_AT_A_TIME: usize = 1_000;
+/// Records that are written in one commit, at most.
+const RECORDS_AT_A_TIME: usize = 200;
+/// Bytes of values in one commit of records, unless one alone is larger.
+const RECORD_BYTES_AT_A_TIME: usize = 1 << 20;
+
+/// Copy everything a store holds into another one: positions, versions and times stay
+#[derive(Args)]
+pub(crate) struct Copy {
+    /// The store that is read; nobody may write to it meanwhile
+    #[arg(value_name = "FROM")]
+    from: Address,
+    /// The store that becomes a copy: empty, or left by an interrupted copy
+    #[arg(value_name = "TO")]
+    to: Address,
+}
+
+/// What became of it.
+#[derive(Serialize)]
+struct Copied {
+    from: String,
+    to: String,
+    head: Position,
+    /// Events that this run has taken over; the others were there.
+    events: u64,
+    /// Records that this run has written or removed.
+    records: u64,
+    /// Events and records that were compared afterwards, and are equal.
+    compared: Compared,
+}
+
+#[derive(Serialize, Default)]
+struct Compared {
+    events: u64,
+    records: u64,
+}
+
+impl Copy {
+    pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
+        let Self { from, to } = self;
+        if from == to {
+            let message = format!("{from} cannot be copied into itself");
+            return Err(Error::new(Code::USAGE, message).into());
+        }
+        let source = from.open(&session.host).await?;
+        let target = to.open_or_make(&session.host).await?;
+        let pair = Pair { source: &*source, target: &*target };
+        let head = source.head().await?;
+        let begun = pair.begun(head).await?;
+        session.output.say(&format!("{} events to copy", head.0 - begun.0));
+        pair.events(begun, head).await?;
+        let records = pair.records().await?;
+        let compared = pair.compare(head).await?;
+        if source.head().await? != head {
+            return Err(Error::new(Code::NO_COPY, format!("{from} was written to while it was copied"))
+                .with_fix("stop what writes to it, and copy again: it goes on where it is")
+                .into());
+        }
+        let (from, to) = (from.to_string(), to.to_string());
+        let copied = Copied { from, to, head, events: head.0 - begun.0, records, compared };
+        session.output.one(&copied, &copied.in_words())?;
+        Ok(())
+    }
+}
+
+impl Copied {
+    fn in_words(&self) -> String {
+        let Self { from, to, head, events, records, compared } = self;
+        format!(
+            "{to} is a copy of {from} up to position {head}: {events} events and {records} records written, \
+             {} events and {} records compared",
+            compared.events, compared.records
+        )
+    }
+}
+
+/// The store that is copied, and the one that becomes its copy.
+struct Pair<'a> {
+    source: &'a dyn Portable,
+    target: &'a dyn Portable,
+}
+
+impl Pair<'_> {
+    /// Up to where an earlier run has come, after a look whether it was one.
+    async fn begun(&self, head: Position) -> Result<Position, Error> {
+        let there = self.target.head().await?;
+        if there > head {
+            let message = format!("the target stands at position {there}, the source at {head}");
+            return Err(Error::new(Code::NO_COPY, message));
+        }
+        let (ours, theirs) = (at(self.source, there).await?, at(self.target, there).await?);
+        if ours != theirs {
+            return Err(Error::new(Code::NO_COPY, format!("the events at position {there} differ")));
+        }
+        Ok(there)
+    }
+
+    /// Takes over what follows.
+    async fn events(&self, after: Position, until: Position) -> Result<(), Error> {
+        let events = self.source.read(Read::all().after(after).until(until));
+        let mut chunks = events.try_chunks(EVENTS_AT_A_TIME);
+        while let Some(chunk) = chunks.next().await {
+            self.target.import(chunk.map_err(|broken| broken.1)?).await?;
+        }
+        Ok(())
+    }
+
+    async fn spaces(&self) -> Result<BTreeSet<Space>, Error> {
+        let (ours, theirs) = (self.source.spaces().await?, self.target.spaces().await?);
+        Ok(ours.into_iter().chain(theirs).collect())
+    }
+
+    /// Makes the records equal; says how many were not.
+    async fn records(&self) -> Result<u64, Error> {
+        let mut pending = Vec::new();
+        let mut changed = 0;
+        for space in self.spaces().await? {
+            let mut differences = std::pin::pin!(self.differences(space));
+            while let Some(write) = differences.try_next().await? {
+                changed += 1;
+                pending.push(write);
+                if is_full(&pending) {
+                    self.write(std::mem::take(&mut pending), Durability::Buffered).await?;
+                }
+            }
+        }
+        if changed > 0 {
+            self.write(pending, Durability::Durable).await?;
+        }
+        Ok(changed)
+    }
+
+    async fn write(&self, records: Vec<RecordWrite>, durability: Durability) -> Result<(), Error> {
+        self.target.commit(Commit { records, durability, ..Commit::default() }).await?;
+        Ok(())
+    }
+
+    /// What would have to be written so that the records of this space are equal.
+    fn differences(&self, space: Space) -> impl Stream<Item = Result<RecordWrite, Error>> {
+        let pages = (Pages::new(self.source, &space), Pages::new(self.target, &space));
+        futures_util::stream::try_unfold((pages, space), async |((mut ours, mut theirs), space)| {
+            loop {
+                let (one, other) = (ours.peek().await?, theirs.peek().await?);
+                let order = match (one, other) {
+                    (None, None) => return Ok(None),
+                    (Some(_), None) => Ordering::Less,
+                    (None, Some(_)) => Ordering::Greater,
+                    (Some(one), Some(other)) => one.key.cmp(&other.key),
+                };
+                let one = if order == Ordering::Greater { None } else { ours.pop() };
+                let other = if order == Ordering::Less { None } else { theirs.pop() };
+                if let Some(write) = difference(&space, one, other) {
+                    return Ok(Some((write, ((ours, theirs), space))));
+                }
+            }
+        })
+    }
+
+    /// Reads all of both again. A difference is an error.
+    async fn compare(&self, head: Position) -> Result<Compared, Error> {
+        let mut compared = Compared::default();
+        let mut ours = self.source.read(Read::all().until(head));
+        let mut theirs = self.target.read(Read::all());
+        loop {
+            let (one, other) = (ours.try_next().await?, theirs.try_next().await?);
+            match (one, other) {
+                (None, None) => break,
+                (one, other) if one == other => compared.events += 1,
+                (one, other) => return Err(unequal(one.as_ref().or(other.as_ref()))),
+            }
+        }
+        for space in self.spaces().await? {
+            let mut differences = std::pin::pin!(self.differences(space.clone()));
+            if let Some(write) = differences.try_next().await? {
+                let message = format!("record {space}/{} differs in the copy", write.key.escape_ascii());
+                return Err(Error::new(Code::CHECK_FAILED, message));
+            }
+            compared.records += Pages::new(self.target, &space).count().await?;
+        }
+        Ok(compared)
+    }
+}
+
+fn unequal(event: Option<&Recorded>) -> Error {
+    let position = event.map(|event| event.position).unwrap_or_default();
+    Error::new(Code::CHECK_FAILED, format!("the event at position {position} differs in the copy"))
+}
+
+async fn at(store: &dyn Portable, position: Position) -> Result<Option<Recorded>, Error> {
+    store.read(Read::all().after(position.previous()).until(position)).try_next().await
+}
+
+/// What makes the other record equal to this one. Revisions belong to a store, so they are not compared.
+fn difference(space: &Space, one: Option<Record>, other: Option<Record>) -> Option<RecordWrite> {
+    let Some(one) = one else {
+        return other.map(|other| RecordWrite::delete(space.clone(), other.key));
+    };
+    let is_equal = other.is_some_and(|other| other.value == one.value && other.expires_at == one.expires_at);
+    if is_equal {
+        return None;
+    }
+    let write = RecordWrite::put(space.clone(), one.key, one.value);
+    Some(match one.expires_at {
+        Some(at) => write.expires_at(at),
+        None => write,
+    })
+}
+
+fn is_full(pending: &[RecordWrite]) -> bool {
+    use ensue::core::Change;
+    let bytes = pending.iter().map(|write| match &write.change {
+        Change::Put { value, .. } => value.len(),
+        Change::Delete => 0,
+    });
+    pending.len() >= RECORDS_AT_A_TIME || bytes.sum::<usize>() >= RECORD_BYTES_AT_A_TIME
+}
+
+/// The records of a space, a page at a time.
+struct Pages<'a> {
+    store: &'a dyn Portable,
+    scan: RecordScan,
+    page: std::vec::IntoIter<Record>,
+    next: Option<Bytes>,
+}
+
+impl<'a> Pages<'a> {
+    fn new(store: &'a dyn Portable, space: &Space) -> Self {
+        let scan = RecordScan::all(space.clone());
+        let next = Some(scan.from.clone());
+        Self { store, scan, page: Vec::new().into_iter(), next }
+    }
+
+    async fn peek(&mut self) -> Result<Option<&Record>, Error> {
+        while self.page.as_slice().is_empty() {
+            let Some(from) = self.next.take() else { return Ok(None) };
+            self.scan.from = from;
+            let page = self.store.scan(self.scan.clone()).await?;
+            (self.page, self.next) = (page.records.into_iter(), page.next);
+        }
+        Ok(self.page.as_slice().first())
+    }
+
+    fn pop(&mut self) -> Option<Record> {
+        self.page.next()
+    }
+
+    async fn count(mut self) -> Result<u64, Error> {
+        let mut count = 0;
+        while self.peek().await?.is_some() {
+            count += self.page.by_ref().count() as u64;
+        }
+        Ok(count)
+    }
+}
