@@ -94,7 +94,7 @@ impl Desk {
     fn take(&self, held: Held, batch: Vec<Request>) {
         match self.write(held, batch.iter().map(|request| &request.commit)) {
             Ok(outcomes) => {
-                batch.into_iter().zip(outcomes).for_each(|(request, outcome)| request.answer(outcome))
+                batch.into_iter().zip(outcomes).for_each(|(request, outcome)| request.answer(outcome));
             }
             Err(error) if batch.len() > 1 && error.code() != Code::POISONED => {
                 // Nothing of the batch was stored. One of them cannot be written; which, they find out alone.
