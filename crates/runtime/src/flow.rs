@@ -200,7 +200,7 @@ impl Flows {
         for timer in crate::timer::list(&*store).await? {
             let appends = match timer.action {
                 Action::Append { event, .. } => Some(event.event_type),
-                Action::Wake | Action::Deliver { .. } | Action::Tick => None,
+                Action::Wake | Action::Deliver { .. } | Action::Redrive(_) | Action::Tick => None,
             };
             // The list is by due time: the first of a flow is its next.
             timers.entry(timer.flow).or_insert(Alarm { due: timer.due, appends });

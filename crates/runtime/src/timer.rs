@@ -4,6 +4,8 @@
 //! A timer belongs to (owner, generation, name). What an earlier life of its owner has set is of no effect: it goes
 //! silently when it is due.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use ensue_core::{
     Envelope, Error, EventId, Position, Record, RecordScan, RecordWrite, Store, StoreExt, StreamName,
@@ -12,6 +14,7 @@ use ensue_core::{
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
+use crate::dead::Redrive;
 use crate::message::Origin;
 use crate::spaces::{self, TIMER, TIMER_NAME};
 
@@ -42,9 +45,9 @@ pub struct Timer {
     pub cause: EventId,
     /// What is done then.
     pub action: Action,
-    /// Whether there is one of this name at a time: the newest, which [`TIMER_NAME`] tells.
-    #[serde(default)]
-    pub(crate) is_named: bool,
+    /// Whether it was given a name: then it is the only one of it, and set again under it, it is replaced.
+    #[serde(default, rename = "named")]
+    pub is_named: bool,
 }
 
 /// What a timer does when it is due.
@@ -68,6 +71,8 @@ pub enum Action {
         /// The event that was deferred.
         position: Position,
     },
+    /// A key that is redriven at a rate has its turn; its handler is the owner.
+    Redrive(Box<Redrive>),
     /// The schedule whose stream is the owner has a tick, and the next one is set.
     Tick,
 }
@@ -180,6 +185,22 @@ pub async fn list(store: &dyn Store) -> Result<Vec<Timer>, Error> {
 pub(crate) async fn next_due(store: &dyn Store) -> Result<Option<Timestamp>, Error> {
     let page = store.scan(RecordScan::all(TIMER.clone()).limit(1)).await?;
     Ok(page.records.first().map(due_of))
+}
+
+/// The timers that are set and admitted, by due time, without those that lost their name to a newer one.
+pub(crate) async fn held(store: &dyn Store, admits: impl Fn(&Timer) -> bool) -> Result<Vec<Timer>, Error> {
+    let mut timers = list(store).await?;
+    timers.retain(admits);
+    if timers.iter().any(|timer| timer.is_named) {
+        let names = store.records(RecordScan::all(TIMER_NAME.clone())).await?;
+        let holders: HashMap<Bytes, Bytes> =
+            names.into_iter().map(|record| (record.key, record.value)).collect();
+        let is_held = |timer: &Timer| {
+            holders.get(&timer.name_key()).is_some_and(|held| *held == spaces::encode(&timer.holder()))
+        };
+        timers.retain(|timer| !timer.is_named || is_held(timer));
+    }
+    Ok(timers)
 }
 
 /// When the timer that holds a name is due; none if there is none.

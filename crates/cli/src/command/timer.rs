@@ -153,6 +153,11 @@ impl Change {
     async fn run(self, session: &mut Session, ask: Ask) -> Result<(), Failure> {
         let (timers, id) = (timers(session).await?, self.named.id());
         let timer = match ask {
+            Ask::Cancel if self.dry_run => {
+                let timer = timers.get(&id).await?;
+                timer.can_be_cancelled()?;
+                timer
+            }
             _ if self.dry_run => timers.get(&id).await?,
             Ask::Cancel => timers.cancel(&id, &self.reason).await?,
             Ask::Move(due) => timers.reschedule(&id, due, &self.reason).await?,
@@ -190,6 +195,7 @@ fn in_words(timer: &Set) -> String {
 fn does(action: &Action) -> String {
     match action {
         Action::Wake => "wakes the saga".to_owned(),
+        Action::Redrive(redrive) => format!("redrives {}", redrive.key),
         Action::Tick => "ticks".to_owned(),
         Action::Append { stream, event } => format!("appends {} to {stream}", event.event_type),
         Action::Deliver { key, position } => format!("delivers #{position} of {key} again"),

@@ -107,6 +107,17 @@ fn dead_letters_are_listed_redriven_and_discarded() {
     ensue.run(&[&discard[..], &["--position", "99999"]].concat()).refused(3, "E0414");
     ensue.run(&discard).ok();
     assert_eq!(keys(), ["P-1"]);
+    assert_eq!(
+        ensue.run(&["dead", "redrives", "-o", "jsonl"]).ok().objects().len(),
+        1,
+        "a discard is no redrive"
+    );
+    let paced = ["dead", "redrive", "--all", "--rate", "2/s", "-o", "json"];
+    ensue.run(&[&paced[..], &["--dry-run"]].concat()).ok().says("the last of 1 keys has its turn after 0ns");
+    assert_eq!(ensue.run(&paced).ok().object()["keys"], 1);
+    let turn = ensue.run(&["dead", "redrives", "-o", "jsonl"]).ok().objects();
+    assert!(turn[0]["due"].is_string() && turn[0]["state"] == "waiting", "{turn:?}");
+    ensue.run(&["dead", "redrive", "--all", "--rate", "fast"]).refused(2, "10/s");
     let kept = ensue.run(&["dead", "ls", "--discarded", "-o", "json"]).ok().out;
     assert!(kept.contains("the parcel is lost") && kept.contains("ada") && kept.contains("E0306"), "{kept}");
     ensue.run(&discard).refused(3, "E0414");

@@ -67,6 +67,8 @@ fn schedules_are_listed_with_when_they_are_due_next_and_an_operator_brings_a_tic
 
     let timer = ["ensue.schedule/wind", "next"];
     ensue.run(&["timer", "cancel", timer[0], timer[1], "--reason", "enough"]).refused(1, "E0309");
+    let rehearse = ["timer", "cancel", timer[0], timer[1], "--reason", "enough", "--dry-run"];
+    ensue.run(&rehearse).refused(1, "E0309");
     ensue.run(&["timer", "fire", timer[0], timer[1], "--reason", "for the visitors"]).ok();
     runtime
         .block_on(async {

@@ -217,6 +217,11 @@ impl Running {
             .registry(self.shared.registry.clone())
     }
 
+    /// Tells who fires timers that some were set.
+    pub(crate) fn wake_timers(&self) {
+        self.shared.timers.notify_one();
+    }
+
     /// Tells a handler that the store holds a request for this key. One that has stopped, or does not run here, finds it
     /// when it starts.
     pub(crate) async fn ask_redrive(&self, handler: &str, key: &str) {

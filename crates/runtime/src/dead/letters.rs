@@ -1,8 +1,6 @@
 //! What an operator does with dead letters, of a running application or of a store that nobody runs on.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ensue_core::{Code, Commit, CommitError, Error, EventId, Host, Position, RecordWrite, Store, Timestamp};
 use serde::Serialize;
@@ -17,15 +15,15 @@ use crate::door::{self, Registry};
 use crate::spaces::DEAD;
 
 /// Keys that one commit asks for, so that a commit stays small however much is parked.
-const KEYS_PER_COMMIT: usize = 500;
+pub(super) const KEYS_PER_COMMIT: usize = 500;
 
 /// The dead letters of a store.
 pub struct DeadLetters<'a> {
-    store: Arc<dyn Store>,
-    host: Host,
-    by: SmolStr,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) host: Host,
+    pub(super) by: SmolStr,
     /// What is told of requests. Without it they wait in the store until their handlers run.
-    running: Option<&'a Running>,
+    pub(super) running: Option<&'a Running>,
     /// The types by which edited bodies are checked.
     registry: Registry,
 }
@@ -107,29 +105,6 @@ impl<'a> DeadLetters<'a> {
         }
         let letters = planned.iter().map(|key| key.letters.len()).sum();
         Ok(Requested { request: asker.request().clone(), keys: planned.len(), letters })
-    }
-
-    /// Asks as [`DeadLetters::redrive`] does, for at most so many keys a second, so that what the handlers call is not flooded.
-    /// Takes as long as that takes; keys whose letters are gone by then are left out.
-    ///
-    /// Cancellation leaves the keys that were not asked for yet as they were.
-    pub async fn redrive_at(&self, which: &Which, keys_per_second: NonZeroU32) -> Result<Requested, Error> {
-        let planned = self.plan(which).await?;
-        let asker = Asker::new(&self.host, self.by.clone());
-        let (mut keys, mut letters) = (0, 0);
-        for key in &planned {
-            if keys > 0 {
-                self.host.clock.sleep(Duration::from_secs(1) / keys_per_second.get()).await;
-            }
-            let left = super::count(&*self.store, &key.handler, &key.key).await?;
-            if left == 0 {
-                continue;
-            }
-            self.write(vec![asker.ask(&key.handler, &key.key, left)]).await?;
-            self.tell(&key.handler, &key.key).await;
-            (keys, letters) = (keys + 1, letters + left);
-        }
-        Ok(Requested { request: asker.request().clone(), keys, letters })
     }
 
     /// Gives letters up: all of a key, of a handler, every one; of a group, the letters that failed, not those that wait
@@ -227,7 +202,7 @@ impl<'a> DeadLetters<'a> {
         door::let_go(&*self.store, source, &letter.parked.event_id, &letter.handler, lapses_at).await
     }
 
-    async fn write(&self, records: Vec<RecordWrite>) -> Result<(), Error> {
+    pub(super) async fn write(&self, records: Vec<RecordWrite>) -> Result<(), Error> {
         self.commit(Commit { records, ..Commit::default() }).await
     }
 

@@ -11,6 +11,7 @@ use smol_str::SmolStr;
 
 use super::Parked;
 use crate::spaces::{self, DEAD, REDRIVE, REDRIVEN};
+use crate::timer::{self, Action};
 
 /// How long the end of a redrive can be looked up.
 const KEPT: Duration = Duration::from_hours(168);
@@ -32,6 +33,9 @@ pub struct Redrive {
     pub letters: usize,
     /// How many of them are processed now.
     pub done: usize,
+    /// When it has its turn, where it was asked for at a rate and its turn has not come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Timestamp>,
     /// How far it is.
     #[serde(flatten)]
     pub state: RedriveState,
@@ -87,7 +91,13 @@ impl Asker {
 
     /// The write that asks for the letters of a key to be tried again.
     pub(super) fn ask(&self, handler: &str, key: &str, letters: usize) -> RecordWrite {
-        let redrive = Redrive {
+        let redrive = self.redrive(handler, key, letters);
+        RecordWrite::put(REDRIVE.clone(), redrive.place(), spaces::encode(&redrive))
+    }
+
+    /// The redrive of a key that is to begin.
+    pub(super) fn redrive(&self, handler: &str, key: &str, letters: usize) -> Redrive {
+        Redrive {
             handler: handler.into(),
             key: key.into(),
             request: self.request.clone(),
@@ -95,9 +105,9 @@ impl Asker {
             requested_by: self.by.clone(),
             letters,
             done: 0,
+            due: None,
             state: RedriveState::Waiting,
-        };
-        RecordWrite::put(REDRIVE.clone(), redrive.place(), spaces::encode(&redrive))
+        }
     }
 }
 
@@ -145,13 +155,19 @@ impl Redrive {
     }
 
     /// The writes that end it. A request that was made anew meanwhile is not ended by them.
-    pub(crate) fn end(mut self, revision: Revision, state: RedriveState, now: Timestamp) -> [RecordWrite; 2] {
+    pub(crate) fn end(mut self, revision: Revision, state: RedriveState, now: Timestamp) -> Vec<RecordWrite> {
         self.state = state;
-        let kept = RecordWrite::put(REDRIVEN.clone(), self.place(), spaces::encode(&self));
-        [
-            RecordWrite::delete(REDRIVE.clone(), self.place()).expect(revision),
-            kept.expires_at(now.checked_add(KEPT).unwrap_or(Timestamp::MAX)),
-        ]
+        let mut writes = vec![RecordWrite::delete(REDRIVE.clone(), self.place()).expect(revision)];
+        if self.is_of_letters() {
+            let kept = RecordWrite::put(REDRIVEN.clone(), self.place(), spaces::encode(&self));
+            writes.push(kept.expires_at(now.checked_add(KEPT).unwrap_or(Timestamp::MAX)));
+        }
+        writes
+    }
+
+    /// Whether there was a letter to try. What a discard asks for only lets the lane see that letters are gone.
+    fn is_of_letters(&self) -> bool {
+        self.letters > 0 || matches!(self.state, RedriveState::FailedAgain { .. })
     }
 }
 
@@ -166,14 +182,19 @@ impl RedriveState {
     }
 }
 
-/// Every redrive that is open, then how those of the last seven days have ended; the newest of each key.
+/// Every redrive whose turn has not come, then those that are open, then how those of the last seven days have ended; the newest of each key.
 pub async fn redrives(store: &dyn Store) -> Result<Vec<Redrive>, Error> {
     let mut redrives = Vec::new();
+    for timer in timer::held(store, |timer| matches!(timer.action, Action::Redrive(_))).await? {
+        let Action::Redrive(redrive) = timer.action else { continue };
+        redrives.push(Redrive { due: Some(timer.due), ..*redrive });
+    }
     for space in [&REDRIVE, &REDRIVEN] {
         for record in store.records(RecordScan::all((*space).clone())).await? {
             redrives.push(Redrive::decode(&record)?);
         }
     }
+    redrives.retain(Redrive::is_of_letters);
     Ok(redrives)
 }
 

@@ -133,6 +133,11 @@ async fn is_current(shared: &Shared, timer: &Timer, effects: &mut Effects) -> Re
 
 async fn act(shared: &Arc<Shared>, timer: Timer, now: Timestamp, effects: &mut Effects) -> Result<(), Error> {
     match timer.action {
+        Action::Redrive(redrive) => {
+            dead::take_turn(shared, *redrive, effects).await?;
+            let (shared, handler) = (Arc::clone(shared), timer.owner);
+            effects.after.push(Box::new(move || shared.board.tell(&handler)));
+        }
         Action::Tick => schedule::tick(shared, &timer, now, effects).await?,
         Action::Wake => {
             let draft = crate::saga::timer_draft(&timer)?;

@@ -1,7 +1,6 @@
 //! What operators, and handlers, do with timers: find, cancel, put off, fire now. Each change is conditional on the
 //! timer being what it was when it was found, so that it is changed or fired, never both.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -81,18 +80,7 @@ impl Timers {
 
     /// The timers that are set, by due time.
     pub async fn list(&self, filter: &Filter) -> Result<Vec<Timer>, Error> {
-        let mut timers = super::list(&*self.store).await?;
-        timers.retain(|timer| filter.admits(timer));
-        if timers.iter().any(|timer| timer.is_named) {
-            let names = self.store.records(RecordScan::all(TIMER_NAME.clone())).await?;
-            let holders: HashMap<Bytes, Bytes> =
-                names.into_iter().map(|record| (record.key, record.value)).collect();
-            let is_held = |timer: &Timer| {
-                holders.get(&timer.name_key()).is_some_and(|held| *held == spaces::encode(&timer.holder()))
-            };
-            timers.retain(|timer| !timer.is_named || is_held(timer));
-        }
-        Ok(timers)
+        super::held(&*self.store, |timer| filter.admits(timer)).await
     }
 
     /// One timer; `E0414` if it is not set: it has fired, was cancelled, or never was.
@@ -111,7 +99,7 @@ impl Timers {
     pub async fn cancel(&self, id: &TimerId, reason: &str) -> Result<Timer, Error> {
         loop {
             let (record, timer) = self.find(id).await?;
-            refuse_to_cancel(&timer)?;
+            timer.can_be_cancelled()?;
             let mut records = vec![removal(&record)];
             records.extend(timer.is_named.then(|| RecordWrite::delete(TIMER_NAME.clone(), timer.name_key())));
             if self.change(&timer, None, reason, records).await? {
@@ -177,7 +165,8 @@ impl Timers {
         })
     }
 
-    /// A timer without a name of its own is found by its key, which says all but when it is due.
+    /// A timer without a name of its own is found by its key, which says all but when it is due: page by page, as many as are
+    /// due before it. An index would cost every sleep of a saga a record more, and only operators ask like this.
     async fn search(&self, who: &Bytes) -> Result<Option<Record>, Error> {
         let mut scan = RecordScan::all(TIMER.clone());
         loop {
@@ -255,24 +244,28 @@ impl TimerId {
     }
 }
 
-fn removal(record: &Record) -> RecordWrite {
-    RecordWrite::delete(TIMER.clone(), record.key.clone()).expect(record.revision)
+impl Timer {
+    /// Whether nothing waits for it: `E0309` for a saga's own timer, a deferred delivery, and the next tick of a schedule.
+    pub fn can_be_cancelled(&self) -> Result<(), Error> {
+        let (what, fix) = match &self.action {
+            Action::Append { .. } | Action::Redrive(_) => return Ok(()),
+            Action::Tick => (
+                "the schedule would end",
+                "start the application without the schedule to end it, or put the tick off",
+            ),
+            Action::Wake => ("the saga would wait for ever", "cancel the saga, or fire the timer"),
+            Action::Deliver { .. } => (
+                "the delivery would wait for ever",
+                "discard the delivery with `ensue dead discard`, or fire the timer",
+            ),
+        };
+        Err(Error::new(Code::TIMER_AWAITED, format!("without its timer `{}` {what}", self.name))
+            .with_fix(fix))
+    }
 }
 
-fn refuse_to_cancel(timer: &Timer) -> Result<(), Error> {
-    let (what, fix) = match &timer.action {
-        Action::Append { .. } => return Ok(()),
-        Action::Tick => (
-            "the schedule would end",
-            "start the application without the schedule to end it, or put the tick off",
-        ),
-        Action::Wake => ("the saga would wait for ever", "cancel the saga, or fire the timer"),
-        Action::Deliver { .. } => (
-            "the delivery would wait for ever",
-            "discard the delivery with `ensue dead discard`, or fire the timer",
-        ),
-    };
-    Err(Error::new(Code::TIMER_AWAITED, format!("without its timer `{}` {what}", timer.name)).with_fix(fix))
+fn removal(record: &Record) -> RecordWrite {
+    RecordWrite::delete(TIMER.clone(), record.key.clone()).expect(record.revision)
 }
 
 fn edited(mut timer: Timer, draft: &Draft) -> Result<Timer, Error> {

@@ -7,7 +7,6 @@ use std::time::Duration;
 use ensue_runtime::dead::{DeadLetters, Which};
 use ensue_runtime::{App, Reaction, State, dead};
 use ensue_test::{Cluster, Harness};
-use futures_util::FutureExt;
 
 use crate::words::{Broken, Diary, Tick, tick};
 
@@ -156,21 +155,50 @@ async fn a_redrive_at_a_rate_asks_for_one_key_after_the_other() {
     publish(&mut harness, &[("a", 0), ("b", 1), ("c", 2)]).await;
     harness.settle().await;
     mood.mend();
-    let clock = harness.clock().clone();
-    let dead = harness.running().await.dead();
     let twice_a_second = std::num::NonZeroU32::new(2).expect("not zero");
-    let mut redrive = std::pin::pin!(dead.redrive_at(&Which::All, twice_a_second));
-    let mut done_after = Vec::new();
-    let asked = loop {
-        if let Some(asked) = redrive.as_mut().now_or_never() {
-            break asked.expect("three are parked");
-        }
-        for _ in 0..100 {
-            tokio::task::yield_now().await;
-        }
-        done_after.push(mood.diary.lines().len());
-        clock.advance(Duration::from_millis(250));
-    };
+    let asked = harness.running().await.dead().redrive_at(&Which::All, twice_a_second).await;
+    let asked = asked.expect("three are parked");
     assert_eq!((asked.keys, asked.letters), (3, 3));
-    assert_eq!(done_after, [1, 1, 2, 2], "each half a second after the one before");
+    let mut done_after = Vec::new();
+    for _ in 0..5 {
+        harness.settle().await;
+        done_after.push(mood.diary.lines().len());
+        // The pace outlives the process that was asked.
+        harness.restart().await;
+        harness.advance(Duration::from_millis(250)).await;
+    }
+    assert_eq!(done_after, [1, 1, 2, 2, 3], "each half a second after the one before");
+    assert_eq!(harness.dead_letters().await, []);
+}
+
+#[tokio::test]
+async fn a_turn_that_has_not_come_is_listed_and_is_taken_back_by_its_timer() {
+    let mood = Mood::default();
+    let given = mood.clone();
+    let mut harness = Harness::new(move |app: App| {
+        app.state(given.clone()).external::<Tick>().react("moody", moody.retry(1))
+    });
+    publish(&mut harness, &[("bad", 0)]).await;
+    harness.settle().await;
+    let slowly = std::num::NonZeroU32::MIN;
+    harness.stop().await;
+    let store: Arc<dyn ensue_core::Store> = harness.store().clone();
+    let operator = dead::DeadLetters::new(Arc::clone(&store), harness.host().clone(), "ada");
+    operator.redrive_at(&Which::All, slowly).await.expect("it is parked");
+    operator.redrive_at(&Which::All, slowly).await.expect("it is parked");
+    let [waiting] = operator.redrives().await.expect("memory can be read").try_into().expect("one turn");
+    assert_eq!(
+        (waiting.due, waiting.requested_by.as_str()),
+        (Some(ensue_core::Clock::now(&**harness.clock())), "ada")
+    );
+    mood.mend();
+    let source = ensue_core::Source::new("test").expect("valid");
+    let timers = ensue_runtime::Timers::of(store, harness.host().clone(), source);
+    let set = timers.list(&ensue_runtime::timer::Filter::default()).await.expect("memory can be read");
+    for timer in set {
+        timers.cancel(&timer.id(), "not today").await.expect("nothing waits for it");
+    }
+    assert_eq!(operator.redrives().await.expect("memory can be read"), []);
+    harness.settle().await;
+    assert_eq!((harness.dead_letters().await.len(), mood.diary.lines().len()), (1, 0));
 }

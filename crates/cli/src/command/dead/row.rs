@@ -113,7 +113,10 @@ impl Row for UnderWay {
     fn cells(&self) -> Vec<String> {
         let redrive = &self.0;
         let (state, reason) = match &redrive.state {
-            RedriveState::Waiting => ("waiting", String::new()),
+            RedriveState::Waiting => {
+                let due = redrive.due.map(|due| format!("its turn is at {}", shape::time(due)));
+                ("waiting", due.unwrap_or_default())
+            }
             RedriveState::Done { .. } => ("done", String::new()),
             RedriveState::FailedAgain { position, code, reason, .. } => {
                 ("failed again", format!("#{position}: {code} {reason}"))
