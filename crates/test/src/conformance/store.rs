@@ -48,9 +48,9 @@ const CASE_SECONDS_MAX: u64 = 120;
 #[doc(hidden)]
 #[macro_export]
 macro_rules! store_conformance_cases {
-    ($with:path $(, $argument:expr)?) => {
+    ($with:path $(, $($argument:tt)*)?) => {
         $with! {
-            [$($argument)?]
+            [$($($argument)*)?]
             append::stale_version_is_refused_and_leaves_nothing needs NOTHING,
             append::each_expectation_admits_what_it_says needs NOTHING,
             append::positions_and_versions_are_consecutive needs NOTHING,
@@ -113,11 +113,15 @@ macro_rules! store_conformance_cases {
 }
 
 /// Makes one `#[test]` of each case. Takes the factory of a fresh store: an `async fn() -> Arc<dyn Store>`, or
-/// `-> Subject` for a store that can be opened again.
+/// `-> Subject` for a store that can be opened again. With `ignore = "needs a server"` behind it, for a store that not
+/// every machine has, the tests run only where they are asked for.
 #[macro_export]
 macro_rules! store_conformance {
     ($factory:expr) => {
         $crate::store_conformance_cases!($crate::store_conformance_tests, $factory);
+    };
+    ($factory:expr, ignore = $reason:literal) => {
+        $crate::store_conformance_cases!($crate::store_conformance_tests, $factory, ignore = $reason);
     };
 }
 
@@ -128,6 +132,15 @@ macro_rules! store_conformance_tests {
     ([$factory:expr] $($group:ident :: $name:ident needs $need:ident,)*) => {
         $(
             #[test]
+            fn $name() {
+                $crate::conformance::store::run_case(stringify!($name), $factory);
+            }
+        )*
+    };
+    ([$factory:expr, ignore = $reason:literal] $($group:ident :: $name:ident needs $need:ident,)*) => {
+        $(
+            #[test]
+            #[ignore = $reason]
             fn $name() {
                 $crate::conformance::store::run_case(stringify!($name), $factory);
             }

@@ -1,0 +1,334 @@
+//! One transaction for a batch of commits: lock and load, decide, write, commit.
+//!
+//! The round trips under the lock are two: what is loaded comes back in one flight, and what was decided is written and
+//! committed in the next. Only a commit that may be a repetition costs a third.
+
+use std::collections::BTreeSet;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use ensue_core::{Code, Commit, Error, Position, Revision, Space, StreamName, Version};
+use futures_util::future::try_join_all;
+use tokio::try_join;
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
+
+use crate::attributes::{column, metadata, number, signed, tag};
+use crate::decide::{Held, Outcome, Plan, Standing, State, decide, places};
+use crate::error;
+use crate::pool::{Connection, Parameters, Pool};
+use crate::select::Statement;
+
+/// Why a batch was not taken.
+pub(crate) enum Failure {
+    /// Nothing of it was stored.
+    Nothing(Error),
+    /// It was stored, or not.
+    Unknown(Error),
+}
+
+/// Whether to wait for streams and records that others hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Waits {
+    /// A commit that needs them is left for later.
+    Never,
+    /// For as long as patience lasts, before the log is locked.
+    ForOthers,
+}
+
+/// What the batch touches, each once and in the order in which it is locked.
+struct Touched {
+    streams: Vec<StreamName>,
+    records: Vec<(Space, Bytes)>,
+}
+
+impl Touched {
+    fn by(commits: &[&Commit]) -> Self {
+        let streams = commits.iter().flat_map(|commit| &commit.appends).map(|append| append.stream.clone());
+        let records = commits.iter().flat_map(|commit| &commit.records);
+        let records = records.map(|write| (write.space.clone(), write.key.clone()));
+        Self {
+            streams: streams.collect::<BTreeSet<_>>().into_iter().collect(),
+            records: records.collect::<BTreeSet<_>>().into_iter().collect(),
+        }
+    }
+}
+
+/// The outcome of each commit, in one transaction; `None` for one that has to wait for others. Answers besides with the
+/// head that the transaction leaves.
+pub(crate) async fn write(
+    pool: &Pool,
+    commits: &[&Commit],
+    waits: Waits,
+) -> Result<(Vec<Option<Outcome>>, Position), Failure> {
+    let mut connection = pool.get().await.map_err(Failure::Nothing)?;
+    connection.soil();
+    let state = load(&connection, pool, commits, waits).await.map_err(Failure::Nothing)?;
+    let before = state.head;
+    let (outcomes, plan) = decide(commits, state);
+    let is_refused = plan.is_empty();
+    if is_refused && waits == Waits::ForOthers {
+        // The rows that hold the streams must not outlive a refusal.
+        connection.batch_execute("ROLLBACK").await.map_err(refused).map_err(Failure::Nothing)?;
+    } else {
+        store(&connection, &plan).await?;
+    }
+    connection.clean();
+    Ok((outcomes, Position(before.0 + plan.events.len() as u64)))
+}
+
+fn refused(cause: tokio_postgres::Error) -> Error {
+    error::of("cannot write to the database", cause)
+}
+
+/// Begins the transaction, locks, and loads what the commits are decided by.
+async fn load(
+    connection: &Connection<'_>,
+    pool: &Pool,
+    commits: &[&Commit],
+    waits: Waits,
+) -> Result<State, Error> {
+    let touched = Touched::by(commits);
+    let begin = begin(pool);
+    let begin = async { connection.batch_execute(&begin).await.map_err(refused) };
+    let waited = async {
+        match waits {
+            Waits::Never => Ok(()),
+            Waits::ForOthers => await_others(connection, &touched).await,
+        }
+    };
+    let matches = commits.iter().enumerate().map(|(place, commit)| last_match(connection, place, commit));
+    // All of it is sent before the first answer is awaited, and the server takes it in order.
+    let ((), (), mut state, matches) =
+        try_join!(begin, waited, lock_and_load(connection, &touched, commits), try_join_all(matches))?;
+    state.matches = matches.into_iter().flatten().collect();
+    load_standing(connection, commits, &mut state).await?;
+    Ok(state)
+}
+
+/// The settings are those of the transaction alone, so a pooler may stand in between.
+fn begin(pool: &Pool) -> String {
+    let config = pool.config();
+    format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = {}; \
+         SET LOCAL statement_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = 10000",
+        config.patience.as_millis(),
+        config.statement_timeout.as_millis(),
+    )
+}
+
+async fn await_others(connection: &Connection<'_>, touched: &Touched) -> Result<(), Error> {
+    let (topics, keys) = stream_columns(&touched.streams);
+    let (spaces, record_keys) = record_columns(&touched.records);
+    let parameters: &Parameters<'_> = &[
+        (&topics, Type::TEXT_ARRAY),
+        (&keys, Type::TEXT_ARRAY),
+        (&spaces, Type::TEXT_ARRAY),
+        (&record_keys, Type::BYTEA_ARRAY),
+    ];
+    let sql = "SELECT ensue.await($1, $2, $3, $4)";
+    connection.query_typed(sql, parameters).await.map(|_| ()).map_err(refused)
+}
+
+async fn lock_and_load(
+    connection: &Connection<'_>,
+    touched: &Touched,
+    commits: &[&Commit],
+) -> Result<State, Error> {
+    let (topics, keys) = stream_columns(&touched.streams);
+    let (spaces, record_keys) = record_columns(&touched.records);
+    let writers: Vec<usize> = commits
+        .iter()
+        .enumerate()
+        .filter(|(_, commit)| !commit.records.is_empty())
+        .map(|(place, _)| place)
+        .collect();
+    let tickets = i32::try_from(writers.len()).unwrap_or(i32::MAX);
+    let parameters: &Parameters<'_> = &[
+        (&topics, Type::TEXT_ARRAY),
+        (&keys, Type::TEXT_ARRAY),
+        (&spaces, Type::TEXT_ARRAY),
+        (&record_keys, Type::BYTEA_ARRAY),
+        (&tickets, Type::INT4),
+    ];
+    let sql = "SELECT head, versions, revisions, granted FROM ensue.load_batch($1, $2, $3, $4, $5)";
+    let row = connection.query_typed_one(sql, parameters).await.map_err(refused)?;
+    let versions = numbers(&row, 1)?.into_iter().map(|version| held(version, Version));
+    let revisions = numbers(&row, 2)?.into_iter().map(|revision| held(revision, Revision));
+    let granted = numbers(&row, 3)?.into_iter().map(|ticket| Revision(number(ticket)));
+    Ok(State {
+        head: Position(number(column(&row, 0)?)),
+        versions: touched.streams.iter().cloned().zip(versions).collect(),
+        records: touched.records.iter().cloned().zip(revisions).collect(),
+        revisions: writers.into_iter().zip(granted).collect(),
+        ..State::default()
+    })
+}
+
+fn numbers(row: &Row, place: usize) -> Result<Vec<i64>, Error> {
+    Ok(column::<Option<_>>(row, place)?.unwrap_or_default())
+}
+
+fn held<T>(answer: i64, of: fn(u64) -> T) -> Held<T> {
+    u64::try_from(answer).map_or(Held::Theirs, |number| Held::Ours(of(number)))
+}
+
+/// For a commit with a condition: its place in the batch and the last event that matches.
+async fn last_match(
+    connection: &Connection<'_>,
+    place: usize,
+    commit: &Commit,
+) -> Result<Option<(usize, Position)>, Error> {
+    let Some(condition) = &commit.condition else { return Ok(None) };
+    let statement = Statement::last_match(&condition.fail_if_match, condition.after.0);
+    let rows = connection.query_typed(&statement.sql, &statement.parameters()).await.map_err(refused)?;
+    let position = rows.first().map(|row| column(row, 0)).transpose()?;
+    Ok(position.map(|position| (place, Position(number(position)))))
+}
+
+/// What stands where commits ask to go although their streams are past it: it may be they themselves.
+async fn load_standing(
+    connection: &Connection<'_>,
+    commits: &[&Commit],
+    state: &mut State,
+) -> Result<(), Error> {
+    let is_taken = |stream: &StreamName, version: &Version| matches!(state.versions.get(stream), Some(Held::Ours(last)) if version <= last);
+    let mut asked = Vec::new();
+    for append in commits.iter().flat_map(|commit| &commit.appends) {
+        let places = places(append).into_iter().flatten().filter(|version| is_taken(&append.stream, version));
+        asked.extend(places.map(|version| (append.stream.clone(), version)));
+    }
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let topics: Vec<&str> = asked.iter().map(|(stream, _)| stream.topic.as_str()).collect();
+    let keys: Vec<&str> = asked.iter().map(|(stream, _)| stream.key.as_str()).collect();
+    let versions: Vec<i64> = asked.iter().map(|(_, version)| signed(version.0)).collect();
+    let sql = "SELECT place, position, metadata->>'source', metadata->>'id' \
+        FROM unnest($1, $2, $3) WITH ORDINALITY AS asked (topic, key, version, place) \
+        JOIN ensue.events USING (topic, key, version)";
+    let parameters: &Parameters<'_> =
+        &[(&topics, Type::TEXT_ARRAY), (&keys, Type::TEXT_ARRAY), (&versions, Type::INT8_ARRAY)];
+    for row in connection.query_typed(sql, parameters).await.map_err(refused)? {
+        let place = usize::try_from(column::<i64>(&row, 0)? - 1).unwrap_or_default();
+        if let Some(asked) = asked.get(place) {
+            let position = Position(number(column(&row, 1)?));
+            let there = Standing { position, source: column(&row, 2)?, id: column(&row, 3)? };
+            state.standing.insert(asked.clone(), there);
+        }
+    }
+    Ok(())
+}
+
+fn stream_columns(streams: &[StreamName]) -> (Vec<&str>, Vec<&str>) {
+    streams.iter().map(|stream| (stream.topic.as_str(), stream.key.as_str())).unzip()
+}
+
+fn record_columns(records: &[(Space, Bytes)]) -> (Vec<&str>, Vec<&[u8]>) {
+    records.iter().map(|(space, key)| (space.as_str(), key.as_ref())).unzip()
+}
+
+/// Writes and commits. Where the connection breaks, the commit was already under way.
+async fn store(connection: &Connection<'_>, plan: &Plan) -> Result<(), Failure> {
+    let rows = Rows::of(plan);
+    let parameters = rows.parameters();
+    let places: Vec<String> = (1..=parameters.len()).map(|place| format!("${place}")).collect();
+    let sql = format!("SELECT ensue.write_batch({})", places.join(", "));
+    let write = async {
+        if plan.is_empty() {
+            return Ok(());
+        }
+        connection.query_typed(&sql, &parameters).await.map(|_| ()).map_err(|cause| {
+            match cause.as_db_error() {
+                Some(_) => Failure::Nothing(refused(cause)),
+                None => unknown(cause),
+            }
+        })
+    };
+    let commit = async { connection.batch_execute("COMMIT").await.map_err(unknown) };
+    try_join!(write, commit).map(|_| ())
+}
+
+fn unknown(cause: tokio_postgres::Error) -> Failure {
+    let message = "the answer to a commit did not come";
+    Failure::Unknown(Error::new(Code::OUTCOME_UNKNOWN, message).with_source(cause))
+}
+
+/// The plan as columns.
+#[derive(Default)]
+struct Rows<'a> {
+    streams: (Vec<&'a str>, Vec<&'a str>),
+    before: Vec<i64>,
+    after: Vec<i64>,
+    events: (Vec<&'a str>, Vec<&'a str>),
+    versions: Vec<i64>,
+    event_types: Vec<&'a str>,
+    flows: Vec<&'a str>,
+    metadata: Vec<String>,
+    bodies: Vec<&'a [u8]>,
+    tags: Vec<String>,
+    tagged: Vec<i64>,
+    put: (Vec<&'a str>, Vec<&'a [u8]>),
+    values: Vec<&'a [u8]>,
+    revisions: Vec<i64>,
+    expiries: Vec<Option<SystemTime>>,
+    deleted: (Vec<&'a str>, Vec<&'a [u8]>),
+}
+
+impl<'a> Rows<'a> {
+    fn of(plan: &'a Plan) -> Self {
+        let mut rows = Self::default();
+        for (stream, (before, after)) in &plan.streams {
+            rows.streams.extend([(stream.topic.as_str(), stream.key.as_str())]);
+            rows.before.push(signed(before.0));
+            rows.after.push(signed(after.0));
+        }
+        for (place, (stream, version, event)) in (1..).zip(&plan.events) {
+            rows.events.extend([(stream.topic.as_str(), stream.key.as_str())]);
+            rows.versions.push(signed(version.0));
+            rows.event_types.push(event.event_type.as_str());
+            rows.flows.push(event.flow().as_str());
+            rows.metadata.push(metadata(event));
+            rows.bodies.push(&event.data);
+            rows.tags.extend(event.tags.iter().map(tag));
+            rows.tagged.resize(rows.tags.len(), place);
+        }
+        for ((space, key), value) in &plan.records {
+            let Some(value) = value else {
+                rows.deleted.extend([(space.as_str(), key.as_ref())]);
+                continue;
+            };
+            rows.put.extend([(space.as_str(), key.as_ref())]);
+            rows.values.push(&value.bytes);
+            rows.revisions.push(signed(value.revision.0));
+            rows.expiries.push(value.expires_at.map(|at| SystemTime::try_from(at).unwrap_or(UNIX_EPOCH)));
+        }
+        rows
+    }
+
+    /// In the order of `ensue.write_batch`.
+    fn parameters(&self) -> [(&(dyn ToSql + Sync), Type); 20] {
+        [
+            (&self.streams.0, Type::TEXT_ARRAY),
+            (&self.streams.1, Type::TEXT_ARRAY),
+            (&self.before, Type::INT8_ARRAY),
+            (&self.after, Type::INT8_ARRAY),
+            (&self.events.0, Type::TEXT_ARRAY),
+            (&self.events.1, Type::TEXT_ARRAY),
+            (&self.versions, Type::INT8_ARRAY),
+            (&self.event_types, Type::TEXT_ARRAY),
+            (&self.flows, Type::TEXT_ARRAY),
+            (&self.metadata, Type::TEXT_ARRAY),
+            (&self.bodies, Type::BYTEA_ARRAY),
+            (&self.tags, Type::TEXT_ARRAY),
+            (&self.tagged, Type::INT8_ARRAY),
+            (&self.put.0, Type::TEXT_ARRAY),
+            (&self.put.1, Type::BYTEA_ARRAY),
+            (&self.values, Type::BYTEA_ARRAY),
+            (&self.revisions, Type::INT8_ARRAY),
+            (&self.expiries, Type::TIMESTAMPTZ_ARRAY),
+            (&self.deleted.0, Type::TEXT_ARRAY),
+            (&self.deleted.1, Type::BYTEA_ARRAY),
+        ]
+    }
+}

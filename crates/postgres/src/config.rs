@@ -1,0 +1,87 @@
+//! How a database is opened.
+
+use std::time::Duration;
+
+use ensue_core::{Code, Error};
+
+use crate::store::PostgresStore;
+
+/// Where the database is and how it is used.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub(crate) server: tokio_postgres::Config,
+    pub(crate) connections_max: usize,
+    pub(crate) poll_interval: Duration,
+    pub(crate) patience: Duration,
+    pub(crate) statement_timeout: Duration,
+    pub(crate) migration: Migration,
+}
+
+/// What opening does about the schema.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Migration {
+    /// Brings it up to date.
+    Run,
+    /// Refuses one that is not.
+    Check,
+}
+
+impl Config {
+    /// From a URL such as `postgres://user:password@host:5432/database` or a line of `key=value` pairs. Fails with `E0420`.
+    pub fn new(url: &str) -> Result<Self, Error> {
+        let mut server: tokio_postgres::Config = url.parse().map_err(|cause: tokio_postgres::Error| {
+            Error::new(Code::DATABASE_URL, "the address of the database is not understood").with_source(cause)
+        })?;
+        if server.get_connect_timeout().is_none() {
+            server.connect_timeout(Duration::from_secs(5));
+        }
+        Ok(Self {
+            server,
+            connections_max: 8,
+            poll_interval: Duration::from_millis(20),
+            patience: Duration::from_secs(10),
+            statement_timeout: Duration::from_secs(30),
+            migration: Migration::Run,
+        })
+    }
+
+    /// At most so many connections at once; at least two, and eight where nothing is said.
+    #[must_use]
+    pub fn connections_max(mut self, connections: usize) -> Self {
+        self.connections_max = connections.max(2);
+        self
+    }
+
+    /// How often a reader at the tail looks for what other processes have appended; 20 ms where nothing is said.
+    #[must_use]
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
+        self.poll_interval = interval.max(Duration::from_millis(1));
+        self
+    }
+
+    /// How long a call goes on trying while the server is away or others hold what it needs; 10 s where nothing is said.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// How long one statement may take; 30 s where nothing is said.
+    #[must_use]
+    pub fn statement_timeout(mut self, timeout: Duration) -> Self {
+        self.statement_timeout = timeout.max(Duration::from_millis(1));
+        self
+    }
+
+    /// Leaves the schema alone: one that is absent or older than this program is an error.
+    #[must_use]
+    pub fn without_migration(mut self) -> Self {
+        self.migration = Migration::Check;
+        self
+    }
+
+    /// Connects and opens the store. Wants to be called on a runtime of tokio.
+    pub async fn open(self) -> Result<PostgresStore, Error> {
+        PostgresStore::open(self).await
+    }
+}

@@ -1,0 +1,41 @@
+//! PostgreSQL as the store: the application's own database is the log.
+//!
+//! ```no_run
+//! # async fn open() -> Result<(), ensue_core::Error> {
+//! let store = ensue_postgres::connect("postgres://app@localhost/shop").await?;
+//! # let _ = store;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Everything lives in the schema `ensue` of that database. Any program can append inside its own transaction with
+//! `SELECT ensue.append(..)`; that is the transactional outbox. The README of this crate says how positions come about and
+//! why nobody waits for a transaction that somebody left open.
+//!
+//! Invariants: no session state outlives a transaction and no statement is prepared by name, so a pooler in transaction mode
+//! may stand in between; no foreign type in a public signature.
+
+mod attributes;
+mod batch;
+mod config;
+mod decide;
+mod error;
+mod head;
+mod migrate;
+mod pool;
+mod read;
+mod scan;
+mod select;
+mod store;
+mod writer;
+
+pub use config::Config;
+pub use store::PostgresStore;
+
+/// Connects, brings the schema up to date and opens the store, as [`Config`] has it where nothing is said.
+///
+/// Fails if the URL is no URL (`E0420`), the server cannot be reached (`E0421`), refuses the login (`E0422`), is too old
+/// (`E0423`) or takes no writes (`E0424`), or holds a schema that this program does not know (`E0425`).
+pub async fn connect(url: &str) -> Result<PostgresStore, ensue_core::Error> {
+    Config::new(url)?.open().await
+}

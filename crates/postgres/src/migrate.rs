@@ -1,0 +1,146 @@
+//! The schema: made and brought forward by numbered files, each applied once, all of those that are missing in one
+//! transaction. Whoever comes second waits and finds it done.
+
+use ensue_core::{Code, Error};
+use tokio_postgres::types::Type;
+
+use crate::attributes::column;
+use crate::config::Migration;
+use crate::error;
+use crate::pool::{Connection, Pool};
+
+/// In the order in which they are applied; the first has number 1. One that was released is never changed.
+const MIGRATIONS: [(&str, &str); 4] = [
+    ("log", include_str!("../migrations/0001_log.sql")),
+    ("positions", include_str!("../migrations/0002_positions.sql")),
+    ("sql", include_str!("../migrations/0003_sql.sql")),
+    ("batch", include_str!("../migrations/0004_batch.sql")),
+];
+
+/// The oldest server that has what the migrations use.
+const SERVER_VERSION_MIN: i32 = 15;
+
+/// Makes sure that the server will do and that the schema is the one this program knows.
+pub(crate) async fn prepare(pool: &Pool) -> Result<(), Error> {
+    let mut connection = pool.get().await?;
+    check_server(&connection).await?;
+    connection.soil();
+    match pool.config().migration {
+        Migration::Run if !is_up_to_date(&connection).await? => migrate(&connection).await?,
+        Migration::Run => {}
+        Migration::Check => {
+            if !is_up_to_date(&connection).await? {
+                let message = "the schema `ensue` of the database is absent or older than this program";
+                return Err(Error::new(Code::NOT_A_STORE, message).with_fix("run `ensue store migrate`"));
+            }
+        }
+    }
+    connection.clean();
+    Ok(())
+}
+
+async fn check_server(connection: &Connection<'_>) -> Result<(), Error> {
+    let sql = "SELECT current_setting('server_version_num')::integer, current_setting('server_encoding'), \
+        pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean";
+    let row = connection.query_typed_one(sql, &[]).await.map_err(refused)?;
+    check_version(column(&row, 0)?)?;
+    let encoding: &str = column(&row, 1)?;
+    if encoding != "UTF8" {
+        let message = format!("the database is encoded as {encoding}, but events are UTF8");
+        return Err(Error::new(Code::UNSUPPORTED, message)
+            .with_fix("make the database with `CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0`"));
+    }
+    if column(&row, 2)? {
+        return Err(Error::new(Code::DATABASE_READ_ONLY, "the database takes no writes"));
+    }
+    Ok(())
+}
+
+/// The number as the server gives it: 150004 is 15.4.
+fn check_version(number: i32) -> Result<(), Error> {
+    let (major, minor) = (number / 10_000, number % 10_000);
+    if major >= SERVER_VERSION_MIN {
+        return Ok(());
+    }
+    let message =
+        format!("the server is PostgreSQL {major}.{minor}, but at least {SERVER_VERSION_MIN} is needed");
+    Err(Error::new(Code::DATABASE_TOO_OLD, message))
+}
+
+/// Whether every migration was applied. Fails on one that this program does not know, or knows differently.
+async fn is_up_to_date(connection: &Connection<'_>) -> Result<bool, Error> {
+    let sql = "SELECT to_regclass('ensue.migrations') IS NOT NULL";
+    let row = connection.query_typed_one(sql, &[]).await.map_err(refused)?;
+    Ok(column(&row, 0)? && applied(connection).await? == MIGRATIONS.len())
+}
+
+/// How many migrations were applied.
+async fn applied(connection: &Connection<'_>) -> Result<usize, Error> {
+    let texts: Vec<&str> = MIGRATIONS.iter().map(|(_, sql)| *sql).collect();
+    let sql = "SELECT number, applied.name, applied.checksum = encode(sha256(convert_to(known.text, 'UTF8')), 'hex') \
+        FROM ensue.migrations AS applied \
+        LEFT JOIN unnest($1) WITH ORDINALITY AS known (text, number) USING (number) ORDER BY number";
+    let rows = connection.query_typed(sql, &[(&texts, Type::TEXT_ARRAY)]).await.map_err(refused)?;
+    for row in &rows {
+        let (number, name): (i64, &str) = (column(row, 0)?, column(row, 1)?);
+        match column(row, 2)? {
+            Some(true) => {}
+            Some(false) => {
+                let message = format!(
+                    "migration {number} ({name}) was applied with another text than this program has"
+                );
+                return Err(Error::new(Code::DATABASE_SCHEMA, message));
+            }
+            None => {
+                let message =
+                    format!("migration {number} ({name}) was applied, which this program does not know");
+                return Err(Error::new(Code::DATABASE_SCHEMA, message));
+            }
+        }
+    }
+    Ok(rows.len())
+}
+
+/// Applies what is missing.
+async fn migrate(connection: &Connection<'_>) -> Result<(), Error> {
+    // The lock is the transaction's, so it also holds behind a pooler. The number is the word `ensue`.
+    let begin = "BEGIN; SELECT pg_advisory_xact_lock(x'656e737565'::bigint); \
+        CREATE SCHEMA IF NOT EXISTS ensue; \
+        CREATE TABLE IF NOT EXISTS ensue.migrations (number bigint PRIMARY KEY, name text NOT NULL, \
+        checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())";
+    connection.batch_execute(begin).await.map_err(refused)?;
+    let missing = (1..).zip(MIGRATIONS).skip(applied(connection).await?);
+    for (number, (name, text)) in missing {
+        connection
+            .batch_execute(text)
+            .await
+            .map_err(|cause| error::of(&format!("migration {number} ({name}) failed"), cause))?;
+        let sql = "INSERT INTO ensue.migrations (number, name, checksum) \
+            VALUES ($1, $2, encode(sha256(convert_to($3, 'UTF8')), 'hex'))";
+        let number: i64 = number;
+        connection
+            .query_typed(sql, &[(&number, Type::INT8), (&name, Type::TEXT), (&text, Type::TEXT)])
+            .await
+            .map_err(refused)?;
+    }
+    connection.batch_execute("COMMIT").await.map_err(refused)
+}
+
+fn refused(cause: tokio_postgres::Error) -> Error {
+    error::of("cannot prepare the database", cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_older_than_fifteen_is_refused_with_its_version() {
+        let error = check_version(140_011).expect_err("14 is too old");
+        assert_eq!(error.code(), Code::DATABASE_TOO_OLD);
+        assert!(error.message().contains("14.11"), "{error}");
+        for number in [150_000, 150_020, 180_001] {
+            check_version(number).expect("new enough");
+        }
+    }
+}

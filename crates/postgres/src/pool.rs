@@ -1,0 +1,154 @@
+//! Connections, a bounded number of them, made when they are needed and made again when they break.
+//!
+//! Invariant: an idle connection is outside of any transaction. Whoever opens one [soils](Connection::soil) the connection
+//! first, and a connection that is dropped soiled is closed, which rolls back.
+
+use std::ops::Deref;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ensue_core::{Code, Error};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_postgres::{Client, NoTls, Row};
+
+use crate::config::Config;
+use crate::error;
+
+/// How long to wait before a server that is away is tried again.
+const RECONNECT_INTERVAL: Duration = Duration::from_millis(50);
+
+pub(crate) struct Pool {
+    config: Config,
+    places: Semaphore,
+    idle: Mutex<Vec<Client>>,
+}
+
+impl Pool {
+    pub(crate) fn new(config: Config) -> Self {
+        Self { places: Semaphore::new(config.connections_max), idle: Mutex::default(), config }
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// A connection, once there is a place; while the server is away, tries again for as long as patience lasts.
+    pub(crate) async fn get(&self) -> Result<Connection<'_>, Error> {
+        let place = self.places.acquire().await.expect("the semaphore is never closed");
+        let until = Instant::now() + self.config.patience;
+        let mut pace = interval(RECONNECT_INTERVAL);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            pace.tick().await;
+            match self.client().await {
+                Ok(client) => {
+                    return Ok(Connection {
+                        client: Some(client),
+                        state: State::Clean,
+                        pool: self,
+                        _place: place,
+                    });
+                }
+                Err(error) if error.is_retryable() && Instant::now() < until => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The rows of one statement that may be repeated: where the connection breaks, it is.
+    pub(crate) async fn rows(
+        &self,
+        trying: &str,
+        sql: &str,
+        parameters: &Parameters<'_>,
+    ) -> Result<Vec<Row>, Error> {
+        let until = Instant::now() + self.config.patience;
+        loop {
+            match self.get().await?.rows(trying, sql, parameters).await {
+                Err(error) if error.code() == Code::DATABASE_UNREACHABLE && Instant::now() < until => {}
+                settled => return settled,
+            }
+        }
+    }
+
+    async fn client(&self) -> Result<Client, Error> {
+        while let Some(client) = self.idle().pop() {
+            if !client.is_closed() {
+                return Ok(client);
+            }
+        }
+        let connected = self.config.server.connect(NoTls).await;
+        let (client, connection) =
+            connected.map_err(|cause| error::of("cannot connect to the database", cause))?;
+        // Ends when the client is dropped or the server goes away; whoever waits for an answer is told then.
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Client>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place in the pool with the connection that stands in it.
+pub(crate) struct Connection<'a> {
+    client: Option<Client>,
+    state: State,
+    pool: &'a Pool,
+    _place: SemaphorePermit<'a>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Clean,
+    Soiled,
+}
+
+impl Connection<'_> {
+    /// From here on the connection may be inside a transaction.
+    pub(crate) fn soil(&mut self) {
+        self.state = State::Soiled;
+    }
+
+    /// The transaction is over.
+    pub(crate) fn clean(&mut self) {
+        self.state = State::Clean;
+    }
+
+    /// The rows of one statement outside of a transaction. A statement that takes too long is cancelled.
+    async fn rows(&self, trying: &str, sql: &str, parameters: &Parameters<'_>) -> Result<Vec<Row>, Error> {
+        let limit = self.pool.config.statement_timeout;
+        match timeout(limit, self.query_typed(sql, parameters)).await {
+            Ok(rows) => rows.map_err(|cause| error::of(trying, cause)),
+            Err(_) => {
+                let cancelled = self.cancel_token().cancel_query(NoTls).await;
+                let message = format!("{trying}: no answer within {} ms", limit.as_millis());
+                let error = Error::new(Code::DATABASE_TIMEOUT, message);
+                Err(match cancelled {
+                    Ok(()) => error,
+                    Err(cause) => error.with_source(cause),
+                })
+            }
+        }
+    }
+}
+
+/// The parameters of a statement with their types: nothing has to be asked of the server before.
+pub(crate) type Parameters<'a> =
+    [(&'a (dyn tokio_postgres::types::ToSql + Sync), tokio_postgres::types::Type)];
+
+impl Deref for Connection<'_> {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        self.client.as_ref().expect("a connection keeps its client until it is dropped")
+    }
+}
+
+impl Drop for Connection<'_> {
+    fn drop(&mut self) {
+        let client = self.client.take().filter(|client| self.state == State::Clean && !client.is_closed());
+        self.pool.idle().extend(client);
+    }
+}

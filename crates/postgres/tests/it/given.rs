@@ -1,0 +1,87 @@
+//! A database of its own for each test, on the server that `ENSUE_TEST_POSTGRES` names.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::{env, process, thread};
+
+use ensue_core::Store;
+use ensue_postgres::{Config, PostgresStore};
+use ensue_test::conformance::store::Subject;
+use tokio_postgres::{Client, NoTls};
+
+/// An empty database, which goes with the test.
+pub(crate) struct Database {
+    server: tokio_postgres::Config,
+    name: String,
+}
+
+impl Database {
+    /// Makes one on the server.
+    pub(crate) async fn new() -> Self {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let url = env::var("ENSUE_TEST_POSTGRES")
+            .expect("ENSUE_TEST_POSTGRES names a server; `cargo xtask test` starts one");
+        let server: tokio_postgres::Config = url.parse().expect("ENSUE_TEST_POSTGRES is a URL");
+        let name = format!("test_{}_{}", process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let client = session(&server).await;
+        client.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("the user may make databases");
+        Self { server, name }
+    }
+
+    /// Its address.
+    pub(crate) fn url(&self) -> String {
+        let host = match self.server.get_hosts().first() {
+            Some(tokio_postgres::config::Host::Tcp(host)) => host.clone(),
+            other => panic!("the server is reached by TCP, not by {other:?}"),
+        };
+        let port = self.server.get_ports().first().copied().unwrap_or(5432);
+        let user = self.server.get_user().unwrap_or("postgres");
+        format!("host={host} port={port} user={user} dbname={} sslmode=disable", self.name)
+    }
+
+    /// How the store of this database is opened.
+    pub(crate) fn config(&self) -> Config {
+        Config::new(&self.url()).expect("a valid address")
+    }
+
+    /// The store.
+    pub(crate) async fn open(&self) -> PostgresStore {
+        self.config().open().await.expect("an empty database becomes a store")
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let (server, sql) = (self.server.clone(), format!("DROP DATABASE {} WITH (FORCE)", self.name));
+        // A thread of its own, because this may be dropped inside of a runtime.
+        let dropped = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.map(|runtime| {
+                runtime.block_on(async { session(&server).await.batch_execute(&sql).await.is_ok() })
+            })
+        });
+        if !matches!(dropped.join(), Ok(Ok(true))) {
+            eprintln!("the database {} is left behind", self.name);
+        }
+    }
+}
+
+/// A session outside of the store.
+pub(crate) async fn session(server: &tokio_postgres::Config) -> Client {
+    let (client, connection) = server.connect(NoTls).await.expect("the server runs");
+    tokio::spawn(connection);
+    client
+}
+
+/// A fresh store that can be opened again.
+pub(crate) async fn subject() -> Subject {
+    let database = Arc::new(Database::new().await);
+    let store: Arc<dyn Store> = Arc::new(database.open().await);
+    let again = Arc::clone(&database);
+    Subject::new(store)
+        .opened_by(move || {
+            let config = again.config();
+            async move { config.open().await.map(|store| Arc::new(store) as Arc<dyn Store>) }
+        })
+        .guarded_by(database)
+}
