@@ -32,6 +32,7 @@ mod running;
 mod schedules;
 mod start;
 pub use crate::command::{DispatchError, Receipt};
+pub use crate::subscription::InHand;
 pub use flow_of::FlowOf;
 pub use running::{Quiescence, Running};
 

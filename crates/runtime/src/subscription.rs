@@ -32,7 +32,7 @@ mod elsewhere;
 mod lanes;
 
 pub(crate) use checkpoint::{Checkpoints, Mark, lane_key, mark_of, move_lane};
-use lanes::{Adjusted, Lanes};
+use lanes::{Adjusted, Lanes, in_hand_max};
 
 /// Deliveries read from the store before they are handed to the lanes.
 const PAGE: usize = 512;
@@ -156,7 +156,24 @@ pub(crate) enum Request {
     Redrive(SmolStr),
 }
 
+/// How full the queues of a subscription are, in this process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InHand {
+    /// Whose.
+    pub subscription: SmolStr,
+    /// Deliveries that were read from the store and are not settled, over all lanes.
+    pub deliveries: usize,
+    /// There are never more. Where it is reached, reading waits.
+    pub deliveries_max: usize,
+}
+
 impl Subscription {
+    pub(crate) fn in_hand(&self) -> InHand {
+        let (lanes, deliveries) = self.standing.in_hand();
+        let deliveries_max = lanes.saturating_mul(in_hand_max(self.settings.batch));
+        InHand { subscription: self.name.clone(), deliveries, deliveries_max }
+    }
+
     /// Runs until the application closes or the store fails for good.
     pub(crate) async fn run(self: Arc<Self>) {
         while let Err(error) = self.follow().await {
