@@ -13,6 +13,8 @@ use ensue::log::{Config, Log};
 pub(crate) enum Address {
     /// `file:DIR`: the embedded log in a folder.
     Folder(PathBuf),
+    /// `postgres://…`: a PostgreSQL database.
+    Postgres(String),
 }
 
 impl FromStr for Address {
@@ -21,7 +23,10 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             Some(("file", folder)) if !folder.is_empty() => Ok(Self::Folder(folder.into())),
-            _ => Err("a store is named by `file:DIR`".to_owned()),
+            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
+                Ok(Self::Postgres(text.to_owned()))
+            }
+            _ => Err("a store is named by `file:DIR` or `postgres://USER@HOST/DATABASE`".to_owned()),
         }
     }
 }
@@ -30,16 +35,28 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Folder(folder) => write!(f, "file:{}", folder.display()),
+            Self::Postgres(url) => f.write_str(&without_password(url)),
         }
     }
 }
 
-#[expect(clippy::unused_async, reason = "a store that is a server is reached by waiting for it")]
+/// The address as it may be shown: what stands between the user and the host is left out, and so are parameters.
+fn without_password(url: &str) -> String {
+    let url = url.split('?').next().unwrap_or_default();
+    let Some((before, host)) = url.rsplit_once('@') else { return url.to_owned() };
+    let (scheme, user) = before.split_once("://").unwrap_or_default();
+    let user = user.split(':').next().unwrap_or_default();
+    format!("{scheme}://{user}@{host}")
+}
+
 impl Address {
     /// Opens the store; `E0406` if there is none.
     pub(crate) async fn open(&self, host: &Host) -> Result<Arc<dyn Portable>, Error> {
         match self {
             Self::Folder(folder) => Ok(Arc::new(open_log(folder, host)?)),
+            Self::Postgres(url) => {
+                Ok(Arc::new(ensue_postgres::Config::new(url)?.without_migration().open().await?))
+            }
         }
     }
 
@@ -47,6 +64,7 @@ impl Address {
     pub(crate) async fn open_or_make(&self, host: &Host) -> Result<Arc<dyn Portable>, Error> {
         match self {
             Self::Folder(folder) => Ok(Arc::new(Log::open(folder, Config::new(host.clone()))?)),
+            Self::Postgres(url) => Ok(Arc::new(ensue_postgres::connect(url).await?)),
         }
     }
 }
@@ -76,6 +94,7 @@ impl Place {
         match address {
             None => Self { address: Address::Folder(folder.clone()), folder, host },
             Some(Address::Folder(folder)) => Self { address: Address::Folder(folder.clone()), folder, host },
+            Some(address) => Self { address, folder, host },
         }
     }
 
@@ -105,7 +124,32 @@ impl Place {
 
     /// Opens the embedded log, for what only it can tell; `E0406` if there is none.
     pub(crate) fn open_log(&self) -> Result<Log, Error> {
-        let Address::Folder(folder) = &self.address;
-        open_log(folder, &self.host)
+        match &self.address {
+            Address::Folder(folder) => open_log(folder, &self.host),
+            Address::Postgres(_) => Err(Error::new(
+                Code::UNSUPPORTED,
+                format!("this command looks into a folder, and {self} is none"),
+            )
+            .with_fix("use the tools of that database")),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_its_password() {
+        let shown = |text: &str| text.parse::<Address>().expect("an address").to_string();
+        assert_eq!(shown("postgres://app:p@ss:w@db/shop?sslmode=require"), "postgres://app@db/shop");
+        assert_eq!(shown("postgres://db:5433/shop?password=p"), "postgres://db:5433/shop");
+        assert_eq!(shown("file:./data"), "file:./data");
     }
 }
