@@ -22,6 +22,7 @@ use crate::message::Press;
 use crate::policy::{Settings, StartFrom};
 use crate::pressure::Pressure;
 use crate::progress::{Board, Standing};
+use crate::projection::Inline;
 use crate::saga::Sagas;
 use crate::sharing::{Sharing, View};
 use crate::tally::Tally;
@@ -56,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) timers_wait: AtomicBool,
     /// What becomes of snapshots.
     pub(crate) snapshots: SnapshotLog,
+    /// The inline read models.
+    pub(crate) inline: Arc<Inline>,
     /// The sagas that run here.
     pub(crate) sagas: Sagas,
     /// Turns true when the application shuts down.
@@ -82,7 +85,9 @@ impl Shared {
 
     /// The door of this application.
     pub(crate) fn door(&self) -> Door {
-        Door::new(Arc::clone(&self.store), self.press.host.clone()).window(self.window)
+        Door::new(Arc::clone(&self.store), self.press.host.clone())
+            .window(self.window)
+            .beside(Arc::clone(&self.inline))
     }
 
     /// Resolves when the application shuts down.

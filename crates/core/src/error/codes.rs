@@ -118,6 +118,12 @@ codes! {
     VIEW_NOT_BUILT 320 Unavailable "the read model is not built by this code yet"
         "The live read model was built by another `VERSION` of the projection; that of this code is being built beside it, or has never run."
         "Wait until the build is done: `ensue projection ls` shows how far it is."
+    FED_INLINE 321 Denied "the event is for aggregates alone"
+        "An inline read model takes this event in the commit of the command that causes it; published, it would be shown later than the receipt says."
+        "Send the command whose aggregate causes the event, or mount the read model without `.inline()`."
+    NOT_KNOWN_YET 322 Invalid "the read model keeps what is not known yet"
+        "An inline read model is computed before its events have a position or a time of record; a document that keeps one of them would differ from a rebuild."
+        "Use the version or the time of the envelope, or mount the read model without `.inline()`."
 
     // 04xx: the store
     IN_USE 401 Unavailable "the data directory is in use"
@@ -219,6 +225,9 @@ codes! {
     LIMIT_CONTESTED 508 Invalid "two handlers disagree about a limit that they share"
         "Handlers that name the same breaker or rate share it, so its settings must be the same at each of them."
         "Make one value, such as a `const fn` or a variable, and give it to both; or give one of them another name."
+    NOT_INLINE 509 Invalid "a read model cannot be inline"
+        "Something besides a mounted aggregate causes events that feed it, so they could be appended without it."
+        "Let a command of the aggregate cause the event, or mount the read model without `.inline()`."
 
     // 06xx: sagas
     SAGA_MISMATCH 601 Failed "the saga's code no longer fits its journal"
