@@ -44,11 +44,11 @@ fn record(row: &Row<'_>) -> Result<Record, Error> {
         key: Bytes::from(column::<Vec<u8>>(row, 0)?),
         value: Bytes::from(column::<Vec<u8>>(row, 1)?),
         revision: Revision(number(column(row, 2)?)),
-        expires_at: column::<Option<String>>(row, 3)?.map(expiry).transpose()?,
+        expires_at: column::<Option<String>>(row, 3)?.as_deref().map(expiry).transpose()?,
     })
 }
 
-fn expiry(text: String) -> Result<Timestamp, Error> {
+fn expiry(text: &str) -> Result<Timestamp, Error> {
     text.parse().map_err(|cause| {
         Error::new(Code::CORRUPT, format!("`{}` is no time of lapse", text.escape_debug())).with_source(cause)
     })
