@@ -6,6 +6,7 @@ mod bad_luck;
 mod child;
 mod contract;
 mod given;
+mod handlers;
 mod portable;
 mod processes;
 mod transactions;
