@@ -102,9 +102,10 @@ async fn writes() {
             let store = store.clone();
             tokio::spawn(async move {
                 for version in begin.. {
+                    say(&format!("asks {writer} {version}"));
                     let committed = ensue_core::Store::commit(&store, numbered(writer, version)).await;
                     assert!(committed.is_ok(), "{committed:?}");
-                    say(&format!("{writer} {version}"));
+                    say(&format!("answer {writer} {version}"));
                 }
             })
         },

@@ -42,7 +42,7 @@ async fn of_eight_racers_on_two_handles_one_wins() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_is_killed_in_mid_commit_loses_doubles_and_skips_nothing() {
     const ROUNDS: usize = 4;
-    const ANSWERS: usize = 150;
+    const WORDS: usize = 300;
     let folder = Folder::new();
     let store = folder.open().await;
     let mut answered = [0u64; WRITERS];
@@ -50,7 +50,7 @@ async fn a_process_that_is_killed_in_mid_commit_loses_doubles_and_skips_nothing(
     for _ in 0..ROUNDS {
         let mut process = Process::writing(&folder.file(), &answered.map(|version| version + 1));
         let mut heard = Vec::new();
-        while heard.len() < ANSWERS {
+        while heard.len() < WORDS {
             heard.push(process.hear().expect("it writes until it is killed"));
             // This process writes to the same file meanwhile.
             own += 1;
@@ -60,7 +60,10 @@ async fn a_process_that_is_killed_in_mid_commit_loses_doubles_and_skips_nothing(
                 .expect("taken");
         }
         heard.extend(process.kill());
-        for answer in &heard {
+        let asked = heard.iter().filter(|words| words.starts_with("asks")).count();
+        let told = heard.iter().filter_map(|words| words.strip_prefix("answer ")).collect::<Vec<_>>();
+        assert!(asked > told.len(), "no commit was under way when the process was killed");
+        for answer in told {
             let (writer, version) = answer.split_once(' ').expect("writer and version");
             let writer: usize = writer.parse().expect("a number");
             answered[writer] = answered[writer].max(version.parse().expect("a number"));
