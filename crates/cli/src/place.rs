@@ -15,6 +15,8 @@ pub(crate) enum Address {
     Folder(PathBuf),
     /// `postgres://…`: a PostgreSQL database.
     Postgres(String),
+    /// `sqlite:FILE`: a database file, beside the tables of an application.
+    Sqlite(PathBuf),
 }
 
 impl FromStr for Address {
@@ -26,7 +28,11 @@ impl FromStr for Address {
             Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
                 Ok(Self::Postgres(text.to_owned()))
             }
-            _ => Err("a store is named by `file:DIR` or `postgres://USER@HOST/DATABASE`".to_owned()),
+            Some(("sqlite", file)) if !file.is_empty() => Ok(Self::Sqlite(file.into())),
+            _ => {
+                Err("a store is named by `file:DIR`, `postgres://USER@HOST/DATABASE` or `sqlite:FILE`"
+                    .to_owned())
+            }
         }
     }
 }
@@ -36,6 +42,7 @@ impl fmt::Display for Address {
         match self {
             Self::Folder(folder) => write!(f, "file:{}", folder.display()),
             Self::Postgres(url) => f.write_str(&without_password(url)),
+            Self::Sqlite(file) => write!(f, "sqlite:{}", file.display()),
         }
     }
 }
@@ -57,6 +64,7 @@ impl Address {
             Self::Postgres(url) => {
                 Ok(Arc::new(ensue_postgres::Config::new(url)?.without_migration().open().await?))
             }
+            Self::Sqlite(file) => Ok(Arc::new(sqlite(file, host).existing().open().await?)),
         }
     }
 
@@ -65,8 +73,13 @@ impl Address {
         match self {
             Self::Folder(folder) => Ok(Arc::new(Log::open(folder, Config::new(host.clone()))?)),
             Self::Postgres(url) => Ok(Arc::new(ensue_postgres::connect(url).await?)),
+            Self::Sqlite(file) => Ok(Arc::new(sqlite(file, host).open().await?)),
         }
     }
+}
+
+fn sqlite(file: &Path, host: &Host) -> ensue_sqlite::Config {
+    ensue_sqlite::Config::new(file).clock(Arc::clone(&host.clock))
 }
 
 fn open_log(folder: &Path, host: &Host) -> Result<Log, Error> {
@@ -122,16 +135,26 @@ impl Place {
         Ok(self.address.open_or_make(&self.host).await?)
     }
 
-    /// Opens the embedded log, for what only it can tell; `E0406` if there is none.
-    pub(crate) fn open_log(&self) -> Result<Log, Error> {
+    /// The address of the store, where it is no embedded log.
+    pub(crate) fn database(&self) -> Option<&Address> {
+        Some(&self.address).filter(|address| !matches!(address, Address::Folder(_)))
+    }
+
+    /// The folder of the embedded log, for what only it can do; `E0506` if the store is another.
+    pub(crate) fn log_folder(&self) -> Result<&Path, Error> {
         match &self.address {
-            Address::Folder(folder) => open_log(folder, &self.host),
-            Address::Postgres(_) => Err(Error::new(
-                Code::UNSUPPORTED,
-                format!("this command looks into a folder, and {self} is none"),
-            )
-            .with_fix("use the tools of that database")),
+            Address::Folder(folder) => Ok(folder),
+            address => {
+                let message = format!("this works on an embedded log only, and {address} is none");
+                Err(Error::new(Code::UNSUPPORTED, message)
+                    .with_fix("name a folder; `ensue store copy` makes a log of another store"))
+            }
         }
+    }
+
+    /// Opens the embedded log, for what only it can tell; `E0406` if there is none, `E0506` if the store is another.
+    pub(crate) fn open_log(&self) -> Result<Log, Error> {
+        open_log(self.log_folder()?, &self.host)
     }
 }
 

@@ -218,7 +218,7 @@ fn difference(space: &Space, one: Option<Record>, other: Option<Record>) -> Opti
         return other.map(|other| RecordWrite::delete(space.clone(), other.key));
     };
     // Databases keep times to the microsecond.
-    let lapse = |record: &Record| record.expires_at.map(|at| at.as_microsecond());
+    let lapse = |record: &Record| record.expires_at.map(ensue::Timestamp::as_microsecond);
     let is_equal = other.is_some_and(|other| other.value == one.value && lapse(&other) == lapse(&one));
     if is_equal {
         return None;
