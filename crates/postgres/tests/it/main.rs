@@ -2,3 +2,8 @@
 
 mod contract;
 mod given;
+mod held;
+mod misfortune;
+mod schema;
+mod sql;
+mod transaction;
