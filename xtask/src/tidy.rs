@@ -19,6 +19,7 @@ mod orphan;
 mod page;
 mod place;
 mod promise;
+mod queue;
 mod seam;
 mod suppression;
 mod table;
@@ -69,6 +70,7 @@ fn check(tree: &Tree, packages: &[Package], beside: &[Package]) -> Result<Vec<Fi
     findings.extend(promise::check(tree));
     let map = tree.text(MAP).ok_or_else(|| format!("{MAP} is missing: tidy reads its tables"))?;
     findings.extend(seam::check(&tree.sources, map));
+    findings.extend(queue::check(&tree.sources, map));
     findings.extend(map::check(map, packages, &tree.root)?);
     findings.sort();
     findings.dedup();

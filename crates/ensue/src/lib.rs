@@ -51,6 +51,9 @@ mod guides {
     #[doc = include_str!("../../../docs/guides/errors-and-dead-letters.md")]
     struct ErrorsAndDeadLetters;
 
+    #[doc = include_str!("../../../docs/guides/dependencies-that-fail.md")]
+    struct DependenciesThatFail;
+
     #[doc = include_str!("../../../docs/guides/changing-a-saga.md")]
     struct ChangingASaga;
 

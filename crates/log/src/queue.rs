@@ -173,3 +173,72 @@ impl State {
 pub(crate) fn gone() -> Error {
     errors::closed()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures_util::FutureExt;
+    use futures_util::stream::{FuturesUnordered, StreamExt};
+
+    use super::*;
+
+    fn request(bytes: usize) -> Box<Request> {
+        let proposal = Proposal {
+            appends: Vec::new(),
+            records: Vec::new(),
+            condition: None,
+            as_of: 0,
+            events: Arc::from([]),
+        };
+        Box::new(Request {
+            proposal,
+            recorded_at: None,
+            body: vec![0; bytes],
+            blanks: Vec::new(),
+            appends: Vec::new(),
+            records: Vec::new(),
+            condition: None,
+            durability: Durability::Durable,
+        })
+    }
+
+    /// How many pushes are done by now.
+    fn done(pushes: &mut FuturesUnordered<impl Future<Output = Result<(), Error>>>) -> usize {
+        std::iter::from_fn(|| pushes.next().now_or_never().flatten()).flatten().count()
+    }
+
+    #[test]
+    fn a_full_queue_makes_whoever_commits_wait_and_never_holds_more_than_its_bound() {
+        let queue = Queue::new(1_000);
+        let mut pushes: FuturesUnordered<_> =
+            (0..500).map(|_| queue.push(request(100), crate::reply::channel().0)).collect();
+        let mut passed = done(&mut pushes);
+        assert_eq!((passed, queue.bytes()), (10, 1_000), "it is full");
+        while passed < 500 {
+            let Taken::Requests(taken) = queue.take(300, None) else { panic!("there is more") };
+            assert_eq!(taken.len(), 3);
+            passed += done(&mut pushes);
+            assert!(queue.bytes() <= 1_000, "{}", queue.bytes());
+        }
+        assert_eq!(passed, 500);
+    }
+
+    #[test]
+    fn one_that_is_larger_than_the_bound_passes_alone() {
+        let queue = Queue::new(1_000);
+        assert!(queue.push(request(5_000), crate::reply::channel().0).now_or_never().is_some());
+        assert!(queue.push(request(1), crate::reply::channel().0).now_or_never().is_none());
+    }
+
+    #[test]
+    fn whoever_waits_for_room_hears_that_it_closes() {
+        let queue = Queue::new(10);
+        assert!(queue.push(request(10), crate::reply::channel().0).now_or_never().is_some());
+        let mut pushes: FuturesUnordered<_> =
+            [queue.push(request(10), crate::reply::channel().0)].into_iter().collect();
+        assert!(pushes.next().now_or_never().is_none());
+        queue.close(gone());
+        assert!(matches!(pushes.next().now_or_never(), Some(Some(Err(_)))));
+    }
+}

@@ -27,11 +27,13 @@ use crate::transaction;
 
 mod commands;
 mod flow_of;
+mod inline;
 mod project;
 mod running;
 mod schedules;
 mod start;
 pub use crate::command::{DispatchError, Receipt};
+pub use crate::subscription::InHand;
 pub use flow_of::FlowOf;
 pub use running::{Quiescence, Running};
 
@@ -46,6 +48,8 @@ pub struct App {
     caches: Vec<Arc<dyn Invalidate>>,
     mounts: Vec<Mount>,
     routes: Vec<Route>,
+    /// The read models that are inline.
+    inline: Vec<inline::Mounted>,
     registry: Registry,
     catalogue: Catalogue,
     sharing: Option<Sharing>,
@@ -96,6 +100,7 @@ impl App {
             caches: Vec::new(),
             mounts: Vec::new(),
             routes: Vec::new(),
+            inline: Vec::new(),
             registry: Registry::default(),
             catalogue: Catalogue { application: name.to_owned(), ..Catalogue::default() },
             sharing: None,
@@ -281,6 +286,7 @@ impl App {
     /// Handlers answer from the record of a flow that begins after this position; nothing is projected and no timer fires.
     pub(crate) fn replaying(mut self, record: Arc<FlowRecord>, after: Position) -> Self {
         self.mounts.retain(|mount| mount.kind != HandlerKind::Projection);
+        self.inline.clear();
         self.mounts.iter_mut().for_each(|mount| mount.settings.start = StartFrom::After(after));
         self.replay = Some(record);
         self
@@ -356,7 +362,8 @@ impl App {
         };
         transaction::check(&**store, &self.joining)?;
         Source::new(&self.name)?;
-        self.catalogue.lint()
+        self.catalogue.lint()?;
+        self.check_inline()
     }
 
     /// Replays the recorded histories of saga instances in `store` against the sagas that are mounted, without effects: run it in

@@ -8,13 +8,11 @@ use ensue_core::command::decode_command;
 use ensue_core::event::to_json;
 use ensue_core::outcome::handler_error;
 use ensue_core::{
-    Aggregate, Append, BoxFuture, Code, Command, CommandInfo, CommandSet, Envelope, Error, EventType,
-    Failure, RecordWrite, Recorded, StreamName, Transaction,
+    BoxFuture, Code, Command, CommandInfo, Envelope, Error, EventType, Failure, Recorded, StreamName,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::aggregate::Aggregates;
 use crate::context::{Context, FromContext, States};
 use crate::effects::Effects;
 use crate::message::{self, Origin, appends};
@@ -24,7 +22,9 @@ use crate::reaction::{attempt, context, one_by_one};
 use crate::subscription::{Handled, Handler, Shared};
 use crate::transaction;
 
+mod aggregate;
 mod dispatch;
+pub(crate) use aggregate::aggregate_routes;
 pub use dispatch::{Dispatch, DispatchError, Receipt};
 
 /// The body of an answer: the reply, or the typed failure, as JSON.
@@ -48,10 +48,7 @@ impl Answer {
 /// What handling a command comes to: the answer, and what is committed with it.
 pub(crate) struct Answered {
     pub(crate) answer: Answer,
-    pub(crate) appends: Vec<Append>,
-    pub(crate) records: Vec<RecordWrite>,
-    /// The transaction that takes it all, where the handler has worked in one.
-    pub(crate) transaction: Option<Box<dyn Transaction>>,
+    pub(crate) effects: Effects,
 }
 
 /// A command handler, generics erased.
@@ -163,55 +160,8 @@ fn published<C: Command>(call: &Call, answer: &Result<C::Reply, C::Failure>) -> 
     let press = &call.shared.press;
     let events =
         drafts.into_iter().enumerate().map(|(index, draft)| press.caused(draft, &call.origin, index));
-    Ok(Answered {
-        answer: Answer::of(C::TYPE, answer)?,
-        appends: appends(events),
-        records: Vec::new(),
-        transaction: None,
-    })
-}
-
-/// One route for each command of the aggregate.
-pub(crate) fn aggregate_routes<A: Aggregate>() -> Vec<Route> {
-    let run: Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Answered, Failure>> + Send + Sync> =
-        Arc::new(|call| {
-            Box::pin(async move {
-                let envelope = &call.context.recorded.envelope;
-                let command = A::Command::decode(envelope.event_type.as_str(), &envelope.data)
-                    .map_err(Failure::Rejected)?;
-                let key = command.key();
-                let loaded = Aggregates::<A>::new(call.shared.store.clone())
-                    .load(&key)
-                    .await
-                    .map_err(Failure::Failed)?;
-                loaded.note_snapshot(&key, &call.shared.snapshots).map_err(Failure::Rejected)?;
-                let decided = loaded
-                    .decide(&key, command, &call.shared.press, &call.origin)
-                    .map_err(Failure::Rejected)?;
-                let (answer, changes) = match decided {
-                    Ok(changes) => (Ok(()), changes),
-                    Err(refusal) => (Err(refusal), (None, None)),
-                };
-                Ok(Answered {
-                    answer: Answer::of(envelope.event_type.as_str(), &answer).map_err(Failure::Rejected)?,
-                    appends: changes.0.into_iter().collect(),
-                    records: changes.1.into_iter().collect(),
-                    transaction: None,
-                })
-            })
-        });
-    let causes = <A::Event as ensue_core::EventSet>::types();
-    A::Command::types()
-        .into_iter()
-        .map(|info| Route {
-            info,
-            is_aggregate: true,
-            joins: false,
-            causes: causes.clone(),
-            settings: Settings::HANDLER,
-            run: Arc::clone(&run),
-        })
-        .collect()
+    let effects = Effects { appends: appends(events), ..Effects::default() };
+    Ok(Answered { answer: Answer::of(C::TYPE, answer)?, effects })
 }
 
 impl Route {
@@ -236,8 +186,10 @@ impl Route {
         let call =
             Call { context, shared: Arc::clone(shared), origin: Origin::of(&recorded.envelope, &name) };
         let run = Arc::clone(&self.run);
-        let answered = attempt(&shared.press.host, timeout, Box::pin(async move { run(call).await })).await?;
-        Ok(Answered { transaction, ..answered })
+        let mut answered =
+            attempt(&shared.press.host, timeout, Box::pin(async move { run(call).await })).await?;
+        answered.effects.transaction = transaction;
+        Ok(answered)
     }
 }
 
@@ -258,9 +210,8 @@ pub(crate) struct RouteHandler {
 impl RouteHandler {
     async fn handle(&self, recorded: &Recorded, attempt: u32) -> Result<Effects, Failure> {
         let timeout = self.route.settings.timeout;
-        let answered = self.route.answer(&self.shared, &self.states, recorded, attempt, timeout).await?;
-        let Answered { answer, appends, records, transaction } = answered;
-        let mut effects = Effects { appends, records, transaction, ..Effects::default() };
+        let Answered { answer, mut effects } =
+            self.route.answer(&self.shared, &self.states, recorded, attempt, timeout).await?;
         if let Some((stream, reply)) = self.reply(recorded, &answer).map_err(Failure::Rejected)? {
             effects.absorb(self.shared.sagas.deliver(stream, reply).await);
         }

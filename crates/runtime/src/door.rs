@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 use crate::command::Answer;
+use crate::projection::Inline;
 use crate::spaces::{self, INBOX};
 
 mod claim;
@@ -34,6 +35,7 @@ pub struct Door {
     store: Arc<dyn Store>,
     host: Host,
     window: Duration,
+    inline: Arc<Inline>,
 }
 
 /// What became of an event at the door.
@@ -60,7 +62,7 @@ pub(crate) struct Earlier {
 impl Door {
     /// The door of this store.
     pub fn new(store: Arc<dyn Store>, host: Host) -> Self {
-        Self { store, host, window: WINDOW }
+        Self { store, host, window: WINDOW, inline: Arc::default() }
     }
 
     /// Remembers ids for so long.
@@ -69,12 +71,18 @@ impl Door {
         Self { window, ..self }
     }
 
+    /// Takes no events that are for the aggregates of an inline read model.
+    pub(crate) fn beside(self, inline: Arc<Inline>) -> Self {
+        Self { inline, ..self }
+    }
+
     /// Appends an event unless it was appended before.
     ///
     /// Errors: `E0204` if the id was used for another body, `E0107` if it is too large, `E0108` for a topic that only
-    /// Ensue writes to. Cancellation leaves the outcome open; calling again with the same event settles it.
+    /// Ensue writes to, `E0321` for an event that only aggregates may cause. Cancellation leaves the outcome open; calling again with the same event settles it.
     pub async fn admit(&self, stream: StreamName, envelope: Envelope) -> Result<Admitted, Error> {
         refuse_reserved(&stream)?;
+        self.inline.refuse(envelope.event_type.as_str())?;
         let subject = subject(&stream, &envelope);
         loop {
             if let Some(admitted) = self.known(&stream, &envelope, &subject).await? {
@@ -98,6 +106,7 @@ impl Door {
     /// What [`Door::admit`] would find: where the event stands if it came in before, or the same errors. Adds nothing.
     pub async fn look(&self, stream: &StreamName, envelope: &Envelope) -> Result<Option<Admitted>, Error> {
         refuse_reserved(stream)?;
+        self.inline.refuse(envelope.event_type.as_str())?;
         self.known(stream, envelope, &subject(stream, envelope)).await
     }
 

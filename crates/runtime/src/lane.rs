@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ensue_core::{Code, Commit, CommitError, Error, Failure, Kind, Position, Recorded, Revision, StoreExt};
+use ensue_core::{Code, CommitError, Error, Failure, Kind, Position, Recorded, Revision, StoreExt};
 use futures_util::FutureExt;
 use smol_str::SmolStr;
 use tokio::sync::{mpsc, watch};
@@ -351,10 +351,9 @@ impl Lane {
 
     /// Commits until the store has taken or refused it for good.
     async fn commit(&mut self, effects: Effects, goal: Mark) -> Result<Settlement, Halt> {
-        let Effects { appends, mut records, mut transaction, after, tally: _ } = effects;
+        let (mut commit, mut transaction, after) = effects.into_commit();
         let joins = transaction.is_some();
-        records.push(move_lane(self.checkpoint.clone(), goal, self.revision));
-        let commit = Commit { appends, records, ..Commit::default() };
+        commit.records.push(move_lane(self.checkpoint.clone(), goal, self.revision));
         let mut is_outcome_open = false;
         let settlement = loop {
             let tried = match transaction.take() {
@@ -382,6 +381,7 @@ impl Lane {
                 CommitError::Conflict { .. }
                 | CommitError::ConditionFailed { .. }
                 | CommitError::RecordConflict { .. } => {
+                    self.subscription.shared.inline.forget();
                     // What stands in the way may be what an earlier try has stored.
                     if is_outcome_open && self.took_hold(goal).await? {
                         break Settlement::Done;

@@ -218,9 +218,15 @@ impl Standing {
         }
     }
 
+    /// How many lanes there are, and how many deliveries and requests they have in hand.
+    pub(crate) fn in_hand(&self) -> (usize, usize) {
+        let lanes = lock(&self.lanes);
+        (lanes.len(), lanes.iter().map(|mark| mark.outstanding).sum())
+    }
+
     /// What it has in hand, for people.
     pub(crate) fn describe(&self) -> String {
-        let in_hand: usize = lock(&self.lanes).iter().map(|mark| mark.outstanding).sum();
+        let (_, in_hand) = self.in_hand();
         format!(
             "{} has read up to {} and has {in_hand} in hand",
             self.name,

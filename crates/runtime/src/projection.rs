@@ -19,6 +19,7 @@ mod generation;
 mod handler;
 mod history;
 mod hold;
+mod inline;
 mod model;
 mod pace;
 mod rebuild;
@@ -36,6 +37,7 @@ pub use settings::{Configured, ProjectionExt};
 
 pub(crate) use generation::{Live, live};
 pub(crate) use handler::ProjectionHandler;
+pub(crate) use inline::{Inline, InlineModel, fence};
 pub(crate) use model::{Model, ModelOf, Mount, drive};
 
 /// A read model: which document an event belongs to, and what it changes there. Pure: no I/O, no clock, so that it
@@ -73,6 +75,8 @@ pub trait Projection: Send + Sync + 'static {
 /// The settings of a projection while it is being mounted.
 pub struct Setup {
     pub(crate) settings: Settings,
+    /// Whether it changes in the commit of the command that causes its events.
+    pub(crate) is_inline: bool,
     /// For the build of a new version.
     pub(crate) load: Load,
 }
@@ -89,7 +93,7 @@ impl Setup {
 
 /// How a projection is mounted.
 pub(crate) fn setup_of<P: Projection>(projection: &P) -> Setup {
-    let mut setup = Setup { settings: Settings::PROJECTION, load: Load::default() };
+    let mut setup = Setup { settings: Settings::PROJECTION, is_inline: false, load: Load::default() };
     projection.set_up(&mut setup);
     setup
 }

@@ -330,6 +330,8 @@ where
         let wait = permit.end(&result, &**clock);
         gate.keep_record(shared).await;
         match result {
+            // It is handled again when what it has not seen is stored.
+            Ok(effects) if done.effects.is_unseen_by(&effects) => break,
             Ok(effects) => done.effects.absorb(effects),
             Err(failure) => {
                 (done.failure, done.wait) = (Some(failure).filter(|_| wait.is_none()), wait);

@@ -22,6 +22,7 @@ use crate::message::Press;
 use crate::policy::{Settings, StartFrom};
 use crate::pressure::Pressure;
 use crate::progress::{Board, Standing};
+use crate::projection::Inline;
 use crate::saga::Sagas;
 use crate::sharing::{Sharing, View};
 use crate::tally::Tally;
@@ -32,7 +33,7 @@ mod elsewhere;
 mod lanes;
 
 pub(crate) use checkpoint::{Checkpoints, Mark, lane_key, mark_of, move_lane};
-use lanes::{Adjusted, Lanes};
+use lanes::{Adjusted, Lanes, in_hand_max};
 
 /// Deliveries read from the store before they are handed to the lanes.
 const PAGE: usize = 512;
@@ -56,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) timers_wait: AtomicBool,
     /// What becomes of snapshots.
     pub(crate) snapshots: SnapshotLog,
+    /// The inline read models.
+    pub(crate) inline: Arc<Inline>,
     /// The sagas that run here.
     pub(crate) sagas: Sagas,
     /// Turns true when the application shuts down.
@@ -82,7 +85,9 @@ impl Shared {
 
     /// The door of this application.
     pub(crate) fn door(&self) -> Door {
-        Door::new(Arc::clone(&self.store), self.press.host.clone()).window(self.window)
+        Door::new(Arc::clone(&self.store), self.press.host.clone())
+            .window(self.window)
+            .beside(Arc::clone(&self.inline))
     }
 
     /// Resolves when the application shuts down.
@@ -156,7 +161,24 @@ pub(crate) enum Request {
     Redrive(SmolStr),
 }
 
+/// How full the queues of a subscription are, in this process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InHand {
+    /// Whose.
+    pub subscription: SmolStr,
+    /// Deliveries that were read from the store and are not settled, over all lanes.
+    pub deliveries: usize,
+    /// There are never more. Where it is reached, reading waits.
+    pub deliveries_max: usize,
+}
+
 impl Subscription {
+    pub(crate) fn in_hand(&self) -> InHand {
+        let (lanes, deliveries) = self.standing.in_hand();
+        let deliveries_max = lanes.saturating_mul(in_hand_max(self.settings.batch));
+        InHand { subscription: self.name.clone(), deliveries, deliveries_max }
+    }
+
     /// Runs until the application closes or the store fails for good.
     pub(crate) async fn run(self: Arc<Self>) {
         while let Err(error) = self.follow().await {

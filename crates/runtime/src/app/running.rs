@@ -22,7 +22,7 @@ use crate::flow::Flows;
 use crate::pressure::BreakerStatus;
 use crate::projection::{self, Model, Mount, Projection, Projections};
 use crate::sharing::{Member, MemberId, Membership, Seat};
-use crate::subscription::{Request, Shared, Subscription};
+use crate::subscription::{InHand, Request, Shared, Subscription};
 use crate::timer::{Publish, Timers};
 
 /// A running application. Dropping it stops it at once, which loses nothing: what was in hand is delivered again.
@@ -161,6 +161,11 @@ impl Running {
     /// What is set for later: listed, cancelled, put off.
     pub fn timers(&self) -> Timers {
         self.shared.timers()
+    }
+
+    /// How full the queue in front of each handler is, with its bound.
+    pub fn queues(&self) -> Vec<InHand> {
+        self.subscriptions.iter().map(|subscription| subscription.in_hand()).collect()
     }
 
     /// The circuit breakers around what handlers depend on, as they are in this process.

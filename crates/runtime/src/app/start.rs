@@ -16,6 +16,7 @@ use crate::flow;
 use crate::message::Press;
 use crate::pressure::{self, Pressure};
 use crate::progress::Board;
+use crate::projection::Inline;
 use crate::saga::Sagas;
 use crate::sharing::{MemberId, View};
 use crate::subscription::{Shared, Subscription};
@@ -28,6 +29,7 @@ impl App {
         let store =
             self.store.ok_or_else(|| Error::new(Code::UNSUPPORTED, "the application has no store"))?;
         let me = MemberId::draw(&self.host);
+        let inline = self.inline.into_iter().map(|model| (model.build)(&store, &self.caches)).collect();
         let shared = Arc::new(Shared {
             store: Arc::clone(&store),
             press: Press { host: self.host, source: Source::new(&self.name)? },
@@ -41,6 +43,7 @@ impl App {
             timers_wait: AtomicBool::new(false),
             sagas: Sagas::default(),
             snapshots: SnapshotLog::default(),
+            inline: Arc::new(Inline::new(inline)),
             closing: watch::Sender::new(false),
             view: Arc::new(watch::Sender::new(View::alone(me))),
             sharing: self.sharing.unwrap_or_default(),

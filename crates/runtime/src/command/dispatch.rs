@@ -9,13 +9,14 @@ use bytes::Bytes;
 use ensue_core::command::decode_command;
 use ensue_core::event::to_json;
 use ensue_core::{
-    BoxFuture, Code, Command, Commit, CommitError, Due, Envelope, Error, EventId, Failure, Position, Read,
-    Recorded, StoreExt, StreamName, Timestamp, Version,
+    BoxFuture, Code, Command, CommitError, Committed, Due, Envelope, Error, EventId, Failure, Position, Read,
+    RecordWrite, Recorded, StoreExt, StreamName, Timestamp, Version,
 };
 
 use super::{Answer, Answered, Route};
 use crate::context::States;
 use crate::door::{Claim, Earlier, inbox_key};
+use crate::effects::Effects;
 use crate::message;
 use crate::subscription::Shared;
 use crate::timer::Delay;
@@ -137,6 +138,7 @@ impl<C: Command> Dispatch<C> {
         let timeout = self.within.unwrap_or(route.settings.timeout);
         let gate = self.shared.gate(&route.subscription(), &route.settings);
         let mut conflicts = 0;
+        let mut document = None;
         loop {
             if self.id.is_some()
                 && let Some(earlier) = door.earlier(&recorded.envelope, &data).await?
@@ -153,35 +155,64 @@ impl<C: Command> Dispatch<C> {
                 continue;
             }
             let permit = gate.admit_within(timeout, &recorded, &self.shared).await?;
+            // A switch of an inline read model waits for what is in hand, and what comes waits for the switch.
+            let pass = if route.is_aggregate { self.shared.inline.pass().await } else { None };
             let answered = route.answer(&self.shared, &self.states, &recorded, conflicts + 1, timeout).await;
             // Where the breaker opens meanwhile, it is an error for whoever asked all the same.
             let _wait = permit.end(&answered, &*self.shared.press.host.clock);
             gate.keep_record(&self.shared).await;
             let answered = answered.map_err(|failure| DispatchError::Failed(as_error(failure)))?;
-            let Answered { answer, appends, mut records, transaction } = answered;
+            let Answered { answer, mut effects } = answered;
             if self.id.is_some() {
-                records.push(door.remember(&recorded.envelope, &data, Some(&answer)));
+                effects.records.push(door.remember(&recorded.envelope, &data, Some(&answer)));
             }
-            records.extend(claim.as_ref().and_then(Claim::end));
-            if appends.is_empty() && records.is_empty() && transaction.is_none() {
+            effects.records.extend(claim.as_ref().and_then(Claim::end));
+            if effects.is_nothing() {
                 return receipt::<C>(&recorded, &answer, Position::ZERO);
             }
-            let commit = Commit { appends, records, ..Commit::default() };
-            match transaction::commit(&*self.shared.store, transaction, commit).await {
+            let error = match self.commit(effects).await {
                 Ok(committed) => {
                     claim.into_iter().for_each(Claim::ended);
                     return receipt::<C>(&recorded, &answer, committed.position());
                 }
-                Err(CommitError::Conflict { .. } | CommitError::RecordConflict { .. })
-                    if conflicts < CONFLICTS_MAX =>
-                {
-                    conflicts += 1;
-                    claim = None;
+                Err(error) => error,
+            };
+            drop(pass);
+            match error {
+                _ if conflicts >= CONFLICTS_MAX => return Err(DispatchError::Failed(error.into())),
+                CommitError::Conflict { .. } | CommitError::ConditionFailed { .. } => {}
+                CommitError::RecordConflict { write, .. } => {
+                    // Whoever wants to change the same document takes turns from here on, so that nobody starves.
+                    drop(document.take());
+                    document = Some(self.shared.turns.take(contested(&write)).await);
                 }
-                Err(error) => return Err(DispatchError::Failed(error.into())),
+                error => return Err(DispatchError::Failed(error.into())),
             }
+            conflicts += 1;
+            claim = None;
         }
     }
+
+    async fn commit(&self, effects: Effects) -> Result<Committed, CommitError> {
+        let Shared { store, inline, .. } = &*self.shared;
+        let (commit, transaction, after) = effects.into_commit();
+        let is_fenced = commit.condition.is_some();
+        let committed = transaction::commit(&**store, transaction, commit).await.inspect_err(|error| {
+            if matches!(error, CommitError::ConditionFailed { .. }) {
+                inline.forget();
+            }
+        })?;
+        if is_fenced {
+            inline.confirm(committed.position());
+        }
+        after.into_iter().for_each(|hook| hook());
+        Ok(committed)
+    }
+}
+
+/// What those take turns for who change one record.
+fn contested(write: &RecordWrite) -> Bytes {
+    [write.space.as_str().as_bytes(), b"\0", &write.key].concat().into()
 }
 
 impl<C: Command> IntoFuture for Dispatch<C> {

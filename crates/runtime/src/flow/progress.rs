@@ -5,9 +5,11 @@ use std::collections::{HashMap, HashSet};
 use ensue_core::{Error, EventId, Position, Recorded, Store, Timestamp};
 
 use super::index::Settlements;
+use super::words::at;
 use super::{OpenState, OpenWork};
 use crate::catalogue::{Catalogue, HandlerEntry, HandlerKind};
 use crate::dead::{DeadLetter, Discarded, Halted};
+use crate::pressure::{OpenBreaker, open_breakers};
 use crate::spaces;
 use crate::subscription::Checkpoints;
 
@@ -18,6 +20,8 @@ pub(super) struct Progress {
     /// Deliveries that wait for a time, with what waits behind them.
     deferred: HashMap<(String, Position), DeadLetter>,
     halted: HashMap<(String, u16), Halted>,
+    /// The breaker that a handler waits for.
+    breakers: HashMap<String, OpenBreaker>,
     /// Deliveries that an operator has given up.
     given_up: HashMap<(String, Position), Discarded>,
 }
@@ -44,11 +48,17 @@ impl Progress {
             letters.into_iter().map(|letter| (place(&letter), letter)).collect()
         };
         let halted = crate::dead::halted(store).await?.into_iter();
+        let breakers = open_breakers(store).await?.into_iter();
+        let by_handler = |breaker: OpenBreaker| {
+            let handlers = breaker.handlers.clone().into_iter();
+            handlers.map(move |handler| (handler.to_string(), breaker.clone()))
+        };
         let given_up = crate::dead::discarded(store).await?.into_iter();
         Ok(Self {
             settled,
             dead: by_place(crate::dead::list(store).await?),
             deferred: by_place(crate::dead::deferred(store).await?),
+            breakers: breakers.flat_map(by_handler).collect(),
             halted: halted.map(|halted| ((halted.handler.to_string(), halted.lane), halted)).collect(),
             given_up: given_up
                 .map(|letter| ((letter.handler.to_string(), letter.parked.position), letter))
@@ -115,7 +125,16 @@ impl Progress {
             Some(Halted { since, code, reason, .. }) => {
                 (OpenState::Halted, Some(*since), Some(code.clone()), Some(reason.clone()))
             }
-            None => (OpenState::Ahead, None, None, None),
+            None => self.ahead(handler),
         })
+    }
+
+    /// Its turn has not come, or it waits for a breaker.
+    fn ahead(&self, handler: &str) -> Standing {
+        let Some(OpenBreaker { name, since, code, reason, .. }) = self.breakers.get(handler) else {
+            return (OpenState::Ahead, None, None, None);
+        };
+        let why = format!("its breaker {name} is open since {} after {code}: {reason}", at(*since));
+        (OpenState::Ahead, Some(*since), Some(code.clone()), Some(why))
     }
 }

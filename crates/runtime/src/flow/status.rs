@@ -205,13 +205,18 @@ impl<'a> Case<'a> {
     /// A reaction, command or saga has something before it. Read models do not hold a flow up.
     fn in_hand(&self) -> Option<Verdict> {
         let is_ahead = |work: &&OpenWork| work.state == OpenState::Ahead && self.is_moving(work);
-        let work = self.evidence.open.iter().find(is_ahead)?;
+        let mut ahead = self.evidence.open.iter().filter(is_ahead);
+        // A breaker says more than a turn that has not come.
+        let work = ahead.clone().find(|work| work.reason.is_some()).or_else(|| ahead.next())?;
         let handler = self.evidence.catalogue.handler(&work.handler)?;
         let status = if self.is_undoing() { FlowStatus::Compensating } else { FlowStatus::Running };
         let reason = format!("{} has {} #{} before it", work.handler, work.event_type, work.position);
         let verdict =
             Verdict::because(status, reason).waiting_for(self.expected.of(handler), Some(&work.service));
-        Some(match self.slow(work) {
+        let verdict = verdict.coded(work.code.clone());
+        let waits =
+            work.reason.as_ref().map(|why| format!("{} of {} waits: {why}", work.handler, work.service));
+        Some(match work.since.zip(waits).or_else(|| self.slow(work)) {
             Some((since, reason)) => {
                 Verdict { status: FlowStatus::Late, since: Some(since), reason: Some(reason), ..verdict }
             }

@@ -10,9 +10,11 @@ use ensue_core::{
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 
-use super::generation;
+use super::generation::{self, Generation};
 use super::handler::own;
 use super::hold::Holder;
+use super::inline::Stamp;
+use super::inline::fence::Marker;
 use super::{Projection, subscription_name};
 use crate::spaces::{self, VIEW};
 use crate::subscription::Checkpoints;
@@ -145,13 +147,13 @@ pub(super) async fn run<P: Projection>(
         };
         let before = standing::<P>(store).await?;
         let found = documents(store, &before.documents).await?;
-        let is_still = standing::<P>(store).await?.marks == before.marks;
+        let is_still = standing::<P>(store).await? == before;
         drop(held);
         if !is_still && looks <= LOOKS_MAX {
             looks += 1;
             continue;
         }
-        let written = before.marks.iter().fold(Tally::default(), |sum, (_, tally)| sum.and(*tally));
+        let written = before.marks.iter().fold(before.inline, |sum, (_, tally)| sum.and(*tally));
         let audit = Audit {
             projection: P::NAME.to_owned(),
             lanes: events::<P>(store, &before.marks).await?,
@@ -165,9 +167,12 @@ pub(super) async fn run<P: Projection>(
     }
 }
 
+#[derive(PartialEq, Eq)]
 struct Standing {
     documents: Space,
     marks: Vec<(Position, Tally)>,
+    /// What was changed inline by events that the lanes have not passed over yet.
+    inline: Tally,
 }
 
 async fn standing<P: Projection>(store: &dyn Store) -> Result<Standing, Error> {
@@ -178,7 +183,32 @@ async fn standing<P: Projection>(store: &dyn Store) -> Result<Standing, Error> {
         // A lane that has counted nothing yet begins where it stands.
         (mark.position, mark.tally.unwrap_or(Tally { since: mark.position, ..Tally::default() }))
     });
-    Ok(Standing { documents: own::<P>(live)?.place(P::NAME)?.documents().clone(), marks: marks.collect() })
+    let marks: Vec<_> = marks.collect();
+    let documents = own::<P>(live)?.place(P::NAME)?.documents().clone();
+    let inline = ahead::<P>(store, live, &marks).await?;
+    Ok(Standing { documents, marks, inline })
+}
+
+/// What events behind the marks of their lanes have changed inline.
+async fn ahead<P: Projection>(
+    store: &dyn Store,
+    live: Generation,
+    marks: &[(Position, Tally)],
+) -> Result<Tally, Error> {
+    let mut tally = Tally::default();
+    if Marker::load(store, P::NAME).await?.generation != Some(live) {
+        return Ok(tally);
+    }
+    let since = marks.iter().map(|(position, _)| *position).min().unwrap_or_default();
+    let lanes = u16::try_from(marks.len()).unwrap_or(u16::MAX);
+    let mut log = store.read(Read::query(Query::types(super::replay::types::<P>()?)).after(since));
+    while let Some(recorded) = log.try_next().await? {
+        let lane = usize::from(spaces::spread(recorded.stream.key.as_str(), lanes));
+        let is_ahead = marks.get(lane).is_none_or(|(position, _)| recorded.position > *position);
+        let stamp = Stamp::on(&recorded.envelope, P::NAME).filter(|stamp| stamp.generation == live);
+        tally = stamp.filter(|_| is_ahead).map_or(tally, |stamp| tally.and(stamp.tally));
+    }
+    Ok(tally)
 }
 
 async fn documents(store: &dyn Store, space: &Space) -> Result<Tally, Error> {

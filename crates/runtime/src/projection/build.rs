@@ -44,7 +44,7 @@ pub(crate) struct Progress {
 pub(super) struct Builder<P: Projection> {
     pub(super) projection: Arc<P>,
     pub(super) store: Arc<dyn Store>,
-    host: Host,
+    pub(super) host: Host,
     load: Load,
     pace: Pace,
     progress: Arc<Progress>,
@@ -73,7 +73,7 @@ struct Held<D> {
 impl<P: Projection> Builder<P> {
     pub(super) fn new(site: Site, prepared: Prepared<P>) -> Self {
         let Prepared { materials, place, skips, left_out, start, lanes } = prepared;
-        let Materials { projection, store, host, load, progress } = materials;
+        let Materials { projection, store, host, load, progress, gate: _ } = materials;
         let started = host.clock.monotonic();
         Self {
             projection,

@@ -4,20 +4,23 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ensue_core::{BoxFuture, Code, Error, Host, Position, Store};
+use ensue_core::{BoxFuture, Code, Error, Host, Position, Store, StoreExt};
 use serde::Serialize;
 
 use super::audit::{self, Alarm, Audit};
 use super::build::Progress;
 use super::compare::{Difference, verify};
 use super::generation::{self, Generation};
+use super::handler::ProjectionHandler;
 use super::hold::{self, Holder, Requests};
+use super::inline::Gate;
+use super::inline::fence::{self, Activation, Marker};
 use super::pace::{Load, Pace};
 use super::rebuild::{Materials, Rebuilt, run};
 use super::{Projection, Shared as SharedProjection, setup_of, subscription_name};
 use crate::catalogue::{Catalogue, HandlerKind};
 use crate::lane::STORE_PAUSE;
-use crate::subscription::{Checkpoints, Subscription};
+use crate::subscription::{Checkpoints, Shared, Subscription};
 
 /// How a read model stands.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -26,6 +29,8 @@ pub struct ModelStatus {
     pub projection: String,
     /// What readers see.
     pub live: Generation,
+    /// Whether it changes in the commit of the command that causes its events.
+    pub inline: bool,
     /// Everything up to here is in it.
     pub position: Position,
     /// Positions of the log that it has not looked at yet.
@@ -64,6 +69,8 @@ pub(crate) trait Model: Send + Sync {
     fn status(&self) -> BoxFuture<'_, Result<ModelStatus, Error>>;
     /// What has to be done before the lanes may run: the build of a new version.
     fn prepare(&self) -> BoxFuture<'_, Result<(), Error>>;
+    /// Makes it inline if it is mounted so and has nothing to catch up with. Whether there is nothing left to do.
+    fn activate(&self) -> BoxFuture<'_, Result<bool, Error>>;
     /// Removes what earlier builds have left.
     fn clear(&self) -> BoxFuture<'_, Result<(), Error>>;
 }
@@ -72,13 +79,21 @@ pub(crate) struct ModelOf<P> {
     pub(crate) projection: Arc<P>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) host: Host,
+    /// Held while it is switched; that of the application that it is mounted in.
+    gate: Gate,
     progress: Arc<Progress>,
     is_building: AtomicBool,
 }
 
 impl<P: Projection> ModelOf<P> {
     pub(crate) fn new(projection: Arc<P>, store: Arc<dyn Store>, host: Host) -> Self {
-        Self { projection, store, host, progress: Arc::default(), is_building: AtomicBool::new(false) }
+        let (progress, is_building) = (Arc::default(), AtomicBool::new(false));
+        Self { projection, store, host, gate: Gate::default(), progress, is_building }
+    }
+
+    /// Commands wait at this gate while it is switched.
+    pub(crate) fn behind(self, gate: Gate) -> Self {
+        Self { gate, ..self }
     }
 
     async fn build(&self, load: Load, lanes: Option<&Holder>) -> Result<Rebuilt, Error> {
@@ -91,6 +106,7 @@ impl<P: Projection> ModelOf<P> {
             projection: Arc::clone(&self.projection),
             store: Arc::clone(&self.store),
             host: self.host.clone(),
+            gate: Arc::clone(&self.gate),
             load,
             progress: Arc::clone(&self.progress),
         };
@@ -172,6 +188,20 @@ impl<P: Projection> Model for ModelOf<P> {
         })
     }
 
+    fn activate(&self) -> BoxFuture<'_, Result<bool, Error>> {
+        Box::pin(async {
+            let setup = setup_of(&*self.projection);
+            if !setup.is_inline {
+                return Ok(true);
+            }
+            let (projection, store, host) =
+                (Arc::clone(&self.projection), Arc::clone(&self.store), self.host.clone());
+            let handler = ProjectionHandler { projection, store, caches: Vec::new(), host };
+            let activation = fence::activate(&*self.store, &self.host, &handler, setup.beginning()).await?;
+            Ok(activation != Activation::Behind)
+        })
+    }
+
     fn clear(&self) -> BoxFuture<'_, Result<(), Error>> {
         let pace = Pace::new(setup_of(&*self.projection).load, &self.host);
         Box::pin(generation::clear(&*self.store, P::NAME, pace))
@@ -184,10 +214,11 @@ async fn status(store: &dyn Store, name: &str, version: u32) -> Result<ModelStat
     let checkpoints = Checkpoints::load(store, &subscription_name(name).into()).await?;
     let position = checkpoints.settled().into_iter().min().unwrap_or_default();
     let tallies = (0..checkpoints.lane_count()).filter_map(|lane| checkpoints.lane(lane).0.tally);
-    let head = ensue_core::StoreExt::head(store).await?;
+    let head = store.head().await?;
     Ok(ModelStatus {
         projection: name.to_owned(),
         live,
+        inline: Marker::load(store, name).await?.generation == Some(live),
         position,
         behind: head.0.saturating_sub(position.0),
         skipped: tallies.map(|tally| tally.skipped).sum(),
@@ -276,7 +307,35 @@ async fn follow(model: Arc<dyn Model>, subscription: Arc<Subscription>, requests
         // What cannot be removed now is removed at the next start or rebuild.
         let _cleared = model.clear().await.is_ok();
     };
-    futures_util::future::join(clear, hold::run(subscription, requests)).await;
+    let inline = become_inline(&*model, &subscription);
+    let lanes = hold::run(Arc::clone(&subscription), requests);
+    futures_util::future::join3(clear, inline, lanes).await;
+}
+
+/// Lets the lanes take what there is, and then makes a read model inline that is mounted so.
+async fn become_inline(model: &dyn Model, subscription: &Subscription) {
+    let shared = &subscription.shared;
+    loop {
+        match try_inline(model, subscription).await {
+            Ok(false) => tokio::task::yield_now().await,
+            Err(error) if error.is_retryable() => shared.press.host.clock.sleep(STORE_PAUSE).await,
+            // It is, or cannot be: another version is live, or it has stopped. A rebuild makes it inline by itself.
+            Ok(true) | Err(_) => return,
+        }
+    }
+}
+
+async fn try_inline(model: &dyn Model, subscription: &Subscription) -> Result<bool, Error> {
+    if model.activate().await? {
+        return Ok(true);
+    }
+    let Shared { store, inline, .. } = &*subscription.shared;
+    subscription.reached(store.head().await?).await?;
+    // The lanes take the rest while no command of this process is under way.
+    let gate = inline.gate();
+    let _held = gate.write().await;
+    subscription.reached(store.head().await?).await?;
+    model.activate().await
 }
 
 /// Builds a new version, again and again while the store is away; a build that fails for good halts the read model.

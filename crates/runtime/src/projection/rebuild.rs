@@ -12,6 +12,8 @@ use super::build::{Builder, Progress};
 use super::compare::{Comparison, Difference, Expected, lane_count, positions};
 use super::generation::{self, Generation, Live, Site};
 use super::hold::Holder;
+use super::inline::Gate;
+use super::inline::fence::{self, Marker};
 use super::pace::{Load, Pace};
 use super::{Projection, setup_of, subscription_name};
 use crate::collection::Place;
@@ -40,6 +42,7 @@ pub(crate) struct Materials<P> {
     pub(crate) projection: Arc<P>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) host: Host,
+    pub(crate) gate: Gate,
     pub(crate) load: Load,
     pub(crate) progress: Arc<Progress>,
 }
@@ -55,8 +58,8 @@ pub async fn rebuild<P: Projection>(
     host: Host,
     load: Load,
 ) -> Result<Rebuilt, Error> {
-    let materials =
-        Materials { projection: Arc::new(projection), store, host, load, progress: Arc::default() };
+    let (projection, gate, progress) = (Arc::new(projection), Gate::default(), Arc::default());
+    let materials = Materials { projection, store, host, gate, load, progress };
     run(materials, None).await
 }
 
@@ -93,6 +96,7 @@ async fn build_and_switch<P: Projection>(
     live: Live,
     lanes: Option<&Holder>,
 ) -> Result<(u64, Option<Difference>), (Error, Site)> {
+    let gate = Arc::clone(&materials.gate);
     let mut builder = match prepare(materials, &site).await {
         Ok(prepared) => Builder::new(site, prepared),
         Err(error) => return Err((error, site)),
@@ -105,8 +109,10 @@ async fn build_and_switch<P: Projection>(
             Some(lanes) => Some(lanes.stop().await?),
             None => None,
         };
+        // Commands that feed it inline wait too: the switch is refused if one of their events came in between.
+        let shut = gate.write().await;
         switch(&mut builder, &live).await?;
-        drop(held);
+        drop((held, shut));
         Ok(difference)
     }
     .await;
@@ -167,7 +173,17 @@ async fn switch<P: Projection>(builder: &mut Builder<P>, live: &Live) -> Result<
         let checkpoints = Checkpoints::load(&*store, &subscription.as_str().into()).await?;
         // Not before where the old one stands, so that nobody who has waited for a position sees an older state.
         builder.catch_up().await?;
-        let mut records = builder.site.switch(live);
+        let marker = Marker::load(&*store, P::NAME).await?;
+        let is_inline =
+            setup_of(&*builder.projection).is_inline || marker.generation == Some(live.generation);
+        let mut commit = Commit::default();
+        let records = &mut commit.records;
+        records.extend(builder.site.switch(live));
+        records.push(marker.moved(P::NAME, is_inline.then_some(builder.site.generation)));
+        if is_inline {
+            commit.condition = Some(fence::unfed(super::replay::types::<P>()?, builder.position));
+            commit.appends.push(fence::told(&builder.host, P::NAME, builder.site.generation)?);
+        }
         records.extend(checkpoints.moved(builder.position, &builder.lanes));
         for space in [&*DEAD, &*HALTED, &*REDRIVE] {
             let scan = RecordScan::prefix(space.clone(), spaces::within(&[&subscription]));
@@ -175,11 +191,13 @@ async fn switch<P: Projection>(builder: &mut Builder<P>, live: &Live) -> Result<
             records.extend(old.into_iter().map(|record| RecordWrite::delete(space.clone(), record.key)));
         }
         records.push(RecordWrite::delete(VIEW.clone(), super::audit::alarm_key(P::NAME)));
-        match store.commit(Commit { records, ..Commit::default() }).await {
+        match store.commit(commit).await {
             Ok(_) => return Ok(()),
+            // An event came at this moment: the new generation takes it first.
+            Err(CommitError::ConditionFailed { .. }) if tries < SWITCHES_MAX => tries += 1,
             // A lane has settled at this moment: what it had is folded too, and it is tried again.
             Err(CommitError::RecordConflict { write, .. })
-                if write.space != *VIEW && tries < SWITCHES_MAX =>
+                if (write.space != *VIEW || fence::is_marker(&write, P::NAME)) && tries < SWITCHES_MAX =>
             {
                 tries += 1;
             }

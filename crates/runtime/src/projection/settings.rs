@@ -60,6 +60,18 @@ pub trait ProjectionExt: Projection + Sized {
         Configured::new(self, move |setup| setup.settings.owner = Some(owner))
     }
 
+    /// Changes in the commit of the command whose events feed it: whoever has the receipt reads them without waiting. All of its
+    /// events have to come from aggregates of the application (`E0509`), `apply` must not keep [`Meta::position`] or
+    /// [`Meta::recorded_at`] (`E0322`), and an event that it cannot take is a command that fails, whatever
+    /// [`ProjectionExt::on_failure`] says.
+    ///
+    /// While it has events to catch up with that were appended before it was inline, or the build of a new
+    /// `VERSION` is under way, it is fed by its lanes like any other. A document that commands of several keys change makes these
+    /// commands wait for each other.
+    fn inline(self) -> Configured<Self> {
+        Configured::new(self, |setup| setup.is_inline = true)
+    }
+
     /// How much of the machine the build of a new `VERSION` may take; a quarter of the time of one core unless it is said.
     fn build_load(self, load: Load) -> Configured<Self> {
         Configured::new(self, move |setup| setup.load = load)

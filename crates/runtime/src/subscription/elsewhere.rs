@@ -27,6 +27,16 @@ impl Subscription {
         }
     }
 
+    /// Like [`Self::until_settled`], and where the store is not shared without looking at it again and again.
+    pub(crate) async fn reached(&self, position: Position) -> Result<(), Error> {
+        if self.shared.is_shared() {
+            return self.until_settled(position).await;
+        }
+        let standing = &self.standing;
+        self.shared.board.until(|_| standing.is_halted() || standing.floor() >= position).await;
+        standing.halted().map_or(Ok(()), Err)
+    }
+
     async fn look_elsewhere(&self, position: Position) -> Result<bool, Error> {
         if self.is_settled(position).await? {
             return Ok(true);

@@ -12,13 +12,18 @@ use smol_str::SmolStr;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::{Checkpoints, Mark, Subscription};
+use super::{Checkpoints, Mark, PAGE, Subscription};
 use crate::lane::{Lane, Work};
 use crate::sharing::{MemberId, View};
 use crate::spaces::{self, REDRIVE};
 
 /// Pages that may wait in front of a lane; then reading waits, so memory stays bounded.
 const QUEUED_PAGES: usize = 8;
+/// Most events that a lane has in hand: those it works on, which may have grown by a page, and those that wait in front of it.
+pub(crate) fn in_hand_max(batch: usize) -> usize {
+    QUEUED_PAGES * PAGE + batch + PAGE
+}
+
 /// A lane without events is moved on when it is so far behind, so that little is read again at the next start.
 const STRIDE: u64 = 8_192;
 

@@ -22,7 +22,8 @@ pub struct Publish {
 
 impl Publish {
     pub(crate) fn new<E: Event>(shared: Arc<Shared>, event: &E) -> Self {
-        let draft = crate::door::check_rules(event).and_then(|()| Draft::of(event));
+        let is_free = shared.inline.refuse(E::INFO.event_type);
+        let draft = is_free.and_then(|()| crate::door::check_rules(event)).and_then(|()| Draft::of(event));
         Self { shared, draft }
     }
 

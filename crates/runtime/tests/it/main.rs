@@ -10,6 +10,7 @@ mod door;
 mod edits;
 mod flows;
 mod fork;
+mod inline;
 mod misuse;
 mod past;
 mod pressure;

@@ -15,6 +15,7 @@ use crate::words::{Broken, Tick};
 
 mod breaker;
 mod limits;
+mod queues;
 
 /// A dependency of handlers that somebody can take down.
 #[derive(Clone, Default)]

@@ -17,8 +17,17 @@ pub(crate) struct Ls {}
 struct Model(ModelStatus);
 
 impl Row for Model {
-    const HEADINGS: &'static [&'static str] =
-        &["projection", "version", "generation", "position", "behind", "skipped", "parked", "alarm"];
+    const HEADINGS: &'static [&'static str] = &[
+        "projection",
+        "version",
+        "generation",
+        "inline",
+        "position",
+        "behind",
+        "skipped",
+        "parked",
+        "alarm",
+    ];
 
     fn cells(&self) -> Vec<String> {
         let status = &self.0;
@@ -28,6 +37,7 @@ impl Row for Model {
             status.projection.clone(),
             status.live.version.to_string(),
             status.live.number.to_string(),
+            if status.inline { "yes" } else { "" }.to_owned(),
             status.position.to_string(),
         ];
         cells.extend(numbers);

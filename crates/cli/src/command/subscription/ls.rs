@@ -1,6 +1,7 @@
 //! `ensue subscription ls [NAME]`: how far each lane is, and which process has it.
 
 use clap::Args;
+use ensue::runtime::pressure::{OpenBreaker, open_breakers};
 use ensue::runtime::sharing::{LaneStatus, MemberId, lanes, members};
 use ensue::{Position, Timestamp};
 use serde::Serialize;
@@ -79,6 +80,13 @@ impl Ls {
         }
         let lanes: Vec<Standing> = lanes.into_iter().map(Standing::from).collect();
         session.output.all(&lanes)?;
+        for breaker in open_breakers(&store).await? {
+            let (since, waiting) = (shape::time(breaker.since), breaker.handlers.join(", "));
+            let OpenBreaker { name, application, code, reason, .. } = breaker;
+            session.output.say(&format!(
+                "breaker {name} of {application} is open since {since} after {code} {reason}; for it wait {waiting}"
+            ));
+        }
         for member in members(&store).await? {
             let (id, since) = (member.id, shape::time(member.since));
             session

@@ -110,8 +110,17 @@ async fn an_outage_is_in_the_store_for_as_long_as_it_lasts_and_says_why() {
     assert_eq!((breaker.name.as_str(), breaker.application.as_str()), ("payments-api", "test"));
     assert_eq!((breaker.code.as_str(), breaker.reason.as_str()), ("E0301", "connection refused"));
     assert_eq!(breaker.handlers, ["charge", "report", "handle.Charge"]);
+    let stuck =
+        shop.running().await.flows().await.expect("it can be read").stuck().await.expect("it can be read");
+    assert_eq!(stuck.len(), 10, "those of the outage");
+    assert!(stuck.iter().all(|flow| flow.code.as_deref() == Some("E0301")));
+    let why = "waits: its breaker payments-api is open since";
+    assert!(stuck.iter().all(|flow| flow.reason.contains(why)), "{stuck:?}");
     api.take_down(false);
     shop.advance(HOUR).await;
+    let stuck =
+        shop.running().await.flows().await.expect("it can be read").stuck().await.expect("it can be read");
+    assert_eq!(stuck, []);
     assert_eq!(state(&mut shop).await, BreakerState::Closed);
     assert_eq!(open_breakers(&**shop.store()).await.expect("it can be read"), []);
 }

@@ -1,0 +1,33 @@
+//! What SQLite says, in Ensue's words.
+
+use ensue_core::{Code, Error};
+use rusqlite::ErrorCode;
+
+/// The error for something that was tried and failed.
+pub(crate) fn of(trying: &str, cause: rusqlite::Error) -> Error {
+    let error = Error::new(code(&cause), format!("{trying}: {cause}"));
+    let error = match code(&cause) {
+        Code::DATABASE_LOCKED => error.with_fix(
+            "begin the transaction with `TransactionBehavior::Immediate`, and keep transactions of other programs short",
+        ),
+        Code::CORRUPT => {
+            error.with_fix("`PRAGMA integrity_check` shows the damage; restore the file from a backup")
+        }
+        _ => error,
+    };
+    error.with_source(cause)
+}
+
+fn code(cause: &rusqlite::Error) -> Code {
+    match cause.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Code::DATABASE_LOCKED,
+        Some(ErrorCode::DiskFull) => Code::FULL,
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Code::DATABASE_READ_ONLY,
+        Some(ErrorCode::DatabaseCorrupt) => Code::CORRUPT,
+        Some(ErrorCode::NotADatabase) => Code::NOT_A_STORE,
+        Some(ErrorCode::CannotOpen | ErrorCode::SystemIoFailure | ErrorCode::FileLockingProtocolFailed) => {
+            Code::IO
+        }
+        _ => Code::DATABASE_REFUSED,
+    }
+}

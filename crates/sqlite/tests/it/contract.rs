@@ -1,0 +1,3 @@
+//! The contract of a store.
+
+ensue_test::store_conformance!(crate::given::subject);
