@@ -38,7 +38,7 @@ async fn a_session_that_is_idle_in_its_transaction_holds_back_only_its_own_event
 async fn a_stream_that_is_held_delays_its_own_commits_and_no_others() {
     let database = Database::new().await;
     // Nothing gives up by itself while the test runs, so whoever waits for the wrong thing waits for ever.
-    let hour = Duration::from_secs(3_600);
+    let hour = Duration::from_hours(1);
     let store =
         database.config().patience(hour).statement_timeout(hour).open().await.expect("an empty database");
     store.commit(append("old", Expected::NoStream, &["o1"])).await.expect("an empty store");
@@ -56,7 +56,7 @@ async fn a_stream_that_is_held_delays_its_own_commits_and_no_others() {
             store.commit(append(&key, Expected::NoStream, &[&key])).await.expect("nobody holds this stream");
         }
     };
-    let limit = Duration::from_secs(60);
+    let limit = Duration::from_mins(1);
     tokio::time::timeout(limit, free).await.expect("commits to free streams hang behind those to held ones");
     assert!(
         (&mut old).now_or_never().is_none() && (&mut new).now_or_never().is_none(),
