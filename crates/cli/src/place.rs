@@ -113,15 +113,20 @@ impl Place {
         Ok(self.address.open_or_make(&self.host).await?)
     }
 
-    /// Opens the embedded log, for what only it can tell; `E0406` if there is none, `E0506` if the store is another.
-    pub(crate) fn open_log(&self) -> Result<Log, Error> {
+    /// The folder of the embedded log, for what only it can do; `E0506` if the store is another.
+    pub(crate) fn log_folder(&self) -> Result<&Path, Error> {
         match &self.address {
-            Address::Folder(folder) => open_log(folder, &self.host),
+            Address::Folder(folder) => Ok(folder),
             address @ Address::Sqlite(_) => {
-                let message = format!("only an embedded log can tell this, and {address} is none");
+                let message = format!("this works on an embedded log only, and {address} is none");
                 Err(Error::new(Code::UNSUPPORTED, message)
-                    .with_fix("ask the database itself; `ensue tail` and the lists work on every store"))
+                    .with_fix("name a folder; `ensue store copy` makes a log of another store"))
             }
         }
+    }
+
+    /// Opens the embedded log, for what only it can tell; `E0406` if there is none, `E0506` if the store is another.
+    pub(crate) fn open_log(&self) -> Result<Log, Error> {
+        open_log(self.log_folder()?, &self.host)
     }
 }
