@@ -1,5 +1,6 @@
 //! The database as a part of a move: which record spaces there are, and events as another store has recorded them.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use ensue_core::{BoxFuture, Code, Error, Portable, Position, Recorded, Space};
@@ -32,7 +33,7 @@ impl Portable for PostgresStore {
 }
 
 /// From one space to the next, so that a space of a million records costs one step.
-async fn spaces(pool: &Pool) -> Result<Vec<Space>, Error> {
+async fn spaces(pool: &Arc<Pool>) -> Result<Vec<Space>, Error> {
     let sql = "WITH RECURSIVE found AS ( \
             (SELECT space FROM ensue.records ORDER BY space LIMIT 1) \
             UNION ALL \
@@ -53,7 +54,7 @@ fn is_unbroken(first: Position, events: &[Recorded]) -> Result<(), Error> {
 }
 
 async fn import(
-    pool: &Pool,
+    pool: &Arc<Pool>,
     events: &[Recorded],
     first: Position,
     last: Position,
