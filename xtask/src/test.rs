@@ -12,15 +12,19 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use crate::cargo;
+use crate::services::{self, Purpose, Service};
 use crate::tree;
 use crate::workspace::{self, Package};
+
+/// The services that tests ask for.
+const SERVERS: [&str; 1] = ["postgres"];
 
 /// How far to go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Scope {
-    /// All suites.
+    /// All suites, with the servers they need.
     Everything,
-    /// Only those that need no service. No suite needs one yet, so this is everything too.
+    /// Only tests that need no service; those that do are marked `#[ignore = "needs …"]`.
     Embedded,
 }
 
@@ -29,7 +33,12 @@ pub(crate) fn run(scope: Scope) -> Result<(), String> {
     let root = tree::root();
     let wanted = wanted(&workspace::packages(&root)?);
     let executables = build(&root)?;
-    let (ran, passed) = execute(&root, &executables)?;
+    let servers = match scope {
+        Scope::Everything => Servers::start()?,
+        Scope::Embedded => Servers::none(),
+    };
+    let (ran, passed) = execute(&root, &executables, &servers)?;
+    servers.stop()?;
     eprintln!("\n{}", report(scope, &ran));
     let missing: Vec<&str> = wanted.difference(&ran).map(String::as_str).collect();
     if !missing.is_empty() {
@@ -93,9 +102,47 @@ fn executable(message: &Value, root: &Path, packages: &[Package]) -> Option<(Str
     Some((file_name(executable).to_owned(), code_suite(&package.name, &file)))
 }
 
-/// Runs everything, whatever fails: the suites that ran, and whether all are green.
-fn execute(root: &Path, executables: &BTreeMap<String, String>) -> Result<(BTreeSet<String>, bool), String> {
+/// The servers that tests are run against.
+struct Servers {
+    /// Those that did not run before, and so do not run afterwards.
+    started: Vec<&'static dyn Service>,
+    environment: Vec<(&'static str, String)>,
+}
+
+impl Servers {
+    fn none() -> Self {
+        Self { started: Vec::new(), environment: Vec::new() }
+    }
+
+    fn start() -> Result<Self, String> {
+        let mut servers = Self::none();
+        for name in SERVERS {
+            let service = services::find(name)?;
+            if !services::is_running(service, Purpose::Tests) {
+                servers.started.push(service);
+            }
+            let place = services::up(service, Purpose::Tests)?;
+            servers.environment.extend(service.environment(&place));
+        }
+        Ok(servers)
+    }
+
+    fn stop(self) -> Result<(), String> {
+        self.started.into_iter().try_for_each(|service| services::down(service, Purpose::Tests))
+    }
+}
+
+/// Runs everything, whatever fails: the suites that ran, and whether all are green. Without servers, ignored tests stay so.
+fn execute(
+    root: &Path,
+    executables: &BTreeMap<String, String>,
+    servers: &Servers,
+) -> Result<(BTreeSet<String>, bool), String> {
     let mut command = cargo::command(root, &["test", "--workspace", "--no-fail-fast"]);
+    command.envs(servers.environment.iter().map(|(name, value)| (*name, value)));
+    if !servers.environment.is_empty() {
+        command.args(["--", "--include-ignored"]);
+    }
     if stderr().is_terminal() {
         command.env("CARGO_TERM_COLOR", "always");
     }

@@ -4,16 +4,16 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use hdrhistogram::Histogram;
 use serde::Serialize;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::Failure;
+use crate::pace::pace;
 use crate::usage::{Usage, Watch};
 
 /// Orders in flight when no rate is given.
@@ -188,26 +188,6 @@ impl Course {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The moments at which orders are due. A thread of its own keeps them, because a timer of the executor is a millisecond
-/// coarse, which is much beside what is measured. Late ones come at once: the load does not wait for the system.
-fn pace(rate: u32, within: Range<Instant>) -> mpsc::UnboundedReceiver<Instant> {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let mut due = within.start;
-    thread::spawn(move || {
-        while due < within.end {
-            thread::park_timeout(due.saturating_duration_since(Instant::now()));
-            if Instant::now() < due {
-                continue;
-            }
-            if sender.send(due).is_err() {
-                return;
-            }
-            due += Duration::from_secs(1) / rate;
-        }
-    });
-    receiver
 }
 
 async fn all(mut tasks: JoinSet<Result<(), Failure>>) -> Result<(), Failure> {

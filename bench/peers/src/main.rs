@@ -10,6 +10,9 @@ use clap::{Parser, Subcommand};
 
 mod course;
 mod outbox;
+/// The clock of `ensue bench orders`: peers are measured by the same one.
+#[path = "../../../crates/cli/src/command/bench/pace.rs"]
+mod pace;
 mod restate;
 mod usage;
 

@@ -13,6 +13,8 @@ use ensue::log::{Config, Log};
 pub(crate) enum Address {
     /// `file:DIR`: the embedded log in a folder.
     Folder(PathBuf),
+    /// `sqlite:FILE`: a database file, beside the tables of an application.
+    Sqlite(PathBuf),
 }
 
 impl FromStr for Address {
@@ -21,7 +23,8 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             Some(("file", folder)) if !folder.is_empty() => Ok(Self::Folder(folder.into())),
-            _ => Err("a store is named by `file:DIR`".to_owned()),
+            Some(("sqlite", file)) if !file.is_empty() => Ok(Self::Sqlite(file.into())),
+            _ => Err("a store is named by `file:DIR` or `sqlite:FILE`".to_owned()),
         }
     }
 }
@@ -30,16 +33,17 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Folder(folder) => write!(f, "file:{}", folder.display()),
+            Self::Sqlite(file) => write!(f, "sqlite:{}", file.display()),
         }
     }
 }
 
-#[expect(clippy::unused_async, reason = "a store that is a server is reached by waiting for it")]
 impl Address {
     /// Opens the store; `E0406` if there is none.
     pub(crate) async fn open(&self, host: &Host) -> Result<Arc<dyn Portable>, Error> {
         match self {
             Self::Folder(folder) => Ok(Arc::new(open_log(folder, host)?)),
+            Self::Sqlite(file) => Ok(Arc::new(sqlite(file, host).existing().open().await?)),
         }
     }
 
@@ -47,8 +51,13 @@ impl Address {
     pub(crate) async fn open_or_make(&self, host: &Host) -> Result<Arc<dyn Portable>, Error> {
         match self {
             Self::Folder(folder) => Ok(Arc::new(Log::open(folder, Config::new(host.clone()))?)),
+            Self::Sqlite(file) => Ok(Arc::new(sqlite(file, host).open().await?)),
         }
     }
+}
+
+fn sqlite(file: &Path, host: &Host) -> ensue_sqlite::Config {
+    ensue_sqlite::Config::new(file).clock(Arc::clone(&host.clock))
 }
 
 fn open_log(folder: &Path, host: &Host) -> Result<Log, Error> {
@@ -76,6 +85,7 @@ impl Place {
         match address {
             None => Self { address: Address::Folder(folder.clone()), folder, host },
             Some(Address::Folder(folder)) => Self { address: Address::Folder(folder.clone()), folder, host },
+            Some(address) => Self { address, folder, host },
         }
     }
 
@@ -103,9 +113,20 @@ impl Place {
         Ok(self.address.open_or_make(&self.host).await?)
     }
 
-    /// Opens the embedded log, for what only it can tell; `E0406` if there is none.
+    /// The folder of the embedded log, for what only it can do; `E0506` if the store is another.
+    pub(crate) fn log_folder(&self) -> Result<&Path, Error> {
+        match &self.address {
+            Address::Folder(folder) => Ok(folder),
+            address @ Address::Sqlite(_) => {
+                let message = format!("this works on an embedded log only, and {address} is none");
+                Err(Error::new(Code::UNSUPPORTED, message)
+                    .with_fix("name a folder; `ensue store copy` makes a log of another store"))
+            }
+        }
+    }
+
+    /// Opens the embedded log, for what only it can tell; `E0406` if there is none, `E0506` if the store is another.
     pub(crate) fn open_log(&self) -> Result<Log, Error> {
-        let Address::Folder(folder) = &self.address;
-        open_log(folder, &self.host)
+        open_log(self.log_folder()?, &self.host)
     }
 }

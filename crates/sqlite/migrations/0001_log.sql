@@ -1,5 +1,5 @@
 -- The log and what stands beside it, in the application's own file. Only Ensue writes to these tables; anybody may read them.
--- Times are microseconds since 1970. No statement here depends on a setting of the connection.
+-- The time of record is in microseconds since 1970. No statement here depends on a setting of the connection.
 
 -- One row: what the next commit goes on from. `head` is the last position; whoever adds or removes rows of `ensue_events`
 -- by hand is found out by it.
@@ -44,7 +44,8 @@ CREATE TABLE ensue_records (
     key BLOB NOT NULL,
     value BLOB NOT NULL,
     revision INTEGER NOT NULL,
-    expires_at INTEGER,
+    -- RFC 3339 with nine digits of a second, so that it sorts and no time is out of range.
+    expires_at TEXT,
     PRIMARY KEY (space, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX ensue_records_lapsing ON ensue_records (expires_at) WHERE expires_at IS NOT NULL;

@@ -105,7 +105,12 @@ pub(crate) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// A time as it is kept.
+/// The time of lapse as it is kept: a text that sorts as the times do.
+pub(crate) fn lapse(time: Timestamp) -> String {
+    format!("{time:.9}")
+}
+
+/// The time of record of a column, which counts microseconds, as other stores do.
 pub(crate) fn timestamp(microseconds: i64) -> Result<Timestamp, Error> {
     Timestamp::from_microsecond(microseconds)
         .map_err(|cause| Error::new(Code::CORRUPT, "a time is out of range").with_source(cause))

@@ -11,7 +11,7 @@ use ensue_core::{
 };
 use rusqlite::{Connection, OptionalExtension, ToSql, params_from_iter};
 
-use crate::attributes::{COLUMNS, column, data, metadata, number, recorded, signed};
+use crate::attributes::{COLUMNS, column, data, lapse, metadata, number, recorded, signed};
 use crate::error;
 use crate::select::Statement;
 
@@ -24,7 +24,7 @@ const SWEPT_MAX: i64 = 32;
 /// The log as the open transaction has it.
 pub(crate) struct Log<'a> {
     connection: &'a Connection,
-    now: i64,
+    now: Timestamp,
     head: Position,
     revision: Revision,
     /// Of the last event; the wall clock may jump back, the time of record must not.
@@ -49,7 +49,7 @@ impl<'a> Log<'a> {
         }
         Ok(Self {
             connection,
-            now: now.as_microsecond(),
+            now,
             head: Position(number(head)),
             revision: Revision(number(revision)),
             recorded_at,
@@ -88,6 +88,22 @@ impl<'a> Log<'a> {
         Ok(Ok(Committed { appended, revision: self.revision, repeated: false }))
     }
 
+    /// Takes over an event as another store has recorded it. Fails (`E0416`) if it does not come next.
+    pub(crate) fn import(&mut self, event: &Recorded) -> Result<(), Error> {
+        let (position, version) = (self.head.next(), self.version(&event.stream)?.next());
+        if (event.position, event.version) != (position, version) {
+            let message = format!(
+                "position {position} and version {version} of {} come next, but the event is of {} and {}",
+                event.stream, event.position, event.version
+            );
+            return Err(Error::new(Code::NO_COPY, message));
+        }
+        self.is_changed = true;
+        self.head = position;
+        self.recorded_at = self.recorded_at.max(event.recorded_at.as_microsecond());
+        self.insert(&event.stream, version, &event.envelope).map_err(unwritable)
+    }
+
     /// Writes down where the next transaction goes on.
     pub(crate) fn close(self) -> Result<Position, Error> {
         if self.is_changed {
@@ -101,17 +117,20 @@ impl<'a> Log<'a> {
 
     /// The version of each stream that is appended to.
     fn versions<'c>(&self, appends: &'c [Append]) -> Result<HashMap<&'c StreamName, Version>, Error> {
-        let sql =
-            "SELECT version FROM ensue_events WHERE topic = ?1 AND key = ?2 ORDER BY version DESC LIMIT 1";
         let mut versions = HashMap::with_capacity(appends.len());
         for append in appends {
             if !versions.contains_key(&append.stream) {
-                let stream = (append.stream.topic.as_str(), append.stream.key.as_str());
-                let version = self.number(sql, stream)?.unwrap_or_default();
-                versions.insert(&append.stream, Version(version));
+                versions.insert(&append.stream, self.version(&append.stream)?);
             }
         }
         Ok(versions)
+    }
+
+    fn version(&self, stream: &StreamName) -> Result<Version, Error> {
+        let sql =
+            "SELECT version FROM ensue_events WHERE topic = ?1 AND key = ?2 ORDER BY version DESC LIMIT 1";
+        let found = self.number(sql, (stream.topic.as_str(), stream.key.as_str()))?;
+        Ok(Version(found.unwrap_or_default()))
     }
 
     /// Where the events of these appends stand, if each of them stands exactly where it asked to go.
@@ -167,7 +186,7 @@ impl<'a> Log<'a> {
         let Some(expected) = write.expected else { return Ok(None) };
         let sql = "SELECT revision FROM ensue_records WHERE space = ?1 AND key = ?2 \
                    AND (expires_at IS NULL OR expires_at > ?3)";
-        let actual = self.number(sql, (write.space.as_str(), &*write.key, self.now))?;
+        let actual = self.number(sql, (write.space.as_str(), &*write.key, lapse(self.now)))?;
         let actual = Revision(actual.unwrap_or_default());
         let conflict = || CommitError::RecordConflict { write: Box::new(write.clone()), actual };
         Ok((expected != actual).then(conflict))
@@ -176,7 +195,7 @@ impl<'a> Log<'a> {
     fn append(&mut self, append: &Append, version: &mut Version) -> Result<Appended, Error> {
         let (first_version, first_position) = (version.next(), self.head.next());
         self.is_changed = true;
-        self.recorded_at = self.recorded_at.max(self.now);
+        self.recorded_at = self.recorded_at.max(self.now.as_microsecond());
         for event in &append.events {
             *version = version.next();
             self.head = self.head.next();
@@ -216,7 +235,7 @@ impl<'a> Log<'a> {
             Change::Put { value, expires_at } => {
                 let sql = "INSERT OR REPLACE INTO ensue_records (space, key, value, revision, expires_at) \
                            VALUES (?1, ?2, ?3, ?4, ?5)";
-                let expires_at = expires_at.map(Timestamp::as_microsecond);
+                let expires_at = expires_at.map(lapse);
                 self.execute(sql, (space, key, &**value, signed(self.revision.0), expires_at))
             }
         }
@@ -226,7 +245,7 @@ impl<'a> Log<'a> {
     fn sweep(&self) -> rusqlite::Result<()> {
         let sql = "DELETE FROM ensue_records WHERE (space, key) IN \
                    (SELECT space, key FROM ensue_records WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)";
-        self.execute(sql, (self.now, SWEPT_MAX))
+        self.execute(sql, (lapse(self.now), SWEPT_MAX))
     }
 
     fn execute(&self, sql: &str, values: impl rusqlite::Params) -> rusqlite::Result<()> {

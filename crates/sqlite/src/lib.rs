@@ -26,6 +26,7 @@ mod head;
 mod holder;
 mod migrate;
 mod pool;
+mod portable;
 mod read;
 mod scan;
 mod select;

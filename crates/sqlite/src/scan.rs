@@ -1,11 +1,11 @@
 //! A page of records: one statement, so it is a moment between two commits.
 
 use bytes::Bytes;
-use ensue_core::{Error, Record, RecordPage, RecordScan, Revision, Timestamp};
+use ensue_core::{Code, Error, Record, RecordPage, RecordScan, Revision, Timestamp};
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
 
-use crate::attributes::{column, number, timestamp};
+use crate::attributes::{column, lapse, number};
 use crate::error;
 
 /// The records that the scan selects and that have not lapsed by now.
@@ -16,7 +16,7 @@ pub(crate) fn page(connection: &Connection, scan: &RecordScan, now: Timestamp) -
     let mut values = vec![
         Value::Text(scan.space.as_str().to_owned()),
         Value::Blob(scan.from.to_vec()),
-        Value::Integer(now.as_microsecond()),
+        Value::Text(lapse(now)),
         Value::Integer(limit),
     ];
     values.extend(scan.until.as_ref().map(|until| Value::Blob(until.to_vec())));
@@ -44,6 +44,12 @@ fn record(row: &Row<'_>) -> Result<Record, Error> {
         key: Bytes::from(column::<Vec<u8>>(row, 0)?),
         value: Bytes::from(column::<Vec<u8>>(row, 1)?),
         revision: Revision(number(column(row, 2)?)),
-        expires_at: column::<Option<i64>>(row, 3)?.map(timestamp).transpose()?,
+        expires_at: column::<Option<String>>(row, 3)?.as_deref().map(expiry).transpose()?,
+    })
+}
+
+fn expiry(text: &str) -> Result<Timestamp, Error> {
+    text.parse().map_err(|cause| {
+        Error::new(Code::CORRUPT, format!("`{}` is no time of lapse", text.escape_debug())).with_source(cause)
     })
 }

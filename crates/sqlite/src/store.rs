@@ -70,6 +70,24 @@ impl SqliteStore {
     }
 }
 
+impl SqliteStore {
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.0.pool
+    }
+
+    pub(crate) fn turn(&self) -> &Arc<Turn> {
+        &self.0.turn
+    }
+
+    pub(crate) fn known_head(&self) -> &Arc<Head> {
+        &self.0.head
+    }
+
+    pub(crate) fn clock(&self) -> &WallClock {
+        &self.0.clock
+    }
+}
+
 impl Store for SqliteStore {
     fn capabilities(&self) -> &StoreCapabilities {
         &CAPABILITIES

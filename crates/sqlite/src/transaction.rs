@@ -35,8 +35,9 @@ impl Session {
         let session = self.clone();
         blocking::unblock(move || {
             let held = session.lock();
-            let connection: &Connection = held.as_ref().ok_or_else(ended)?;
-            in_savepoint(connection, work)
+            let held = held.as_ref().ok_or_else(ended)?;
+            held.check_open()?;
+            in_savepoint(held, work)
                 .map_err(|cause| error::of("a statement of the application failed", cause))
         })
         .await
@@ -96,6 +97,7 @@ impl Transaction for Open {
 }
 
 fn take(held: Held, commit: &Commit, clock: &WallClock, head: &Head) -> Result<Outcome, Error> {
+    held.check_open()?;
     let mut log = Log::open(&held, clock.now())?;
     let outcome = log.take(commit)?;
     if outcome.is_err() {

@@ -101,13 +101,18 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// Commits what was written. Blocks for as long as the device takes.
-    pub(crate) fn commit(self) -> Result<(), Error> {
+    /// Fails if the transaction is over already: what is written then would be taken at once, and alone.
+    pub(crate) fn check_open(&self) -> Result<(), Error> {
         if self.is_autocommit() {
-            let message = "the transaction was ended before the commit, by a statement of the application";
+            let message = "the transaction was ended before the commit, by a statement of the application or a full disk";
             return Err(Error::new(Code::DATABASE_REFUSED, message)
                 .with_fix("leave BEGIN, COMMIT and ROLLBACK to the store; `SAVEPOINT` is free"));
         }
+        Ok(())
+    }
+
+    /// Commits what was written. Blocks for as long as the device takes.
+    pub(crate) fn commit(self) -> Result<(), Error> {
         // Under another name nobody would find what is written now.
         self.turn.file.check_unmoved()?;
         self.execute_batch("COMMIT").map_err(|cause| {

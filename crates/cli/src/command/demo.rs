@@ -66,7 +66,7 @@ impl Demo {
     }
 
     async fn shop(self, session: &mut Session) -> Result<(), Failure> {
-        let folder = session.place.folder().to_owned();
+        let folder = session.place.log_folder()?.to_owned();
         let config = DemoConfig {
             orders: self.orders,
             styles: self.style,

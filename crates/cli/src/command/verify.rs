@@ -31,7 +31,7 @@ struct Finding {
 
 /// Prints what was found; exit code 4 if something does not hold.
 pub(crate) fn run(session: &mut Session) -> Result<(), Failure> {
-    let report = verify(session.place.folder())?;
+    let report = verify(session.place.log_folder()?)?;
     let verified = Verified::new(session.place.folder().display().to_string(), &report);
     let words = verified.in_words();
     session.output.one(&verified, &words)?;

@@ -20,3 +20,30 @@ fn an_address_of_no_known_store_is_refused_with_those_that_are() {
         refused.refused(2, "E0701").says("file:DIR");
     }
 }
+
+#[test]
+fn a_database_file_is_a_store_and_can_be_copied_there_and_back() {
+    let ensue = Ensue::new();
+    let path = |name: &str| ensue.around.path().join(name).display().to_string();
+    let (log, database, back) = (
+        format!("file:{}", path("log")),
+        format!("sqlite:{}", path("shop.db")),
+        format!("file:{}", path("back")),
+    );
+    ensue.run(&["tail", "-e", "--store", &database]).refused(3, "E0406");
+    for number in 0..3 {
+        let order = ORDER.replace("evt-a1b2c3", &format!("evt-{number}"));
+        answer(on(&ensue.data(), &["emit", "-d", "-", "--store", &log]), &order).ok();
+    }
+    ensue.run(&["store", "copy", &log, &database]).ok();
+    answer(on(&ensue.data(), &["emit", "-d", "-", "--store", &database]), ORDER).ok();
+    let copied = ensue.run(&["store", "copy", &database, &back, "-o", "json"]).ok();
+    assert_eq!(copied.objects()[0]["compared"]["events"], 4);
+    let tail = |store: &str| ensue.run(&["tail", "-e", "-o", "jsonl", "--store", store]).ok().objects();
+    let ids: Vec<_> = tail(&back).iter().map(|event| event["id"].clone()).collect();
+    assert_eq!(ids, ["evt-0", "evt-1", "evt-2", "evt-a1b2c3"]);
+    assert_eq!(tail(&database), tail(&back));
+    for only_a_log in ["stat", "verify", "demo"] {
+        ensue.run(&[only_a_log, "--store", &database]).refused(1, "E0506");
+    }
+}

@@ -81,21 +81,20 @@ impl Index {
         &self.catalogue
     }
 
-    /// Whether only the store can say what is known of the flow of this event.
-    fn needs(&self, recorded: &Recorded) -> bool {
-        recorded.envelope.correlation.is_some() && !self.open.contains_key(recorded.envelope.flow())
-    }
-
     /// Takes the next event of the log.
     pub(crate) fn fold(&mut self, recorded: &Recorded) {
         let envelope = &recorded.envelope;
         self.position = recorded.position;
         self.completeness.events += 1;
         let id = envelope.flow();
-        if !self.open.contains_key(id) {
-            self.begin(recorded);
-        }
-        let Some(flow) = self.open.get_mut(id) else { return };
+        let flow = match self.open.get_mut(id) {
+            Some(flow) => flow,
+            None => {
+                self.begin(recorded);
+                let Some(flow) = self.open.get_mut(id) else { return };
+                flow
+            }
+        };
         if flow.copy == Copied::Same {
             flow.copy = Copied::Older;
             self.changed += 1;

@@ -135,12 +135,12 @@ impl Index {
     }
 
     async fn fetch(&mut self, store: &dyn Store, page: &[Recorded]) -> Result<(), Error> {
-        let mut begun: HashSet<&EventId> = HashSet::new();
-        for recorded in page {
-            if !self.needs(recorded) {
-                begun.insert(recorded.envelope.flow());
-            } else if begun.insert(recorded.envelope.flow()) {
-                let id = recorded.envelope.flow().clone();
+        let mut seen: HashSet<&EventId> = HashSet::with_capacity(page.len());
+        for Recorded { envelope, .. } in page {
+            let id = envelope.flow();
+            // Only of a flow that began before the page, and is not in memory, the store may know more.
+            if seen.insert(id) && envelope.correlation.is_some() && !self.open.contains_key(id) {
+                let id = id.clone();
                 let known = store.record(FLOW_OPEN.clone(), id.as_str().to_owned()).await?;
                 // An entry newer than the index is of a process that is ahead; a save of ours will find out.
                 if let Some(flow) = known.map(|record| decode(&record.value)).transpose()?
