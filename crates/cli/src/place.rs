@@ -89,6 +89,11 @@ impl Place {
         }
     }
 
+    /// Where the store is.
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
     /// The folder that belongs to the command: that of the store where it is one, and else that of `--data`.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder

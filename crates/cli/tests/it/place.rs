@@ -43,6 +43,8 @@ fn a_database_file_is_a_store_and_can_be_copied_there_and_back() {
     let ids: Vec<_> = tail(&back).iter().map(|event| event["id"].clone()).collect();
     assert_eq!(ids, ["evt-0", "evt-1", "evt-2", "evt-a1b2c3"]);
     assert_eq!(tail(&database), tail(&back));
+    let bench = ["bench", "append", "--seconds", "1", "--clients", "4", "-o", "json", "--store", &database];
+    assert!(ensue.run(&bench).ok().objects()[0]["commits_per_s"].as_f64().is_some_and(|rate| rate > 0.0));
     for only_a_log in ["stat", "verify", "demo"] {
         ensue.run(&[only_a_log, "--store", &database]).refused(1, "E0506");
     }
