@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use ensue_core::{Append, Commit, Envelope, EventId, Expected, Source, Store, StreamName, Tag, Timestamp};
+use ensue_core::{
+    Append, Commit, Envelope, EventId, Expected, Host, Source, Store, StreamName, Tag, Timestamp,
+};
 use ensue_core::{ContentType, EventType};
 use ensue_runtime::flow::FlowStatus;
 use ensue_runtime::{Rate, Reaction};
@@ -25,6 +27,12 @@ async fn finish(job: Job) -> Finished {
 /// Like [`work`], but each call takes ten milliseconds.
 async fn slow_work(State(api): State<Api>, job: Job) -> Result<(), Broken> {
     api.call(job.tenant, Duration::from_millis(10)).await
+}
+
+/// Like [`finish`], but each call takes ten milliseconds.
+async fn slow_finish(State(host): State<Host>, job: Job) -> Finished {
+    host.clock.sleep(Duration::from_millis(10)).await;
+    finish(job).await
 }
 
 /// Each job has a number of its own and one of five keys of its tenant.
@@ -178,19 +186,21 @@ async fn a_lost_reply_neither_loses_nor_repeats_anything() {
 #[tokio::test]
 async fn lanes_that_change_hands_in_the_midst_of_a_flood_settle_each_event_once_in_order() {
     let mut cluster = Cluster::new(|app: App| {
-        app.external::<Job>().react("finish", finish.lanes(4).batch(8).fair_by("tenant"))
+        app.external::<Job>().react("finish", slow_finish.lanes(4).batch(8).fair_by("tenant"))
     });
     cluster.add().await;
     store(cluster.store(), "acme", 0..4_000).await;
     store(cluster.store(), "small", 0..20).await;
     let going = cluster.add().await;
-    cluster.advance(Duration::from_millis(20)).await;
+    cluster.advance(Duration::from_secs(3)).await;
+    let so_far = finished(cluster.recorded().await).await;
+    assert_eq!(so_far.iter().filter(|(tenant, ..)| tenant == "small").count(), 20, "gone ahead");
+    assert!(so_far.len() < 2_000, "in the midst of it: {}", so_far.len());
     store(cluster.store(), "small", 20..40).await;
     cluster.kill(going).await;
     store(cluster.store(), "small", 40..60).await;
     cluster.add().await;
-    cluster.settle().await;
-    cluster.advance(Duration::from_mins(1)).await;
+    cluster.advance(Duration::from_mins(2)).await;
     cluster.settle().await;
     let finished = finished(cluster.recorded().await).await;
     assert_each_once_in_order(&finished, &[("acme", 4_000), ("small", 60)]);
