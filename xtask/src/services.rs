@@ -98,6 +98,11 @@ pub(crate) fn up(service: &dyn Service, purpose: Purpose) -> Result<Place, Strin
     Ok(place)
 }
 
+/// Whether it runs, started by this program.
+pub(crate) fn is_running(service: &dyn Service, purpose: Purpose) -> bool {
+    at(service, purpose).pid().is_some()
+}
+
 /// Stops it and keeps its data. One that does not run is no error.
 pub(crate) fn down(service: &dyn Service, purpose: Purpose) -> Result<(), String> {
     process::stop(&at(service, purpose).pid_file(), service.stop_signal())

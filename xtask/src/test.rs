@@ -12,15 +12,19 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use crate::cargo;
+use crate::services::{self, Purpose, Service};
 use crate::tree;
 use crate::workspace::{self, Package};
+
+/// Services, and the package whose ignored tests ask for them. Ignored tests of other packages have other reasons.
+const SERVERS: [(&str, &str); 1] = [("postgres", "ensue-postgres")];
 
 /// How far to go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Scope {
-    /// All suites.
+    /// All suites, with the servers they need.
     Everything,
-    /// Only those that need no service. No suite needs one yet, so this is everything too.
+    /// Only tests that need no service; those that do are marked `#[ignore = "needs …"]`.
     Embedded,
 }
 
@@ -29,7 +33,12 @@ pub(crate) fn run(scope: Scope) -> Result<(), String> {
     let root = tree::root();
     let wanted = wanted(&workspace::packages(&root)?);
     let executables = build(&root)?;
-    let (ran, passed) = execute(&root, &executables)?;
+    let (ran, mut passed) = execute(&root, &executables)?;
+    if scope == Scope::Everything {
+        for (service, package) in SERVERS {
+            passed &= run_on(services::find(service)?, package, &root)?;
+        }
+    }
     eprintln!("\n{}", report(scope, &ran));
     let missing: Vec<&str> = wanted.difference(&ran).map(String::as_str).collect();
     if !missing.is_empty() {
@@ -93,7 +102,23 @@ fn executable(message: &Value, root: &Path, packages: &[Package]) -> Option<(Str
     Some((file_name(executable).to_owned(), code_suite(&package.name, &file)))
 }
 
-/// Runs everything, whatever fails: the suites that ran, and whether all are green.
+/// Runs the tests of a package that need the service: whether they are green. A service that did not run before is stopped.
+fn run_on(service: &dyn Service, package: &str, root: &Path) -> Result<bool, String> {
+    let was_running = services::is_running(service, Purpose::Tests);
+    let place = services::up(service, Purpose::Tests)?;
+    let arguments = ["test", "--package", package, "--test", "it", "--", "--ignored"];
+    let passed = cargo::run(root, &arguments, &as_borrowed(&service.environment(&place))).is_ok();
+    if !was_running {
+        services::down(service, Purpose::Tests)?;
+    }
+    Ok(passed)
+}
+
+fn as_borrowed<'a>(environment: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a str)> {
+    environment.iter().map(|(name, value)| (*name, value.as_str())).collect()
+}
+
+/// Runs everything that is not ignored, whatever fails: the suites that ran, and whether all are green.
 fn execute(root: &Path, executables: &BTreeMap<String, String>) -> Result<(BTreeSet<String>, bool), String> {
     let mut command = cargo::command(root, &["test", "--workspace", "--no-fail-fast"]);
     if stderr().is_terminal() {

@@ -35,7 +35,8 @@ BEGIN
     head := CASE WHEN ensue.has_staged(state.unseen) THEN ensue.number_locked(state, NULL) ELSE state.head END;
     granted := ARRAY(SELECT nextval('ensue.ticket') FROM generate_series(1, tickets));
     -- From here on nothing is worth waiting for: everybody else waits for us.
-    PERFORM set_config('lock_timeout', '100ms', true);
+    PERFORM set_config('lock_timeout', '100ms', true),
+        set_config('idle_in_transaction_session_timeout', '10s', true);
 END $$;
 
 -- Waits, before the log is locked, for whoever holds these streams and records. A stream that does not exist is held by a row

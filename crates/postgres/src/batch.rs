@@ -4,19 +4,20 @@
 //! committed in the next. Only a commit that may be a repetition costs a third.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use ensue_core::{Code, Commit, Error, Position, Revision, Space, StreamName, Version};
 use futures_util::future::try_join_all;
 use tokio::try_join;
-use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Row};
 
 use crate::attributes::{column, metadata, number, signed, tag};
 use crate::decide::{Held, Outcome, Plan, Standing, State, decide, places};
 use crate::error;
-use crate::pool::{Connection, Parameters, Pool};
+use crate::pool::{Parameters, Pool};
 use crate::select::Statement;
 
 /// Why a batch was not taken.
@@ -57,17 +58,19 @@ impl Touched {
 /// The outcome of each commit, in one transaction; `None` for one that has to wait for others. Answers besides with the
 /// head that the transaction leaves.
 pub(crate) async fn write(
-    pool: &Pool,
+    pool: &Arc<Pool>,
     commits: &[&Commit],
     waits: Waits,
 ) -> Result<(Vec<Option<Outcome>>, Position), Failure> {
-    let mut connection = pool.get().await.map_err(Failure::Nothing)?;
+    let connection = pool.get().await.map_err(Failure::Nothing)?;
     connection.soil();
-    let state = load(&connection, pool, commits, waits).await.map_err(Failure::Nothing)?;
+    let begin = begin(pool);
+    // Both are sent before the first answer is awaited, and the server takes them in order.
+    let begin = async { connection.batch_execute(&begin).await.map_err(refused) };
+    let ((), state) = try_join!(begin, load(&connection, commits, waits)).map_err(Failure::Nothing)?;
     let before = state.head;
     let (outcomes, plan) = decide(commits, state);
-    let is_refused = plan.is_empty();
-    if is_refused && waits == Waits::ForOthers {
+    if plan.is_empty() && waits == Waits::ForOthers {
         // The rows that hold the streams must not outlive a refusal.
         connection.batch_execute("ROLLBACK").await.map_err(refused).map_err(Failure::Nothing)?;
     } else {
@@ -77,47 +80,58 @@ pub(crate) async fn write(
     Ok((outcomes, Position(before.0 + plan.events.len() as u64)))
 }
 
-fn refused(cause: tokio_postgres::Error) -> Error {
+/// Ends a transaction that the application has worked in with its one commit. Unless that is taken as new, everything is
+/// taken back: of a repetition the application's part was taken with the commit that it repeats.
+pub(crate) async fn finish(client: &Client, commit: &Commit) -> Result<Outcome, Failure> {
+    let state = load(client, &[commit], Waits::ForOthers).await.map_err(Failure::Nothing)?;
+    let (outcomes, plan) = decide(&[commit], state);
+    let outcome = outcomes.into_iter().next().flatten();
+    if matches!(&outcome, Some(Ok(committed)) if !committed.repeated) {
+        store(client, &plan).await?;
+    } else {
+        client.batch_execute("ROLLBACK").await.map_err(refused).map_err(Failure::Nothing)?;
+    }
+    outcome.ok_or_else(|| Failure::Nothing(held_elsewhere()))
+}
+
+/// What a commit is told that others kept waiting for too long.
+pub(crate) fn held_elsewhere() -> Error {
+    Error::new(Code::DATABASE_TIMEOUT, "another session holds a stream or record of the commit")
+}
+
+pub(crate) fn refused(cause: tokio_postgres::Error) -> Error {
     error::of("cannot write to the database", cause)
 }
 
-/// Begins the transaction, locks, and loads what the commits are decided by.
-async fn load(
-    connection: &Connection<'_>,
-    pool: &Pool,
-    commits: &[&Commit],
-    waits: Waits,
-) -> Result<State, Error> {
+/// Locks, and loads what the commits are decided by.
+async fn load(client: &Client, commits: &[&Commit], waits: Waits) -> Result<State, Error> {
     let touched = Touched::by(commits);
-    let begin = begin(pool);
-    let begin = async { connection.batch_execute(&begin).await.map_err(refused) };
     let waited = async {
         match waits {
             Waits::Never => Ok(()),
-            Waits::ForOthers => await_others(connection, &touched).await,
+            Waits::ForOthers => await_others(client, &touched).await,
         }
     };
-    let matches = commits.iter().enumerate().map(|(place, commit)| last_match(connection, place, commit));
-    // All of it is sent before the first answer is awaited, and the server takes it in order.
-    let ((), (), mut state, matches) =
-        try_join!(begin, waited, lock_and_load(connection, &touched, commits), try_join_all(matches))?;
+    let matches = commits.iter().enumerate().map(|(place, commit)| last_match(client, place, commit));
+    let ((), mut state, matches) =
+        try_join!(waited, lock_and_load(client, &touched, commits), try_join_all(matches))?;
     state.matches = matches.into_iter().flatten().collect();
-    load_standing(connection, commits, &mut state).await?;
+    load_standing(client, commits, &mut state).await?;
     Ok(state)
 }
 
 /// The settings are those of the transaction alone, so a pooler may stand in between.
-fn begin(pool: &Pool) -> String {
+pub(crate) fn begin(pool: &Pool) -> String {
     let config = pool.config();
     format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = {}; \
-         SET LOCAL statement_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = 10000",
+         SET LOCAL statement_timeout = {}",
         config.patience.as_millis(),
         config.statement_timeout.as_millis(),
     )
 }
 
-async fn await_others(connection: &Connection<'_>, touched: &Touched) -> Result<(), Error> {
+async fn await_others(client: &Client, touched: &Touched) -> Result<(), Error> {
     let (topics, keys) = stream_columns(&touched.streams);
     let (spaces, record_keys) = record_columns(&touched.records);
     let parameters: &Parameters<'_> = &[
@@ -127,14 +141,10 @@ async fn await_others(connection: &Connection<'_>, touched: &Touched) -> Result<
         (&record_keys, Type::BYTEA_ARRAY),
     ];
     let sql = "SELECT ensue.await($1, $2, $3, $4)";
-    connection.query_typed(sql, parameters).await.map(|_| ()).map_err(refused)
+    client.query_typed(sql, parameters).await.map(|_| ()).map_err(refused)
 }
 
-async fn lock_and_load(
-    connection: &Connection<'_>,
-    touched: &Touched,
-    commits: &[&Commit],
-) -> Result<State, Error> {
+async fn lock_and_load(client: &Client, touched: &Touched, commits: &[&Commit]) -> Result<State, Error> {
     let (topics, keys) = stream_columns(&touched.streams);
     let (spaces, record_keys) = record_columns(&touched.records);
     let writers: Vec<usize> = commits
@@ -152,7 +162,7 @@ async fn lock_and_load(
         (&tickets, Type::INT4),
     ];
     let sql = "SELECT head, versions, revisions, granted FROM ensue.load_batch($1, $2, $3, $4, $5)";
-    let row = connection.query_typed_one(sql, parameters).await.map_err(refused)?;
+    let row = client.query_typed_one(sql, parameters).await.map_err(refused)?;
     let versions = numbers(&row, 1)?.into_iter().map(|version| held(version, Version));
     let revisions = numbers(&row, 2)?.into_iter().map(|revision| held(revision, Revision));
     let granted = numbers(&row, 3)?.into_iter().map(|ticket| Revision(number(ticket)));
@@ -175,23 +185,19 @@ fn held<T>(answer: i64, of: fn(u64) -> T) -> Held<T> {
 
 /// For a commit with a condition: its place in the batch and the last event that matches.
 async fn last_match(
-    connection: &Connection<'_>,
+    client: &Client,
     place: usize,
     commit: &Commit,
 ) -> Result<Option<(usize, Position)>, Error> {
     let Some(condition) = &commit.condition else { return Ok(None) };
     let statement = Statement::last_match(&condition.fail_if_match, condition.after.0);
-    let rows = connection.query_typed(&statement.sql, &statement.parameters()).await.map_err(refused)?;
+    let rows = client.query_typed(&statement.sql, &statement.parameters()).await.map_err(refused)?;
     let position = rows.first().map(|row| column(row, 0)).transpose()?;
     Ok(position.map(|position| (place, Position(number(position)))))
 }
 
 /// What stands where commits ask to go although their streams are past it: it may be they themselves.
-async fn load_standing(
-    connection: &Connection<'_>,
-    commits: &[&Commit],
-    state: &mut State,
-) -> Result<(), Error> {
+async fn load_standing(client: &Client, commits: &[&Commit], state: &mut State) -> Result<(), Error> {
     let is_taken = |stream: &StreamName, version: &Version| matches!(state.versions.get(stream), Some(Held::Ours(last)) if version <= last);
     let mut asked = Vec::new();
     for append in commits.iter().flat_map(|commit| &commit.appends) {
@@ -209,7 +215,7 @@ async fn load_standing(
         JOIN ensue.events USING (topic, key, version)";
     let parameters: &Parameters<'_> =
         &[(&topics, Type::TEXT_ARRAY), (&keys, Type::TEXT_ARRAY), (&versions, Type::INT8_ARRAY)];
-    for row in connection.query_typed(sql, parameters).await.map_err(refused)? {
+    for row in client.query_typed(sql, parameters).await.map_err(refused)? {
         let place = usize::try_from(column::<i64>(&row, 0)? - 1).unwrap_or_default();
         if let Some(asked) = asked.get(place) {
             let position = Position(number(column(&row, 1)?));
@@ -229,7 +235,7 @@ fn record_columns(records: &[(Space, Bytes)]) -> (Vec<&str>, Vec<&[u8]>) {
 }
 
 /// Writes and commits. Where the connection breaks, the commit was already under way.
-async fn store(connection: &Connection<'_>, plan: &Plan) -> Result<(), Failure> {
+async fn store(client: &Client, plan: &Plan) -> Result<(), Failure> {
     let rows = Rows::of(plan);
     let parameters = rows.parameters();
     let places: Vec<String> = (1..=parameters.len()).map(|place| format!("${place}")).collect();
@@ -238,14 +244,12 @@ async fn store(connection: &Connection<'_>, plan: &Plan) -> Result<(), Failure> 
         if plan.is_empty() {
             return Ok(());
         }
-        connection.query_typed(&sql, &parameters).await.map(|_| ()).map_err(|cause| {
-            match cause.as_db_error() {
-                Some(_) => Failure::Nothing(refused(cause)),
-                None => unknown(cause),
-            }
+        client.query_typed(&sql, &parameters).await.map(|_| ()).map_err(|cause| match cause.as_db_error() {
+            Some(_) => Failure::Nothing(refused(cause)),
+            None => unknown(cause),
         })
     };
-    let commit = async { connection.batch_execute("COMMIT").await.map_err(unknown) };
+    let commit = async { client.batch_execute("COMMIT").await.map_err(unknown) };
     try_join!(write, commit).map(|_| ())
 }
 

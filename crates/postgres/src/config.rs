@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ensue_core::{Code, Error};
+use tokio_postgres::config::SslMode;
 
 use crate::store::PostgresStore;
 
@@ -27,11 +28,17 @@ pub(crate) enum Migration {
 }
 
 impl Config {
-    /// From a URL such as `postgres://user:password@host:5432/database` or a line of `key=value` pairs. Fails with `E0420`.
+    /// From a URL such as `postgres://user:password@host:5432/database` or a line of `key=value` pairs. Fails with `E0420`, or
+    /// with `E0506` where it asks for TLS.
     pub fn new(url: &str) -> Result<Self, Error> {
         let mut server: tokio_postgres::Config = url.parse().map_err(|cause: tokio_postgres::Error| {
             Error::new(Code::DATABASE_URL, "the address of the database is not understood").with_source(cause)
         })?;
+        if server.get_ssl_mode() == SslMode::Require {
+            let message = "the address asks for TLS (`sslmode=require`), which this store cannot do yet";
+            return Err(Error::new(Code::UNSUPPORTED, message)
+                .with_fix("connect through a tunnel or a pooler on this machine, with `sslmode=disable`"));
+        }
         if server.get_connect_timeout().is_none() {
             server.connect_timeout(Duration::from_secs(5));
         }

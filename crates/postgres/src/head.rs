@@ -1,6 +1,6 @@
 //! The readable head: told at once by whoever commits here, looked up for what others append.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ensue_core::{Error, Position};
@@ -31,7 +31,7 @@ impl Head {
     }
 
     /// The head as the database has it, after what others have committed was given its positions.
-    pub(crate) async fn look_up(&self, pool: &Pool) -> Result<Position, Error> {
+    pub(crate) async fn look_up(&self, pool: &Arc<Pool>) -> Result<Position, Error> {
         let rows = pool.rows("cannot read the head", "SELECT ensue.number()", &[]).await?;
         let head = rows.first().map(|row| column(row, 0)).transpose()?.map(number).unwrap_or_default();
         self.tell(Position(head));
@@ -39,7 +39,7 @@ impl Head {
     }
 
     /// Resolves once the head is past `after`.
-    pub(crate) async fn past(&self, after: Position, pool: &Pool) -> Result<Position, Error> {
+    pub(crate) async fn past(&self, after: Position, pool: &Arc<Pool>) -> Result<Position, Error> {
         let mut known = self.known.subscribe();
         let told = async {
             let head = known.wait_for(|head| *head > after).await;
@@ -53,7 +53,7 @@ impl Head {
     }
 
     /// Looks it up again and again.
-    async fn look_out(&self, after: Position, pool: &Pool) -> Result<Position, Error> {
+    async fn look_out(&self, after: Position, pool: &Arc<Pool>) -> Result<Position, Error> {
         let interval = pool.config().poll_interval;
         loop {
             if self.is_due(interval) {

@@ -13,7 +13,7 @@
 //! why nobody waits for a transaction that somebody left open.
 //!
 //! Invariants: no session state outlives a transaction and no statement is prepared by name, so a pooler in transaction mode
-//! may stand in between; no foreign type in a public signature.
+//! may stand in between; the driver shows in [`Session::client`] and nowhere else.
 
 mod attributes;
 mod batch;
@@ -23,14 +23,19 @@ mod error;
 mod head;
 mod migrate;
 mod pool;
+mod portable;
 mod read;
 mod scan;
 mod select;
 mod store;
+mod transaction;
 mod writer;
 
 pub use config::Config;
 pub use store::PostgresStore;
+/// The driver, whose client a [`Session`] gives.
+pub use tokio_postgres;
+pub use transaction::Session;
 
 /// Connects, brings the schema up to date and opens the store, as [`Config`] has it where nothing is said.
 ///

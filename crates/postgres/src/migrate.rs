@@ -1,6 +1,8 @@
 //! The schema: made and brought forward by numbered files, each applied once, all of those that are missing in one
 //! transaction. Whoever comes second waits and finds it done.
 
+use std::sync::Arc;
+
 use ensue_core::{Code, Error};
 use tokio_postgres::types::Type;
 
@@ -10,19 +12,20 @@ use crate::error;
 use crate::pool::{Connection, Pool};
 
 /// In the order in which they are applied; the first has number 1. One that was released is never changed.
-const MIGRATIONS: [(&str, &str); 4] = [
+const MIGRATIONS: [(&str, &str); 5] = [
     ("log", include_str!("../migrations/0001_log.sql")),
     ("positions", include_str!("../migrations/0002_positions.sql")),
     ("sql", include_str!("../migrations/0003_sql.sql")),
     ("batch", include_str!("../migrations/0004_batch.sql")),
+    ("import", include_str!("../migrations/0005_import.sql")),
 ];
 
 /// The oldest server that has what the migrations use.
 const SERVER_VERSION_MIN: i32 = 15;
 
 /// Makes sure that the server will do and that the schema is the one this program knows.
-pub(crate) async fn prepare(pool: &Pool) -> Result<(), Error> {
-    let mut connection = pool.get().await?;
+pub(crate) async fn prepare(pool: &Arc<Pool>) -> Result<(), Error> {
+    let connection = pool.get().await?;
     check_server(&connection).await?;
     connection.soil();
     match pool.config().migration {
@@ -39,7 +42,7 @@ pub(crate) async fn prepare(pool: &Pool) -> Result<(), Error> {
     Ok(())
 }
 
-async fn check_server(connection: &Connection<'_>) -> Result<(), Error> {
+async fn check_server(connection: &Connection) -> Result<(), Error> {
     let sql = "SELECT current_setting('server_version_num')::integer, current_setting('server_encoding'), \
         pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean";
     let row = connection.query_typed_one(sql, &[]).await.map_err(refused)?;
@@ -68,14 +71,14 @@ fn check_version(number: i32) -> Result<(), Error> {
 }
 
 /// Whether every migration was applied. Fails on one that this program does not know, or knows differently.
-async fn is_up_to_date(connection: &Connection<'_>) -> Result<bool, Error> {
+async fn is_up_to_date(connection: &Connection) -> Result<bool, Error> {
     let sql = "SELECT to_regclass('ensue.migrations') IS NOT NULL";
     let row = connection.query_typed_one(sql, &[]).await.map_err(refused)?;
     Ok(column(&row, 0)? && applied(connection).await? == MIGRATIONS.len())
 }
 
 /// How many migrations were applied.
-async fn applied(connection: &Connection<'_>) -> Result<usize, Error> {
+async fn applied(connection: &Connection) -> Result<usize, Error> {
     let texts: Vec<&str> = MIGRATIONS.iter().map(|(_, sql)| *sql).collect();
     let sql = "SELECT number, applied.name, applied.checksum = encode(sha256(convert_to(known.text, 'UTF8')), 'hex') \
         FROM ensue.migrations AS applied \
@@ -102,7 +105,7 @@ async fn applied(connection: &Connection<'_>) -> Result<usize, Error> {
 }
 
 /// Applies what is missing.
-async fn migrate(connection: &Connection<'_>) -> Result<(), Error> {
+async fn migrate(connection: &Connection) -> Result<(), Error> {
     // The lock is the transaction's, so it also holds behind a pooler. The number is the word `ensue`.
     let begin = "BEGIN; SELECT pg_advisory_xact_lock(x'656e737565'::bigint); \
         CREATE SCHEMA IF NOT EXISTS ensue; \

@@ -4,11 +4,12 @@
 //! first, and a connection that is dropped soiled is closed, which rolls back.
 
 use std::ops::Deref;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ensue_core::{Code, Error};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_postgres::{Client, NoTls, Row};
 
@@ -20,13 +21,20 @@ const RECONNECT_INTERVAL: Duration = Duration::from_millis(50);
 
 pub(crate) struct Pool {
     config: Config,
-    places: Semaphore,
+    places: Arc<Semaphore>,
+    /// Of the places, those for whoever may keep a connection for long: half of them, so that the others get theirs.
+    long_places: Arc<Semaphore>,
     idle: Mutex<Vec<Client>>,
 }
 
 impl Pool {
     pub(crate) fn new(config: Config) -> Self {
-        Self { places: Semaphore::new(config.connections_max), idle: Mutex::default(), config }
+        Self {
+            places: Arc::new(Semaphore::new(config.connections_max)),
+            long_places: Arc::new(Semaphore::new(config.connections_max / 2)),
+            idle: Mutex::default(),
+            config,
+        }
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -34,8 +42,8 @@ impl Pool {
     }
 
     /// A connection, once there is a place; while the server is away, tries again for as long as patience lasts.
-    pub(crate) async fn get(&self) -> Result<Connection<'_>, Error> {
-        let place = self.places.acquire().await.expect("the semaphore is never closed");
+    pub(crate) async fn get(self: &Arc<Self>) -> Result<Connection, Error> {
+        let place = Arc::clone(&self.places).acquire_owned().await.expect("the semaphore is never closed");
         let until = Instant::now() + self.config.patience;
         let mut pace = interval(RECONNECT_INTERVAL);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -45,8 +53,8 @@ impl Pool {
                 Ok(client) => {
                     return Ok(Connection {
                         client: Some(client),
-                        state: State::Clean,
-                        pool: self,
+                        is_clean: AtomicBool::new(true),
+                        pool: Arc::clone(self),
                         _place: place,
                     });
                 }
@@ -56,9 +64,19 @@ impl Pool {
         }
     }
 
+    /// The right to keep a connection for long.
+    pub(crate) async fn long_place(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let place = timeout(self.config.patience, Arc::clone(&self.long_places).acquire_owned()).await;
+        let place = place.map_err(|_| {
+            let message = "every connection that may be kept for long is in use";
+            Error::new(Code::DATABASE_TIMEOUT, message).with_fix("raise `Config::connections_max`")
+        })?;
+        Ok(place.expect("the semaphore is never closed"))
+    }
+
     /// The rows of one statement that may be repeated: where the connection breaks, it is.
     pub(crate) async fn rows(
-        &self,
+        self: &Arc<Self>,
         trying: &str,
         sql: &str,
         parameters: &Parameters<'_>,
@@ -92,28 +110,22 @@ impl Pool {
 }
 
 /// A place in the pool with the connection that stands in it.
-pub(crate) struct Connection<'a> {
+pub(crate) struct Connection {
     client: Option<Client>,
-    state: State,
-    pool: &'a Pool,
-    _place: SemaphorePermit<'a>,
+    is_clean: AtomicBool,
+    pool: Arc<Pool>,
+    _place: OwnedSemaphorePermit,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Clean,
-    Soiled,
-}
-
-impl Connection<'_> {
+impl Connection {
     /// From here on the connection may be inside a transaction.
-    pub(crate) fn soil(&mut self) {
-        self.state = State::Soiled;
+    pub(crate) fn soil(&self) {
+        self.is_clean.store(false, Ordering::Relaxed);
     }
 
     /// The transaction is over.
-    pub(crate) fn clean(&mut self) {
-        self.state = State::Clean;
+    pub(crate) fn clean(&self) {
+        self.is_clean.store(true, Ordering::Relaxed);
     }
 
     /// The rows of one statement outside of a transaction. A statement that takes too long is cancelled.
@@ -138,7 +150,7 @@ impl Connection<'_> {
 pub(crate) type Parameters<'a> =
     [(&'a (dyn tokio_postgres::types::ToSql + Sync), tokio_postgres::types::Type)];
 
-impl Deref for Connection<'_> {
+impl Deref for Connection {
     type Target = Client;
 
     fn deref(&self) -> &Client {
@@ -146,9 +158,10 @@ impl Deref for Connection<'_> {
     }
 }
 
-impl Drop for Connection<'_> {
+impl Drop for Connection {
     fn drop(&mut self) {
-        let client = self.client.take().filter(|client| self.state == State::Clean && !client.is_closed());
+        let is_clean = self.is_clean.load(Ordering::Relaxed);
+        let client = self.client.take().filter(|client| is_clean && !client.is_closed());
         self.pool.idle().extend(client);
     }
 }

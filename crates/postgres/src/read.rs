@@ -1,6 +1,7 @@
 //! Reading: a page at a time, so that nothing is held while the caller is slow.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use ensue_core::{Direction, Error, Position, Read, Recorded, Select, Version};
 
@@ -18,7 +19,7 @@ const PAGE_BYTES: usize = 4 << 20;
 
 /// A read under way.
 pub(crate) struct Reading<'a> {
-    pool: &'a Pool,
+    pool: &'a Arc<Pool>,
     head: &'a Head,
     /// What is left to read; bounded by the head once that is known.
     rest: Read,
@@ -35,7 +36,7 @@ enum Stage {
 }
 
 impl<'a> Reading<'a> {
-    pub(crate) fn new(pool: &'a Pool, head: &'a Head, read: Read) -> Self {
+    pub(crate) fn new(pool: &'a Arc<Pool>, head: &'a Head, read: Read) -> Self {
         Self { pool, head, rest: read, page: VecDeque::new(), page_rows: PAGE_ROWS_FIRST, stage: Stage::New }
     }
 

@@ -1,5 +1,7 @@
 //! Pages of records.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use ensue_core::{Error, Record, RecordPage, RecordScan, Revision};
 use tokio_postgres::Row;
@@ -16,7 +18,7 @@ const SQL: &str = "SELECT key, value, revision, expires_at FROM ensue.records \
     AND (expires_at IS NULL OR expires_at > statement_timestamp()) ORDER BY key LIMIT $4";
 
 /// The page, at the one moment that a statement sees.
-pub(crate) async fn page(pool: &Pool, scan: &RecordScan) -> Result<RecordPage, Error> {
+pub(crate) async fn page(pool: &Arc<Pool>, scan: &RecordScan) -> Result<RecordPage, Error> {
     let records_max = scan.limit.min(PAGE_RECORDS_MAX);
     // One more, to see where the next page begins.
     let rows_max = i64::try_from(records_max + 1).unwrap_or(i64::MAX);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ensue_core::{
     BoxFuture, BoxStream, Commit, CommitError, Committed, Error, Position, Read, RecordPage, RecordScan,
-    Recorded, Store, StoreCapabilities,
+    Recorded, Store, StoreCapabilities, Transaction,
 };
 use futures_util::{FutureExt, StreamExt, stream};
 
@@ -15,6 +15,7 @@ use crate::migrate;
 use crate::pool::Pool;
 use crate::read::Reading;
 use crate::scan;
+use crate::transaction::Joined;
 use crate::writer::Writer;
 
 const CAPABILITIES: StoreCapabilities = StoreCapabilities {
@@ -22,7 +23,7 @@ const CAPABILITIES: StoreCapabilities = StoreCapabilities {
     is_durable: true,
     can_buffer: false,
     can_condition: true,
-    can_transact: false,
+    can_transact: true,
     can_share: true,
     event_bytes_max: 1 << 20,
     commit_bytes_max: 16 << 20,
@@ -46,6 +47,14 @@ impl PostgresStore {
         let head = Arc::new(Head::new());
         let writer = Writer::start(Arc::clone(&pool), Arc::clone(&head));
         Ok(Self { pool, head, writer })
+    }
+
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    pub(crate) fn head(&self) -> &Head {
+        &self.head
     }
 }
 
@@ -76,6 +85,14 @@ impl Store for PostgresStore {
 
     fn advanced(&self, after: Position) -> BoxFuture<'_, Result<Position, Error>> {
         self.head.past(after, &self.pool).boxed()
+    }
+
+    fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, Error>> {
+        async move {
+            let joined = Joined::begin(&self.pool, &self.head, &CAPABILITIES).await?;
+            Ok(Box::new(joined) as Box<dyn Transaction>)
+        }
+        .boxed()
     }
 }
 

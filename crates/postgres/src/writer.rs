@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use ensue_core::{Code, Commit, CommitError, Error, Kind};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant, MissedTickBehavior, interval};
 
 use crate::batch::{self, Failure, Waits};
@@ -36,9 +36,7 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn start(pool: Arc<Pool>, head: Arc<Head>) -> Self {
         let (queue, requests) = mpsc::channel(QUEUE_MAX);
-        // Those who wait for others keep their connections for long, so they get half of them at most.
-        let patient = Arc::new(Semaphore::new(pool.config().connections_max / 2));
-        tokio::spawn(Task { pool, head, patient }.run(requests));
+        tokio::spawn(Task { pool, head }.run(requests));
         Self { queue }
     }
 
@@ -59,7 +57,6 @@ impl Writer {
 struct Task {
     pool: Arc<Pool>,
     head: Arc<Head>,
-    patient: Arc<Semaphore>,
 }
 
 impl Task {
@@ -98,7 +95,7 @@ impl Task {
 
     /// Tries again until it is decided, or patience ends.
     async fn alone(&self, commit: &Commit) -> Result<Outcome, Error> {
-        let _place = self.patient.acquire().await.expect("the semaphore is never closed");
+        let _place = self.pool.long_place().await?;
         let until = Instant::now() + self.pool.config().patience;
         let mut pace = interval(RETRY_INTERVAL);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -110,10 +107,7 @@ impl Task {
                         self.head.tell(head);
                         return Ok(outcome);
                     }
-                    None => Error::new(
-                        Code::DATABASE_TIMEOUT,
-                        "another session holds a stream or record of the commit",
-                    ),
+                    None => batch::held_elsewhere(),
                 },
                 Err(Failure::Nothing(error)) => error,
                 Err(Failure::Unknown(error)) => return Err(error),

@@ -24,7 +24,7 @@ mod paced;
 mod redrive;
 mod which;
 pub use discard::{Discarded, discarded};
-pub(crate) use edit::delivered;
+pub(crate) use edit::{EDITED, delivered};
 pub use edit::{Edit, edits};
 pub use group::{Group, GroupId, groups};
 pub use letter::{DeadLetter, Parked};

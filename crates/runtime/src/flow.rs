@@ -13,7 +13,7 @@ use smol_str::SmolStr;
 
 use crate::catalogue::{Catalogue, HandlerKind};
 use crate::saga::SagaHead;
-use crate::timer::Action;
+use crate::timer::{Action, Timer};
 
 mod expected;
 pub(crate) mod follow;
@@ -197,7 +197,9 @@ impl Flows {
         let progress = Progress::load(&*store, &catalogue).await?;
         let figures = Index::load_figures(&*store, &catalogue).await?.kinds;
         let mut timers = HashMap::new();
-        for timer in crate::timer::list(&*store).await? {
+        // The turn of a redrive moves nothing on: the letter says how the flow stands.
+        let moves_on = |timer: &Timer| !matches!(timer.action, Action::Redrive(_));
+        for timer in crate::timer::held(&*store, moves_on).await? {
             let appends = match timer.action {
                 Action::Append { event, .. } => Some(event.event_type),
                 Action::Wake | Action::Deliver { .. } | Action::Redrive(_) | Action::Tick => None,

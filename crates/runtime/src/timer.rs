@@ -25,6 +25,7 @@ mod publish;
 mod stored;
 
 pub(crate) use firing::{is_ours, run};
+pub(crate) use operate::CHANGES;
 pub use operate::{Broken, Filter, TimerChanged, Timers};
 pub use publish::{Delay, Publish, Scheduled};
 

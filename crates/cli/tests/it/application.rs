@@ -113,7 +113,10 @@ fn dead_letters_are_listed_redriven_and_discarded() {
         "a discard is no redrive"
     );
     let paced = ["dead", "redrive", "--all", "--rate", "2/s", "-o", "json"];
-    ensue.run(&[&paced[..], &["--dry-run"]].concat()).ok().says("the last of 1 keys has its turn after 0ns");
+    ensue
+        .run(&[&paced[..], &["--dry-run"]].concat())
+        .ok()
+        .says("1 key: the last one has its turn 0.0 s after the first");
     assert_eq!(ensue.run(&paced).ok().object()["keys"], 1);
     let turn = ensue.run(&["dead", "redrives", "-o", "jsonl"]).ok().objects();
     assert!(turn[0]["due"].is_string() && turn[0]["state"] == "waiting", "{turn:?}");

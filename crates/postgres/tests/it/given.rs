@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, process, thread};
 
-use ensue_core::Store;
+use ensue_core::{
+    Append, Commit, ContentType, Envelope, EventId, EventType, Expected, Read, Source, Store, StoreExt,
+    StreamName, Timestamp,
+};
 use ensue_postgres::{Config, PostgresStore};
 use ensue_test::conformance::store::Subject;
 use tokio_postgres::{Client, NoTls};
@@ -39,6 +42,11 @@ impl Database {
         format!("host={host} port={port} user={user} dbname={} sslmode=disable", self.name)
     }
 
+    /// A session of it outside of the store.
+    pub(crate) async fn session(&self) -> Client {
+        session(&self.url().parse().expect("a valid address")).await
+    }
+
     /// How the store of this database is opened.
     pub(crate) fn config(&self) -> Config {
         Config::new(&self.url()).expect("a valid address")
@@ -67,7 +75,7 @@ impl Drop for Database {
 }
 
 /// A session outside of the store.
-pub(crate) async fn session(server: &tokio_postgres::Config) -> Client {
+async fn session(server: &tokio_postgres::Config) -> Client {
     let (client, connection) = server.connect(NoTls).await.expect("the server runs");
     tokio::spawn(connection);
     client
@@ -84,4 +92,39 @@ pub(crate) async fn subject() -> Subject {
             async move { config.open().await.map(|store| Arc::new(store) as Arc<dyn Store>) }
         })
         .guarded_by(database)
+}
+
+/// A commit of plain events to one stream of the topic `Test`.
+pub(crate) fn append(key: &str, expected: Expected, ids: &[&str]) -> Commit {
+    let events = ids.iter().map(|id| event(id)).collect();
+    let stream = StreamName::new("Test", key).expect("a valid key");
+    Commit { appends: vec![Append { stream, expected, events }], ..Commit::default() }
+}
+
+fn event(id: &str) -> Envelope {
+    Envelope {
+        id: EventId::new(id).expect("a valid id"),
+        source: Source::new("test").expect("a valid source"),
+        event_type: EventType::new("Happened").expect("a valid type"),
+        schema_version: 1,
+        time: Timestamp::UNIX_EPOCH,
+        correlation: None,
+        causation: None,
+        trace: None,
+        tags: Vec::new(),
+        extensions: Vec::new(),
+        content_type: ContentType::json(),
+        data: "{}".into(),
+    }
+}
+
+/// Stream, version and id of every event in order, after checking that positions have no gap.
+pub(crate) async fn log(store: &dyn Store) -> Vec<String> {
+    let events = store.collect(Read::all()).await.expect("the log can be read");
+    let positions: Vec<u64> = events.iter().map(|event| event.position.0).collect();
+    assert_eq!(positions, (1..=events.len() as u64).collect::<Vec<_>>());
+    events
+        .iter()
+        .map(|event| format!("{} {} {}", event.stream.key, event.version, event.envelope.id))
+        .collect()
 }

@@ -19,7 +19,7 @@ use crate::door::Registry;
 use crate::message::{EDITED_FROM, IDEMPOTENCY_KEY, extension, set_extension};
 
 /// The type of the events that hold edited bodies.
-const EDITED: &str = "dead.LetterEdited";
+pub(crate) const EDITED: &str = "dead.LetterEdited";
 
 /// That a letter was edited, and which event holds the new body.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

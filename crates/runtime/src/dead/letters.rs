@@ -8,7 +8,7 @@ use smol_str::SmolStr;
 
 use super::redrive::Asker;
 use super::which::chosen;
-use super::{DeadLetter, Discarded, Group, Planned, Redrive, Which};
+use super::{DeadLetter, Discarded, Group, Planned, Redrive, Which, paced};
 use crate::app::Running;
 use crate::catalogue::Catalogue;
 use crate::door::{self, Registry};
@@ -97,8 +97,14 @@ impl<'a> DeadLetters<'a> {
         let planned = self.plan(which).await?;
         let asker = Asker::new(&self.host, self.by.clone());
         for keys in planned.chunks(KEYS_PER_COMMIT) {
-            let ask = |key: &Planned| asker.ask(&key.handler, &key.key, key.letters.len());
-            self.write(keys.iter().map(ask).collect()).await?;
+            let mut records = Vec::with_capacity(keys.len());
+            for key in keys {
+                records.push(asker.ask(&key.handler, &key.key, key.letters.len()));
+                if let Some(first) = key.letters.first() {
+                    records.extend(paced::take_back(&*self.store, &key.handler, *first).await?);
+                }
+            }
+            self.write(records).await?;
         }
         for key in &planned {
             self.tell(&key.handler, &key.key).await;
@@ -187,6 +193,7 @@ impl<'a> DeadLetters<'a> {
                     let aside = Discarded::new(letter.clone(), asker.by().clone(), asker.at(), reason);
                     records.push(aside.write());
                     records.extend(self.let_go(letter, lapses_at).await?);
+                    records.extend(paced::take_back(&*self.store, &handler, letter.parked.position).await?);
                 }
                 self.write(records).await?;
                 given_up += some.len();

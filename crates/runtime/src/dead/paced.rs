@@ -4,7 +4,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use ensue_core::{Error, RecordWrite, Timestamp};
+use ensue_core::{Error, Position, RecordWrite, Store, Timestamp};
+use smol_str::SmolStr;
 
 use super::letters::KEYS_PER_COMMIT;
 use super::redrive::Asker;
@@ -13,7 +14,7 @@ use super::{DeadLetter, DeadLetters, Redrive, Requested, Which};
 use crate::effects::Effects;
 use crate::spaces::{self, REDRIVE};
 use crate::subscription::Shared;
-use crate::timer::{Action, Timer};
+use crate::timer::{self, Action, Timer, TimerId};
 
 /// How long it takes until the last of so many keys has its turn.
 pub fn pace(keys: usize, keys_per_second: NonZeroU32) -> Duration {
@@ -47,14 +48,28 @@ impl DeadLetters<'_> {
     }
 }
 
-/// The timer of a key's turn. It is named after the letter that the key waits for.
+/// What the timer of a key's turn is called: it is named after the letter that the key waits for.
+fn turn_of(handler: &SmolStr, first: Position) -> TimerId {
+    TimerId { owner: handler.clone(), name: format!("redrive.{first}").into() }
+}
+
+/// The writes that take a turn back which has not come: the key is asked for at once, or the letter is gone.
+pub(super) async fn take_back(
+    store: &dyn Store,
+    handler: &SmolStr,
+    first: Position,
+) -> Result<Vec<RecordWrite>, Error> {
+    timer::remove_name(store, &turn_of(handler, first)).await
+}
+
+/// The timer of a key's turn.
 fn turn(asker: &Asker, letters: &[DeadLetter], due: Timestamp) -> Option<Timer> {
     let DeadLetter { handler, parked, .. } = letters.first()?;
     let redrive = asker.redrive(handler, &parked.key, letters.len());
     Some(Timer {
         owner: handler.clone(),
         generation: asker.request().clone(),
-        name: format!("redrive.{}", parked.position).into(),
+        name: turn_of(handler, parked.position).name,
         due,
         flow: parked.flow.clone(),
         cause: parked.event_id.clone(),

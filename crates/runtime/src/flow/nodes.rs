@@ -7,7 +7,7 @@ use ensue_core::{EventId, Recorded};
 use super::FlowNode;
 use super::index::handler_name;
 use crate::catalogue::Catalogue;
-use crate::message;
+use crate::{dead, message, saga, timer};
 
 /// The events of a flow in order of position, each with how it hangs together.
 pub(super) fn of(catalogue: &Catalogue, events: &[Recorded]) -> Vec<FlowNode> {
@@ -32,6 +32,15 @@ pub(super) fn of(catalogue: &Catalogue, events: &[Recorded]) -> Vec<FlowNode> {
         });
     }
     nodes
+}
+
+/// Whether an event only tells what an operator did to the flow, with a saga, a timer or a dead letter: that is no step of it.
+pub(super) fn is_operators(recorded: &Recorded) -> bool {
+    let event_type = recorded.envelope.event_type.as_str();
+    recorded.stream.topic.is_reserved()
+        && (saga::is_request(event_type)
+            || event_type == dead::EDITED
+            || recorded.stream.topic.as_str() == timer::CHANGES)
 }
 
 /// The service that caused an event: that of its handler; for a root, the one whose topic it is.

@@ -127,7 +127,7 @@ impl<'a> Case<'a> {
     /// Since when nothing has happened but requests of operators.
     fn since(&self) -> Timestamp {
         let events = self.evidence.events.iter().rev();
-        let mut moves = events.filter(|event| !saga::is_request(event.envelope.event_type.as_str()));
+        let mut moves = events.filter(|event| !super::nodes::is_operators(event));
         moves.next().map(|event| event.recorded_at).unwrap_or_default()
     }
 

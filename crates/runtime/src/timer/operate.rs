@@ -55,6 +55,9 @@ pub struct Broken {
     pub reason: String,
 }
 
+/// The topic of what was done to timers.
+pub(crate) const CHANGES: &str = "ensue.timer";
+
 /// What somebody did to a timer, as an event of the timer's flow, in a stream of the topic `ensue.timer`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, serde::Deserialize)]
 pub struct TimerChanged {
@@ -216,7 +219,7 @@ impl Timers {
         let event_type =
             if changed.now_due.is_some() { "ensue.TimerChanged" } else { "ensue.TimerCancelled" };
         let key = EventId::derived(&timer.generation, &format!("{}\0{}", timer.owner, timer.name), 0);
-        let stream = StreamName::new("ensue.timer", key.as_str())?;
+        let stream = StreamName::new(CHANGES, key.as_str())?;
         let draft = Draft {
             stream: stream.clone(),
             event_type: EventType::new(event_type)?,

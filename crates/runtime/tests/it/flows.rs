@@ -13,6 +13,7 @@ use crate::words::{Broken, Diary, OrderPlaced, PaymentCompleted, PaymentFailed, 
 
 mod figures;
 mod index;
+mod operators;
 mod sagas;
 mod timers;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use ensue::core::{Code, Error, Host};
+use ensue::core::{Code, Error, Host, Position, Store, StoreExt};
 use ensue::log::bench::{Appending, Figures, Load};
 use ensue::log::{Config, Floor, Log, floor};
 use serde::Serialize;
@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::MeasuredFloor;
 use crate::command::Session;
 use crate::failure::Failure;
+use crate::place::Address;
 use crate::scratch::Scratch;
 
 /// Durable appends per second, and how long each takes, beside what the device takes for one synced write
@@ -63,7 +64,7 @@ impl Append {
             scratch.path().display()
         ));
         let floor = floor::floor(scratch.path(), &*session.host.clock)?;
-        let figures = measure(scratch.path(), load, &session.host).await?;
+        let figures = measure(scratch.path(), load, session).await?;
         drop(scratch);
         let measured = Measured::new(&figures, floor);
         let words = measured.in_words();
@@ -72,18 +73,44 @@ impl Append {
     }
 }
 
-async fn measure(folder: &Path, load: Load, host: &Host) -> Result<Figures, Error> {
-    let log = Arc::new(Log::open(folder, Config::new(host.clone()))?);
+/// On a fresh store of the kind that `--store` names.
+async fn measure(folder: &Path, load: Load, session: &Session) -> Result<Figures, Error> {
+    let host = &session.host;
+    match session.place.address() {
+        Address::Folder(_) => {
+            let log = Arc::new(Log::open(folder, Config::new(host.clone()))?);
+            let figures = run(&log, load, host).await?;
+            log.close()?;
+            Ok(figures)
+        }
+        Address::Sqlite(_) => {
+            let store = Arc::new(ensue_sqlite::open(folder.join("append.db")).await?);
+            run(&store, load, host).await
+        }
+        // A server has no place beside the store, so the database itself is the scratch.
+        Address::Postgres(url) => {
+            let store = Arc::new(ensue_postgres::connect(url).await?);
+            if store.head().await? > Position::ZERO {
+                return Err(Error::new(
+                    Code::USAGE,
+                    "this measures on the database itself, and it holds events",
+                )
+                .with_fix("name an empty database that may be thrown away"));
+            }
+            run(&store, load, host).await
+        }
+    }
+}
+
+async fn run<S: Store + 'static>(store: &Arc<S>, load: Load, host: &Host) -> Result<Figures, Error> {
     let run = Appending::new(load, host.clone());
-    let clients: Vec<_> = run.clients(&log).into_iter().map(tokio::spawn).collect();
+    let clients: Vec<_> = run.clients(store).into_iter().map(tokio::spawn).collect();
     for client in clients {
         client
             .await
             .map_err(|cause| Error::new(Code::HANDLER_PANICKED, format!("a client stopped: {cause}")))??;
     }
-    let figures = run.figures();
-    log.close()?;
-    Ok(figures)
+    Ok(run.figures())
 }
 
 impl Measured {

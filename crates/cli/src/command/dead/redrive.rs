@@ -38,9 +38,9 @@ impl Redrive {
             session.output.all(&keys)?;
             if let Some(rate) = self.rate {
                 session.output.say(&format!(
-                    "the last of {} keys has its turn after {:?}",
-                    keys.len(),
-                    pace(keys.len(), rate)
+                    "{}: the last one has its turn {:.1} s after the first",
+                    count(keys.len(), "key"),
+                    pace(keys.len(), rate).as_secs_f64()
                 ));
             }
             return Ok(());

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 use crate::catalogue::{Catalogue, FlowEntry, HandlerEntry, HandlerKind};
+use crate::flow::nodes::is_operators;
 use crate::flow::stage::Stage;
 use crate::saga;
 
@@ -58,7 +59,7 @@ struct Node {
     event_type: EventType,
     /// How far from the beginning; an entry of a journal is as far as what it stands for.
     depth: u16,
-    /// For an entry of a journal, the node that it stands for when something is caused by it.
+    /// For an entry of a journal and what an operator did, the node that it stands for when something is caused by it.
     stands_for: Option<u16>,
 }
 
@@ -113,23 +114,25 @@ impl OpenFlow {
         let event_type = &recorded.envelope.event_type;
         self.last = recorded.position;
         self.last_at = recorded.recorded_at;
-        self.is_one_key &= recorded.stream.key.as_str() == self.key;
+        let is_operators = is_operators(recorded);
+        self.is_one_key &= is_operators || recorded.stream.key.as_str() == self.key;
         self.stage = self.stage.after(declared, event_type.as_str());
         let is_journal = recorded.stream.topic.is_reserved() && event_type.as_str().starts_with(JOURNAL);
         if is_journal {
             self.follow_saga(event_type.as_str());
         }
+        let is_aside = is_journal || is_operators;
         let cause = recorded.envelope.causation.as_ref().map(fingerprint);
         let above = cause.and_then(|cause| self.visible(cause));
         let link = match (above.and_then(|above| self.nodes.get(usize::from(above))), cause) {
-            _ if is_journal => Link::None,
+            _ if is_aside => Link::None,
             (Some(node), _) => {
                 Link::Caused(node.event_type.clone(), recorded.recorded_at.as_microsecond() - node.at_us)
             }
             (None, Some(cause)) if self.is_known_to_miss(cause, &recorded.envelope) => Link::Lost,
             (None, _) => Link::None,
         };
-        self.push(recorded, above, is_journal);
+        self.push(recorded, above, is_aside);
         link
     }
 
@@ -161,7 +164,7 @@ impl OpenFlow {
         self.is_whole() && !self.is_late && cause != fingerprint(envelope.flow())
     }
 
-    fn push(&mut self, recorded: &Recorded, above: Option<u16>, is_journal: bool) {
+    fn push(&mut self, recorded: &Recorded, above: Option<u16>, is_aside: bool) {
         if self.nodes.len() >= NODES_MAX {
             self.more += 1;
             return;
@@ -172,8 +175,8 @@ impl OpenFlow {
             position: recorded.position,
             at_us: recorded.recorded_at.as_microsecond(),
             event_type: recorded.envelope.event_type.clone(),
-            depth: depth.map_or(0, |depth| depth + u16::from(!is_journal)),
-            stands_for: if is_journal { Some(above.unwrap_or_default()) } else { None },
+            depth: depth.map_or(0, |depth| depth + u16::from(!is_aside)),
+            stands_for: if is_aside { Some(above.unwrap_or_default()) } else { None },
         });
     }
 

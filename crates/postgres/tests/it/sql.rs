@@ -1,0 +1,95 @@
+//! What any language does: append and read with SQL, inside a transaction of its own.
+
+use ensue_core::{Expected, Store, Version};
+use tokio_postgres::Client;
+
+use crate::given::{Database, append, log};
+
+async fn texts(client: &Client, sql: &str) -> Vec<String> {
+    let rows = client.query(sql, &[]).await.expect("valid SQL");
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// The SQLSTATE that a statement is refused with.
+async fn refusal(client: &Client, sql: &str) -> String {
+    let error = client.execute(sql, &[]).await.expect_err("it must be refused");
+    error.code().expect("the server refuses it").code().to_owned()
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn an_event_appended_with_sql_is_one_of_the_log() {
+    let database = Database::new().await;
+    let store = database.open().await;
+    let client = database.session().await;
+    let version = "SELECT ensue.append('Test', 'a', 'Placed', '{\"total\": 5}', 0, '{\"id\": \"a1\", \"tags\": [\"c:1, 2\"]}')::text";
+    assert_eq!(texts(&client, version).await, ["1"]);
+    assert_eq!(texts(&client, version).await, ["1"], "a repetition is known by its id");
+    store.commit(append("a", Expected::Exact(Version(1)), &["a2"])).await.expect("the version fits");
+    assert_eq!(
+        texts(
+            &client,
+            "SELECT ensue.append('Test', 'a', 'Paid', 'null', metadata => '{\"id\": \"a3\"}')::text"
+        )
+        .await,
+        ["3"]
+    );
+
+    assert_eq!(log(&store).await, ["a 1 a1", "a 2 a2", "a 3 a3"]);
+    let read = "SELECT concat_ws(' ', position, topic, key, version, event_type, data, metadata->>'tags') FROM ensue.read(0, 2)";
+    let expected = ["1 Test a 1 Placed {\"total\": 5} c:1%2C 2", "2 Test a 2 Happened {}"];
+    assert_eq!(texts(&client, read).await, expected);
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn what_sql_may_not_append_is_refused_with_its_state() {
+    let database = Database::new().await;
+    let store = database.open().await;
+    let client = database.session().await;
+    for (arguments, state) in [
+        ("'Test', 'a', 'Placed', '{}', 3", "EN001"),
+        ("'Te st', 'a', 'Placed', '{}'", "EN004"),
+        ("'saga.x', 'a', 'Placed', '{}'", "EN004"),
+        ("'Test', 'a/b', 'Placed', '{}'", "EN004"),
+        ("'Test', E'a\\u0085', 'Placed', '{}'", "EN004"),
+        ("'Test', repeat('a', 513), 'Placed', '{}'", "EN004"),
+        ("'Test', 'a', 'Pla ced', '{}'", "EN004"),
+        ("'Test', 'a', 'Placed', NULL", "EN004"),
+        ("'Test', 'a', 'Placed', '{}', NULL, '[]'", "EN004"),
+        ("'Test', 'a', 'Placed', '{}', NULL, '{\"id\": \"\"}'", "EN004"),
+        ("'Test', 'a', 'Placed', '{}', NULL, '{\"Id\": \"x\"}'", "EN004"),
+        ("'Test', 'a', 'Placed', '{}', NULL, '{\"time\": \"yesterday\"}'", "EN004"),
+        ("'Test', 'a', 'Placed', '{}', NULL, '{\"tags\": \"none\"}'", "EN004"),
+        ("'Test', 'a', 'Placed', '{}', NULL, '{\"deep\": {}}'", "EN004"),
+    ] {
+        assert_eq!(
+            refusal(&client, &format!("SELECT ensue.append({arguments})")).await,
+            state,
+            "{arguments}"
+        );
+    }
+    assert!(log(&store).await.is_empty());
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn an_append_is_taken_with_the_rest_of_its_transaction_or_not_at_all() {
+    let database = Database::new().await;
+    let store = database.open().await;
+    let client = database.session().await;
+    client.batch_execute("CREATE TABLE orders (id text)").await.expect("valid SQL");
+    let both = |key: &str, end: &str| {
+        format!(
+            "BEGIN; INSERT INTO orders VALUES ('{key}'); \
+            SELECT ensue.append('Test', '{key}', 'Placed', '{{}}', 0, '{{\"id\": \"{key}\"}}'); {end}"
+        )
+    };
+    for (key, end) in [("a", "COMMIT"), ("b", "ROLLBACK"), ("c", "COMMIT")] {
+        client.batch_execute(&both(key, end)).await.expect("valid SQL");
+    }
+    assert_eq!(texts(&client, "SELECT id FROM orders ORDER BY id").await, ["a", "c"]);
+    assert_eq!(log(&store).await, ["a 1 a", "c 1 c"], "a roll-back leaves neither event nor gap");
+    client.batch_execute(&both("b", "COMMIT")).await.expect("the stream does not exist");
+    assert_eq!(log(&store).await, ["a 1 a", "c 1 c", "b 1 b"]);
+}
