@@ -67,7 +67,7 @@ async fn store(store: &MemoryStore, tenant: &str, numbers: Range<u32>) {
 }
 
 /// What is finished, in the order of the log: tenant, key and number.
-async fn finished(recorded: Vec<ensue_core::Recorded>) -> Vec<(String, String, u32)> {
+fn finished(recorded: &[ensue_core::Recorded]) -> Vec<(String, String, u32)> {
     let finished = recorded.iter().filter_map(|recorded| recorded.decode::<Finished>().ok());
     let parts = finished.map(|finished| {
         let (key, number) = finished.job.split_once('#').expect("a key and a number");
@@ -138,14 +138,14 @@ async fn what_was_skipped_is_read_again_once_and_in_order() {
     store(shop.store(), "acme", 0..6_000).await;
     store(shop.store(), "small", 0..10).await;
     shop.settle().await;
-    let finished = finished(shop.recorded().await).await;
+    let finished = finished(&shop.recorded().await);
     assert_each_once_in_order(&finished, &[("acme", 6_000), ("small", 10)]);
     let in_hand = shop.running().await.queues().into_iter().next().expect("one handler");
     assert_eq!(in_hand.deliveries, 0);
     // A restart finds everything settled.
     shop.restart().await;
     shop.settle().await;
-    assert_eq!(self::finished(shop.recorded().await).await.len(), 6_010);
+    assert_eq!(self::finished(&shop.recorded().await).len(), 6_010);
 }
 
 #[tokio::test]
@@ -159,7 +159,7 @@ async fn a_crash_at_whatever_commit_neither_loses_nor_repeats_anything() {
         store(shop.store(), "small", 0..10).await;
         store(shop.store(), "third", 0..300).await;
         shop.settle().await;
-        let finished = finished(shop.recorded().await).await;
+        let finished = finished(&shop.recorded().await);
         assert_each_once_in_order(&finished, &[("acme", 1_600), ("small", 10), ("third", 300)]);
     });
     let crashes = crashes.await;
@@ -178,7 +178,7 @@ async fn a_lost_reply_neither_loses_nor_repeats_anything() {
         store(shop.store(), "small", 0..10).await;
         shop.settle().await;
         assert!(shop.replies_lost() > 0);
-        let finished = finished(shop.recorded().await).await;
+        let finished = finished(&shop.recorded().await);
         assert_each_once_in_order(&finished, &[("acme", 1_300), ("small", 10)]);
     }
 }
@@ -193,7 +193,7 @@ async fn lanes_that_change_hands_in_the_midst_of_a_flood_settle_each_event_once_
     store(cluster.store(), "small", 0..20).await;
     let going = cluster.add().await;
     cluster.advance(Duration::from_secs(3)).await;
-    let so_far = finished(cluster.recorded().await).await;
+    let so_far = finished(&cluster.recorded().await);
     assert_eq!(so_far.iter().filter(|(tenant, ..)| tenant == "small").count(), 20, "gone ahead");
     assert!(so_far.len() < 2_000, "in the midst of it: {}", so_far.len());
     store(cluster.store(), "small", 20..40).await;
@@ -202,7 +202,7 @@ async fn lanes_that_change_hands_in_the_midst_of_a_flood_settle_each_event_once_
     cluster.add().await;
     cluster.advance(Duration::from_mins(2)).await;
     cluster.settle().await;
-    let finished = finished(cluster.recorded().await).await;
+    let finished = finished(&cluster.recorded().await);
     assert_each_once_in_order(&finished, &[("acme", 4_000), ("small", 60)]);
 }
 
@@ -216,7 +216,7 @@ async fn more_tenants_than_can_wait_are_all_served() {
     }
     shop.settle().await;
     let expected: Vec<(&str, u32)> = tenants.iter().map(|tenant| (tenant.as_str(), 7)).collect();
-    assert_each_once_in_order(&finished(shop.recorded().await).await, &expected);
+    assert_each_once_in_order(&finished(&shop.recorded().await), &expected);
 }
 
 #[tokio::test]
@@ -254,13 +254,13 @@ async fn what_has_gone_ahead_is_not_repeated_when_lanes_are_fair_no_longer() {
     store(shop.store(), "acme", 0..2_000).await;
     store(shop.store(), "small", 0..10).await;
     shop.advance(Duration::from_secs(5)).await;
-    let so_far = finished(shop.recorded().await).await;
+    let so_far = finished(&shop.recorded().await);
     assert!(so_far.iter().any(|(tenant, ..)| tenant == "small"), "{so_far:?}");
     assert!(so_far.len() < 100, "in the midst of it: {}", so_far.len());
     is_fair.store(false, Ordering::Relaxed);
     shop.restart().await;
     shop.settle().await;
-    let finished = finished(shop.recorded().await).await;
+    let finished = finished(&shop.recorded().await);
     assert_each_once_in_order(&finished, &[("acme", 2_000), ("small", 10)]);
 }
 
@@ -280,7 +280,7 @@ async fn another_number_of_lanes_in_the_midst_of_a_flood_repeats_nothing() {
     lanes.store(3, Ordering::Relaxed);
     shop.restart().await;
     shop.settle().await;
-    let finished = finished(shop.recorded().await).await;
+    let finished = finished(&shop.recorded().await);
     assert_each_once_in_order(&finished, &[("acme", 2_000), ("small", 10)]);
 }
 
