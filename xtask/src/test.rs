@@ -16,8 +16,8 @@ use crate::services::{self, Purpose, Service};
 use crate::tree;
 use crate::workspace::{self, Package};
 
-/// The services that tests ask for.
-const SERVERS: [&str; 1] = ["postgres"];
+/// Services, and the package whose ignored tests ask for them. Ignored tests of other packages have other reasons.
+const SERVERS: [(&str, &str); 1] = [("postgres", "ensue-postgres")];
 
 /// How far to go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,12 +33,12 @@ pub(crate) fn run(scope: Scope) -> Result<(), String> {
     let root = tree::root();
     let wanted = wanted(&workspace::packages(&root)?);
     let executables = build(&root)?;
-    let servers = match scope {
-        Scope::Everything => Servers::start()?,
-        Scope::Embedded => Servers::none(),
-    };
-    let (ran, passed) = execute(&root, &executables, &servers)?;
-    servers.stop()?;
+    let (ran, mut passed) = execute(&root, &executables)?;
+    if scope == Scope::Everything {
+        for (service, package) in SERVERS {
+            passed &= run_on(services::find(service)?, package, &root)?;
+        }
+    }
     eprintln!("\n{}", report(scope, &ran));
     let missing: Vec<&str> = wanted.difference(&ran).map(String::as_str).collect();
     if !missing.is_empty() {
@@ -102,47 +102,25 @@ fn executable(message: &Value, root: &Path, packages: &[Package]) -> Option<(Str
     Some((file_name(executable).to_owned(), code_suite(&package.name, &file)))
 }
 
-/// The servers that tests are run against.
-struct Servers {
-    /// Those that did not run before, and so do not run afterwards.
-    started: Vec<&'static dyn Service>,
-    environment: Vec<(&'static str, String)>,
+/// Runs the tests of a package that need the service: whether they are green. A service that did not run before is stopped.
+fn run_on(service: &dyn Service, package: &str, root: &Path) -> Result<bool, String> {
+    let was_running = services::is_running(service, Purpose::Tests);
+    let place = services::up(service, Purpose::Tests)?;
+    let arguments = ["test", "--package", package, "--test", "it", "--", "--ignored"];
+    let passed = cargo::run(root, &arguments, &as_borrowed(&service.environment(&place))).is_ok();
+    if !was_running {
+        services::down(service, Purpose::Tests)?;
+    }
+    Ok(passed)
 }
 
-impl Servers {
-    fn none() -> Self {
-        Self { started: Vec::new(), environment: Vec::new() }
-    }
-
-    fn start() -> Result<Self, String> {
-        let mut servers = Self::none();
-        for name in SERVERS {
-            let service = services::find(name)?;
-            if !services::is_running(service, Purpose::Tests) {
-                servers.started.push(service);
-            }
-            let place = services::up(service, Purpose::Tests)?;
-            servers.environment.extend(service.environment(&place));
-        }
-        Ok(servers)
-    }
-
-    fn stop(self) -> Result<(), String> {
-        self.started.into_iter().try_for_each(|service| services::down(service, Purpose::Tests))
-    }
+fn as_borrowed<'a>(environment: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a str)> {
+    environment.iter().map(|(name, value)| (*name, value.as_str())).collect()
 }
 
-/// Runs everything, whatever fails: the suites that ran, and whether all are green. Without servers, ignored tests stay so.
-fn execute(
-    root: &Path,
-    executables: &BTreeMap<String, String>,
-    servers: &Servers,
-) -> Result<(BTreeSet<String>, bool), String> {
+/// Runs everything that is not ignored, whatever fails: the suites that ran, and whether all are green.
+fn execute(root: &Path, executables: &BTreeMap<String, String>) -> Result<(BTreeSet<String>, bool), String> {
     let mut command = cargo::command(root, &["test", "--workspace", "--no-fail-fast"]);
-    command.envs(servers.environment.iter().map(|(name, value)| (*name, value)));
-    if !servers.environment.is_empty() {
-        command.args(["--", "--include-ignored"]);
-    }
     if stderr().is_terminal() {
         command.env("CARGO_TERM_COLOR", "always");
     }

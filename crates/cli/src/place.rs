@@ -13,6 +13,8 @@ use ensue::log::{Config, Log};
 pub(crate) enum Address {
     /// `file:DIR`: the embedded log in a folder.
     Folder(PathBuf),
+    /// `postgres://…`: a PostgreSQL database.
+    Postgres(String),
     /// `sqlite:FILE`: a database file, beside the tables of an application.
     Sqlite(PathBuf),
 }
@@ -23,8 +25,14 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             Some(("file", folder)) if !folder.is_empty() => Ok(Self::Folder(folder.into())),
+            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
+                Ok(Self::Postgres(text.to_owned()))
+            }
             Some(("sqlite", file)) if !file.is_empty() => Ok(Self::Sqlite(file.into())),
-            _ => Err("a store is named by `file:DIR` or `sqlite:FILE`".to_owned()),
+            _ => {
+                Err("a store is named by `file:DIR`, `postgres://USER@HOST/DATABASE` or `sqlite:FILE`"
+                    .to_owned())
+            }
         }
     }
 }
@@ -33,9 +41,19 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Folder(folder) => write!(f, "file:{}", folder.display()),
+            Self::Postgres(url) => f.write_str(&without_password(url)),
             Self::Sqlite(file) => write!(f, "sqlite:{}", file.display()),
         }
     }
+}
+
+/// The address as it may be shown: what stands between the user and the host is left out, and so are parameters.
+fn without_password(url: &str) -> String {
+    let url = url.split('?').next().unwrap_or_default();
+    let Some((before, host)) = url.rsplit_once('@') else { return url.to_owned() };
+    let (scheme, user) = before.split_once("://").unwrap_or_default();
+    let user = user.split(':').next().unwrap_or_default();
+    format!("{scheme}://{user}@{host}")
 }
 
 impl Address {
@@ -43,6 +61,9 @@ impl Address {
     pub(crate) async fn open(&self, host: &Host) -> Result<Arc<dyn Portable>, Error> {
         match self {
             Self::Folder(folder) => Ok(Arc::new(open_log(folder, host)?)),
+            Self::Postgres(url) => {
+                Ok(Arc::new(ensue_postgres::Config::new(url)?.without_migration().open().await?))
+            }
             Self::Sqlite(file) => Ok(Arc::new(sqlite(file, host).existing().open().await?)),
         }
     }
@@ -51,6 +72,7 @@ impl Address {
     pub(crate) async fn open_or_make(&self, host: &Host) -> Result<Arc<dyn Portable>, Error> {
         match self {
             Self::Folder(folder) => Ok(Arc::new(Log::open(folder, Config::new(host.clone()))?)),
+            Self::Postgres(url) => Ok(Arc::new(ensue_postgres::connect(url).await?)),
             Self::Sqlite(file) => Ok(Arc::new(sqlite(file, host).open().await?)),
         }
     }
@@ -118,11 +140,16 @@ impl Place {
         Ok(self.address.open_or_make(&self.host).await?)
     }
 
+    /// The address of the store, where it is no embedded log.
+    pub(crate) fn database(&self) -> Option<&Address> {
+        Some(&self.address).filter(|address| !matches!(address, Address::Folder(_)))
+    }
+
     /// The folder of the embedded log, for what only it can do; `E0506` if the store is another.
     pub(crate) fn log_folder(&self) -> Result<&Path, Error> {
         match &self.address {
             Address::Folder(folder) => Ok(folder),
-            address @ Address::Sqlite(_) => {
+            address => {
                 let message = format!("this works on an embedded log only, and {address} is none");
                 Err(Error::new(Code::UNSUPPORTED, message)
                     .with_fix("name a folder; `ensue store copy` makes a log of another store"))
@@ -133,5 +160,24 @@ impl Place {
     /// Opens the embedded log, for what only it can tell; `E0406` if there is none, `E0506` if the store is another.
     pub(crate) fn open_log(&self) -> Result<Log, Error> {
         open_log(self.log_folder()?, &self.host)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_its_password() {
+        let shown = |text: &str| text.parse::<Address>().expect("an address").to_string();
+        assert_eq!(shown("postgres://app:p@ss:w@db/shop?sslmode=require"), "postgres://app@db/shop");
+        assert_eq!(shown("postgres://db:5433/shop?password=p"), "postgres://db:5433/shop");
+        assert_eq!(shown("file:./data"), "file:./data");
     }
 }

@@ -91,6 +91,11 @@ pub(crate) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
+/// A time as the driver wants it.
+pub(crate) fn system_time(time: Timestamp) -> SystemTime {
+    SystemTime::try_from(time).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
 /// A time of the server, which counts microseconds.
 pub(crate) fn timestamp(time: SystemTime) -> Result<Timestamp, Error> {
     Timestamp::try_from(time)

@@ -23,6 +23,7 @@ mod error;
 mod head;
 mod migrate;
 mod pool;
+mod portable;
 mod read;
 mod scan;
 mod select;

@@ -48,6 +48,14 @@ impl PostgresStore {
         let writer = Writer::start(Arc::clone(&pool), Arc::clone(&head));
         Ok(Self { pool, head, writer })
     }
+
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    pub(crate) fn head(&self) -> &Head {
+        &self.head
+    }
 }
 
 impl Store for PostgresStore {

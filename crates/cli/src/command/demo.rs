@@ -66,7 +66,13 @@ impl Demo {
     }
 
     async fn shop(self, session: &mut Session) -> Result<(), Failure> {
-        let folder = session.place.log_folder()?.to_owned();
+        let folder = session.place.folder().to_owned();
+        let database = session.place.database().map(ToString::to_string);
+        if database.is_some() && self.style == Styles::Both {
+            return Err(Error::new(Code::USAGE, "both styles at once need two stores, and one is named")
+                .with_fix("show one style at a time, each in a database of its own")
+                .into());
+        }
         let config = DemoConfig {
             orders: self.orders,
             styles: self.style,
@@ -77,7 +83,11 @@ impl Demo {
         };
         let bar = bar(self.orders, session.output.is_quiet());
         let host = session.host.clone();
+        let place = &session.place;
         let open = async |at: &Path| -> Result<Arc<dyn Store>, Error> {
+            if place.database().is_some() {
+                return place.open_or_make().await;
+            }
             let store: Arc<dyn Store> = Arc::new(Log::open(at, Config::new(host.clone()))?);
             Ok(store)
         };
@@ -90,6 +100,7 @@ impl Demo {
         bar.finish_and_clear();
         // The floor is for comparison: a report is not lost because it cannot be measured.
         let durability = match floor::floor(&folder, &*session.host.clock) {
+            _ if database.is_some() => "as durable as the database is".to_owned(),
             Ok(floor) => format!("durable: {}, floor {} µs", floor.mode.name(), floor.sync_write_4k_us_p50),
             Err(error) => format!("durable; the floor cannot be measured: {error}"),
         };
@@ -101,6 +112,7 @@ impl Demo {
                     if reports.len() > 1 { folder.join(report.style.as_str()) } else { folder.clone() };
                 let setting = Setting {
                     folder: &folder,
+                    database: database.as_deref(),
                     is_default: is_default && reports.len() == 1,
                     durability: &durability,
                 };

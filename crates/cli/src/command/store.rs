@@ -6,18 +6,22 @@ use crate::command::Session;
 use crate::failure::Failure;
 
 mod copy;
+mod migrate;
 
-/// Move a store into another one
+/// Move a store, or make its tables
 #[derive(Subcommand)]
 pub(crate) enum StoreCommand {
     /// Copy everything a store holds into another one: positions, versions and times stay
     Copy(copy::Copy),
+    /// Make the tables of a database, or bring them up to date
+    Migrate,
 }
 
 impl StoreCommand {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         match self {
             Self::Copy(copy) => copy.run(session).await,
+            Self::Migrate => migrate::run(session).await,
         }
     }
 }

@@ -45,7 +45,24 @@ fn a_database_file_is_a_store_and_can_be_copied_there_and_back() {
     assert_eq!(tail(&database), tail(&back));
     let bench = ["bench", "append", "--seconds", "1", "--clients", "4", "-o", "json", "--store", &database];
     assert!(ensue.run(&bench).ok().objects()[0]["commits_per_s"].as_f64().is_some_and(|rate| rate > 0.0));
-    for only_a_log in ["stat", "verify", "demo"] {
+    for only_a_log in ["stat", "verify"] {
         ensue.run(&[only_a_log, "--store", &database]).refused(1, "E0506");
+    }
+}
+
+/// The shop on a database, stopped and taken up again; the world outside keeps its books in the folder.
+#[test]
+fn the_shop_runs_on_a_database_file_in_both_styles() {
+    for style in ["choreography", "saga"] {
+        let ensue = Ensue::new();
+        let database = format!("sqlite:{}", ensue.around.path().join("shop.db").display());
+        let demo = |arguments: &[&str]| {
+            ensue.run(&[&["demo", "--store", &database, "-o", "json"], arguments].concat())
+        };
+        let shown = demo(&["--orders", "25", "--style", style]).ok().object();
+        assert_eq!(shown[style]["orders"], 25, "{shown}");
+        assert_eq!(demo(&["--resume"]).ok().object()[style]["outcomes"], shown[style]["outcomes"]);
+        demo(&["--orders", "25"]).refused(2, "E0701").says("holds a demo already");
+        demo(&["--style", "both"]).refused(2, "E0701").says("one style at a time");
     }
 }

@@ -6,6 +6,7 @@ mod contract;
 mod given;
 mod held;
 mod misfortune;
+mod portable;
 mod schema;
 mod sql;
 mod transaction;

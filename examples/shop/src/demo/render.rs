@@ -16,8 +16,10 @@ const SERVICE_WIDTH: usize = 12;
 /// Where it was shown.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting<'a> {
-    /// The folder of the store.
+    /// The folder of the store, or of the world outside where the store is a database.
     pub folder: &'a Path,
+    /// The address of the database.
+    pub database: Option<&'a str>,
     /// Whether commands use that folder when none is named.
     pub is_default: bool,
     /// How durable the store is, in words.
@@ -43,7 +45,9 @@ macro_rules! line {
 
 fn headline(report: &Report, setting: Setting<'_>, text: &mut String) {
     let (orders, style) = (grouped(report.orders), report.style);
-    line!(text, "shop · {orders} orders, {style} · {} ({})\n", setting.folder.display(), setting.durability);
+    let folder = setting.folder.display().to_string();
+    let place = setting.database.unwrap_or(&folder);
+    line!(text, "shop · {orders} orders, {style} · {place} ({})\n", setting.durability);
 }
 
 fn order(sample: &Sample, text: &mut String) {
@@ -131,7 +135,11 @@ fn effects(report: &Report) -> String {
 
 fn next(report: &Report, setting: Setting<'_>, text: &mut String) {
     let folder = setting.folder.display();
-    let option = if setting.is_default { String::new() } else { format!(" --data {folder}") };
+    let option = match setting.database {
+        Some(database) => format!(" --store {database}"),
+        None if setting.is_default => String::new(),
+        None => format!(" --data {folder}"),
+    };
     let mut commands = Vec::new();
     if let Some(failed) = report.samples.last() {
         commands.push((format!("ensue flow show {}{option}", failed.order), "what happened, and why"));

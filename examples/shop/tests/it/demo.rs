@@ -75,7 +75,12 @@ async fn the_report_has_the_documented_shape() {
     ] {
         assert_eq!(keys(document.get(part).expect(part)).join(" "), members, "{part}");
     }
-    let setting = Setting { folder: Path::new("./ensue-data"), is_default: true, durability: "in memory" };
+    let setting = Setting {
+        folder: Path::new("./ensue-data"),
+        database: None,
+        is_default: true,
+        durability: "in memory",
+    };
     let text = demo::render(report, setting);
     for part in ["└ PaymentCompleted", "40 orders", "adds up", "ensue flow show ORD-"] {
         assert!(text.contains(part), "{part} is missing in\n{text}");

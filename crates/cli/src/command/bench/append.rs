@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use ensue::core::{Code, Error, Host, Store};
+use ensue::core::{Code, Error, Host, Position, Store, StoreExt};
 use ensue::log::bench::{Appending, Figures, Load};
 use ensue::log::{Config, Floor, Log, floor};
 use serde::Serialize;
@@ -85,6 +85,18 @@ async fn measure(folder: &Path, load: Load, session: &Session) -> Result<Figures
         }
         Address::Sqlite(_) => {
             let store = Arc::new(ensue_sqlite::open(folder.join("append.db")).await?);
+            run(&store, load, host).await
+        }
+        // A server has no place beside the store, so the database itself is the scratch.
+        Address::Postgres(url) => {
+            let store = Arc::new(ensue_postgres::connect(url).await?);
+            if store.head().await? > Position::ZERO {
+                return Err(Error::new(
+                    Code::USAGE,
+                    "this measures on the database itself, and it holds events",
+                )
+                .with_fix("name an empty database that may be thrown away"));
+            }
             run(&store, load, host).await
         }
     }

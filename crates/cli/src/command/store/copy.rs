@@ -217,7 +217,9 @@ fn difference(space: &Space, one: Option<Record>, other: Option<Record>) -> Opti
     let Some(one) = one else {
         return other.map(|other| RecordWrite::delete(space.clone(), other.key));
     };
-    let is_equal = other.is_some_and(|other| other.value == one.value && other.expires_at == one.expires_at);
+    // Databases keep times to the microsecond.
+    let lapse = |record: &Record| record.expires_at.map(ensue::Timestamp::as_microsecond);
+    let is_equal = other.is_some_and(|other| other.value == one.value && lapse(&other) == lapse(&one));
     if is_equal {
         return None;
     }
