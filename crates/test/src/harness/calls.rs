@@ -33,7 +33,7 @@ impl Harness {
     pub async fn called(&mut self, handler: &str) -> u64 {
         let calls = self.running().await.calls();
         let Some(now) = calls.get(handler) else {
-            let known: Vec<&str> = calls.keys().map(|known| known.as_str()).collect();
+            let known: Vec<String> = calls.keys().map(ToString::to_string).collect();
             panic!("there is no handler {handler}, but {}", known.join(", "))
         };
         now + self.calls.get(handler).copied().unwrap_or_default()
