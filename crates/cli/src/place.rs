@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ensue::core::{Code, Error, Host, Portable, Store};
 use ensue::log::{Config, Log};
+use ensue_postgres::PostgresStore;
 
 /// What `--store` names.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -143,6 +144,17 @@ impl Place {
     /// The address of the store, where it is no embedded log.
     pub(crate) fn database(&self) -> Option<&Address> {
         Some(&self.address).filter(|address| !matches!(address, Address::Folder(_)))
+    }
+
+    /// Opens the PostgreSQL database, for what only it can tell; `E0506` if the store is another.
+    pub(crate) async fn open_postgres(&self) -> Result<PostgresStore, Error> {
+        match &self.address {
+            Address::Postgres(url) => ensue_postgres::Config::new(url)?.without_migration().open().await,
+            address => {
+                Err(Error::new(Code::UNSUPPORTED, format!("only PostgreSQL can tell, and {address} is none"))
+                    .with_fix("a folder and a database file have one writer at a time, whom the error names"))
+            }
+        }
     }
 
     /// The folder of the embedded log, for what only it can do; `E0506` if the store is another.

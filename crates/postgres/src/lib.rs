@@ -21,6 +21,7 @@ mod config;
 mod decide;
 mod error;
 mod head;
+mod holds;
 mod migrate;
 mod pool;
 mod portable;
@@ -32,6 +33,7 @@ mod transaction;
 mod writer;
 
 pub use config::Config;
+pub use holds::Hold;
 pub use store::PostgresStore;
 /// The driver, whose client a [`Session`] gives.
 pub use tokio_postgres;

@@ -22,8 +22,12 @@ use crate::subscription::{Handled, Mark, Subscription, lane_key, mark_of, move_l
 use crate::tally::Tally;
 
 mod deferral;
+mod fair;
 mod hand_over;
 mod redrive;
+mod turns;
+
+pub(crate) use fair::{Ahead, Fair};
 
 /// Pause before a commit is repeated that the store could not take.
 pub(crate) const STORE_PAUSE: Duration = Duration::from_millis(100);
@@ -36,6 +40,8 @@ pub(crate) enum Work {
     Redrive(SmolStr),
     /// Nothing of this lane is left up to here: store that.
     Advance(Position),
+    /// Something was taken in, in a lane that takes turns.
+    Turns,
 }
 
 /// Why a lane ends before its time.
@@ -69,24 +75,33 @@ pub(crate) struct Lane {
     admitted: Position,
     /// Turns true, or ends, when another process should have the lane.
     leaving: watch::Receiver<bool>,
+    /// How many lanes there are.
+    lanes: u16,
+    /// Where it takes turns between the values of a tag.
+    fair: Option<Arc<Fair>>,
 }
 
 impl Lane {
-    /// A lane that stands at a mark, which is ours, and whose record has this revision.
+    /// A lane of so many that stands at a mark, which is ours, and whose record has this revision.
     pub(crate) fn new(
         subscription: Arc<Subscription>,
-        number: u16,
+        (number, lanes): (u16, u16),
         (mark, revision): (Mark, Revision),
         parked: HashMap<SmolStr, usize>,
         leaving: watch::Receiver<bool>,
+        fair: Option<Arc<Fair>>,
     ) -> Self {
         let (checkpoint, admitted) = (lane_key(&subscription.name, number), Position::ZERO);
-        Self { subscription, number, checkpoint, revision, mark, parked, admitted, leaving }
+        Self { subscription, number, checkpoint, revision, mark, parked, admitted, leaving, lanes, fair }
     }
 
     /// Works until it is told to end, loses the lane or cannot go on. Says which lane it was.
     pub(crate) async fn run(mut self, work: mpsc::Receiver<Work>) -> u16 {
-        match self.work_off_queue(work).await {
+        let worked = match self.fair.clone() {
+            Some(fair) => self.take_turns(&fair, work).await,
+            None => self.work_off_queue(work).await,
+        };
+        match worked {
             Ok(()) | Err(Halt::Closing) => self.release().await,
             Err(Halt::Lost) => {}
             Err(Halt::Broken(error)) => {
@@ -106,8 +121,6 @@ impl Lane {
             };
             match next {
                 None => return Ok(()),
-                Some(Work::Redrive(key)) => self.redrive(&key).await?,
-                Some(Work::Advance(position)) => self.move_on(position).await?,
                 Some(Work::Events(mut events)) => {
                     // What has queued up meanwhile is settled along: fewer, larger commits under load.
                     while events.len() < self.subscription.settings.batch && queue.is_empty() {
@@ -119,6 +132,7 @@ impl Lane {
                     }
                     self.work_through(&events).await?;
                 }
+                Some(asked) => self.answer(asked).await?,
             }
         }
     }
@@ -135,6 +149,8 @@ impl Lane {
     async fn work_through(&mut self, mut rest: &[Recorded]) -> Result<(), Halt> {
         let mut attempt = 1;
         let mut alone = false;
+        // What is counted twice is counted while one settlement is repeated; another turn may be of older events.
+        self.admitted = Position::ZERO;
         while let Some(first) = rest.first() {
             if self.is_told_to_end() {
                 return Err(Halt::Closing);
@@ -177,6 +193,9 @@ impl Lane {
                 }
             }
             if let Some(wait) = wait {
+                if attempt == 1 && self.gives_way(rest, wait) {
+                    return Ok(());
+                }
                 // Whoever waits for room has not failed: the attempt stays what it is.
                 self.pause(wait).await?;
             }
@@ -331,13 +350,21 @@ impl Lane {
     }
 
     /// One commit: everything that was caused, and the checkpoint.
-    async fn settle(&mut self, effects: Effects, up_to: Position, count: usize) -> Result<Settlement, Halt> {
+    async fn settle(
+        &mut self,
+        mut effects: Effects,
+        up_to: Position,
+        count: usize,
+    ) -> Result<Settlement, Halt> {
         let tally = self.tally_with(effects.tally);
-        let goal = Mark { position: up_to, settlements: self.mark.settlements + 1, tally, ..self.mark };
+        let (position, ahead) = self.low_mark(up_to);
+        ahead.into_iter().for_each(|write| effects.put(write));
+        let goal = Mark { position, settlements: self.mark.settlements + 1, tally, ..self.mark };
         let settlement = self.commit(effects, goal).await?;
         if matches!(settlement, Settlement::Done) {
             self.mark = goal;
-            self.subscription.standing.settled(usize::from(self.number), up_to, count);
+            self.fair.iter().for_each(|fair| fair.settled(up_to));
+            self.subscription.standing.settled(usize::from(self.number), position, count);
         }
         Ok(settlement)
     }

@@ -114,6 +114,8 @@ pub(crate) struct Settings {
     pub(crate) rate: Option<Rate>,
     /// How often it may be called for each value of a tag.
     pub(crate) quota: Option<Quota>,
+    /// The tag between whose values its lanes take turns.
+    pub(crate) fair_by: Option<&'static str>,
 }
 
 impl Settings {
@@ -129,6 +131,7 @@ impl Settings {
         breaker: None,
         rate: None,
         quota: None,
+        fair_by: None,
     };
 
     /// A projection is one lane, so that documents fed by several streams see one order.

@@ -25,7 +25,7 @@ mod record;
 pub use breaker::{Breaker, BreakerState};
 use breaker::{Circuit, Pass, Sign};
 use quota::Meters;
-pub(crate) use quota::Quota;
+pub(crate) use quota::{Quota, value_of};
 use rate::Meter;
 pub use rate::Rate;
 pub(crate) use record::clear;
@@ -183,7 +183,7 @@ impl Gate {
         let now = shared.press.host.clock.monotonic();
         let share = self.share(shared);
         let quota = self.quota.as_ref().map(|(quota, meters)| {
-            let value = quota::value_of(&recorded.envelope, quota.tag);
+            let value = value_of(&recorded.envelope, quota.tag);
             (value, quota.rate, meters)
         });
         if let Some((value, rate, meters)) = quota {

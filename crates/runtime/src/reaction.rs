@@ -98,9 +98,19 @@ pub trait Reaction<Args>: Send + Sync + Sized + 'static {
     }
 
     /// How often it may be called for each value of this tag; events without it count as one value. A delivery that waits
-    /// for its turn holds up what is behind it in its lane, also of other values.
+    /// for its turn holds up what is behind it in its lane, also of other values, unless its lanes are [fair](Self::fair_by).
     fn quota(self, tag: &'static str, rate: Rate) -> Mounted<Self, Args> {
         Mounted::new(self, move |mounting| mounting.quota(tag, rate))
+    }
+
+    /// Takes turns between the values of this tag, so that one tenant's flood does not hold up the others: each lane works
+    /// on one batch of one value, then on one of the next that waits; events without the tag are one value. An event of a
+    /// value for which nothing waits is so handled after at most one batch of each value that does, up to 64 in a lane;
+    /// a smaller [`batch`](Self::batch) makes turns shorter. A value over its [`quota`](Self::quota) lets the others go on.
+    ///
+    /// Order holds for the deliveries of a key that carry the same value: choose a tag that a key does not change.
+    fn fair_by(self, tag: &'static str) -> Mounted<Self, Args> {
+        Mounted::new(self, move |mounting| mounting.fair_by(tag))
     }
 
     /// Where to begin when the handler has never run before.

@@ -18,6 +18,8 @@ macro_rules! spaces {
 spaces! {
     /// subscription, or subscription + lane -> position.
     CHECKPOINT = "checkpoint";
+    /// subscription + lane -> what is settled above its checkpoint, where values of a tag take turns.
+    AHEAD = "ahead";
     /// subscription + key + position -> why it is parked.
     DEAD = "dead";
     /// What was discarded, with the reason.

@@ -17,7 +17,7 @@ use crate::aggregate::SnapshotLog;
 use crate::door::Door;
 use crate::effects::Effects;
 use crate::fork::FlowRecord;
-use crate::lane::{STORE_PAUSE, Work};
+use crate::lane::{Fair, STORE_PAUSE, Work};
 use crate::message::Press;
 use crate::policy::{Settings, StartFrom};
 use crate::pressure::Pressure;
@@ -330,6 +330,25 @@ impl Subscription {
         let place = queue.reserve().await;
         self.standing.reader_waits(false);
         place.ok()
+    }
+
+    /// Hands an event to a lane that takes turns; waits while too many values wait there.
+    async fn take_in(&self, fair: &Fair, recorded: Recorded, lane: usize, queue: &mpsc::Sender<Work>) {
+        while fair.is_full_for(&recorded) {
+            // It may not know yet that there is anything to do.
+            let _told = queue.try_send(Work::Turns).is_ok();
+            self.standing.reader_waits(true);
+            tokio::select! {
+                biased;
+                () = fair.room() => self.standing.reader_waits(false),
+                () = queue.closed() => {
+                    self.standing.reader_waits(false);
+                    // A lane that has stopped takes nothing more; its checkpoint stays where it is.
+                    return self.standing.sent(lane, recorded.position, recorded.position, 1);
+                }
+            }
+        }
+        fair.take_in(recorded, lane, &self.standing);
     }
 
     /// Hands everything up to `head` that matches to the lanes.

@@ -6,6 +6,7 @@ use crate::command::Session;
 use crate::failure::Failure;
 
 mod copy;
+mod holds;
 mod migrate;
 
 /// Move a store, or make its tables
@@ -13,6 +14,8 @@ mod migrate;
 pub(crate) enum StoreCommand {
     /// Copy everything a store holds into another one: positions, versions and times stay
     Copy(copy::Copy),
+    /// Whose open transaction keeps events from being read
+    Holds,
     /// Make the tables of a database, or bring them up to date
     Migrate,
 }
@@ -21,6 +24,7 @@ impl StoreCommand {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         match self {
             Self::Copy(copy) => copy.run(session).await,
+            Self::Holds => holds::run(session).await,
             Self::Migrate => migrate::run(session).await,
         }
     }

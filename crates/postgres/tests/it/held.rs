@@ -35,6 +35,26 @@ async fn a_session_that_is_idle_in_its_transaction_holds_back_only_its_own_event
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn who_holds_events_back_is_named_until_the_transaction_ends() {
+    let database = Database::new().await;
+    let store = database.open().await;
+    let (holder, bystander) = (database.session().await, database.session().await);
+    let append = "SELECT ensue.append('Test', 'held', 'Happened', '{}')";
+    holder.batch_execute("SET application_name = 'nightly-batch'; BEGIN").await.expect("valid SQL");
+    bystander.batch_execute("BEGIN; CREATE TABLE of_its_own (id integer)").await.expect("valid SQL");
+    assert_eq!(store.holds().await.expect("readable"), [], "a transaction that is only open holds nothing");
+    holder.batch_execute(append).await.expect("valid SQL");
+    let holds = store.holds().await.expect("readable");
+    assert_eq!(holds.len(), 1, "{holds:?}");
+    let hold = &holds[0];
+    let named = (hold.application.as_str(), hold.state.as_str(), hold.waiting, hold.statement.as_str());
+    assert_eq!(named, ("nightly-batch", "idle in transaction", 0, append));
+    holder.batch_execute("ROLLBACK").await.expect("it was open");
+    assert_eq!(store.holds().await.expect("readable"), []);
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
 async fn a_stream_that_is_held_delays_its_own_commits_and_no_others() {
     let database = Database::new().await;
     // Nothing gives up by itself while the test runs, so whoever waits for the wrong thing waits for ever.

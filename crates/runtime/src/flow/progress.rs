@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use bytes::Bytes;
 use ensue_core::{Error, EventId, Position, Recorded, Store, Timestamp};
 
 use super::index::Settlements;
@@ -9,9 +10,10 @@ use super::words::at;
 use super::{OpenState, OpenWork};
 use crate::catalogue::{Catalogue, HandlerEntry, HandlerKind};
 use crate::dead::{DeadLetter, Discarded, Halted};
+use crate::lane::Ahead;
 use crate::pressure::{OpenBreaker, open_breakers};
 use crate::spaces;
-use crate::subscription::Checkpoints;
+use crate::subscription::{Checkpoints, lane_key};
 
 /// Progress of every handler of a catalogue at one moment.
 pub(super) struct Progress {
@@ -32,6 +34,17 @@ type Standing = (OpenState, Option<Timestamp>, Option<String>, Option<String>);
 struct Settled {
     floor: Position,
     lanes: Vec<Position>,
+    /// What lanes that take turns have settled above their checkpoints.
+    ahead: HashMap<Bytes, Ahead>,
+}
+
+impl Settled {
+    /// Whether this delivery in this lane is settled.
+    fn has(&self, handler: &str, lane: u16, recorded: &Recorded) -> bool {
+        let settled = self.lanes.get(usize::from(lane)).copied().unwrap_or_default();
+        let ahead = || self.ahead.get(&lane_key(handler, lane)).filter(|ahead| ahead.is_of(settled));
+        recorded.position <= settled || ahead().is_some_and(|ahead| ahead.has_settled(recorded))
+    }
 }
 
 impl Progress {
@@ -41,7 +54,8 @@ impl Progress {
         for handler in &catalogue.handlers {
             let checkpoints = Checkpoints::load(store, &handler.name.as_str().into()).await?;
             let (floor, lanes) = (checkpoints.floor(), checkpoints.settled());
-            settled.insert(handler.name.clone(), Settled { floor, lanes });
+            let ahead = Ahead::load(store, &handler.name).await?;
+            settled.insert(handler.name.clone(), Settled { floor, lanes, ahead });
         }
         let by_place = |letters: Vec<DeadLetter>| {
             let place = |letter: &DeadLetter| (letter.handler.to_string(), letter.parked.position);
@@ -114,11 +128,10 @@ impl Progress {
         if let Some(DeadLetter { parked, .. }) = self.deferred.get(&(handler.to_owned(), recorded.position)) {
             return Some((OpenState::Deferred, Some(parked.parked_at), None, Some(parked.reason.clone())));
         }
-        let lanes = &self.settled.get(handler)?.lanes;
-        let count = u16::try_from(lanes.len()).unwrap_or(u16::MAX);
+        let settled = self.settled.get(handler)?;
+        let count = u16::try_from(settled.lanes.len()).unwrap_or(u16::MAX);
         let lane = spaces::spread(recorded.stream.key.as_str(), count);
-        let settled = lanes.get(usize::from(lane)).copied().unwrap_or_default();
-        if recorded.position <= settled {
+        if settled.has(handler, lane, recorded) {
             return None;
         }
         Some(match self.halted.get(&(handler.to_owned(), lane)) {

@@ -12,8 +12,8 @@ use smol_str::SmolStr;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::{Checkpoints, Mark, PAGE, Subscription};
-use crate::lane::{Lane, Work};
+use super::{Checkpoints, Mark, PAGE, Subscription, lane_key};
+use crate::lane::{Ahead, Fair, Lane, Work};
 use crate::sharing::{MemberId, View};
 use crate::spaces::{self, REDRIVE};
 
@@ -52,6 +52,8 @@ struct Held {
     queue: Option<mpsc::Sender<Work>>,
     handed: Position,
     leave: watch::Sender<bool>,
+    /// Where it takes turns: what it is handed goes there.
+    fair: Option<Arc<Fair>>,
     task: AbortHandle,
 }
 
@@ -215,11 +217,13 @@ impl Lanes {
         }
         // Only now: until this moment the old owner could park more.
         let parked = crate::dead::parked_keys(store, &self.subscription.name).await?;
+        let mut ahead = Ahead::load(store, &self.subscription.name).await?;
         let had_any = self.has_any();
         for (lane, mark, revision) in taken {
             let is_mine = |(key, _): &(&SmolStr, &usize)| spaces::spread(key, self.count()) == lane;
             let mine = parked.iter().filter(is_mine).map(|(key, count)| (key.clone(), *count)).collect();
-            self.start(lane, mark, revision, mine);
+            let ahead = ahead.remove(&lane_key(&self.subscription.name, lane));
+            self.start(lane, (mark, revision), mine, ahead.filter(|ahead| ahead.is_of(mark.position)));
         }
         let behind = self.held.iter().flatten().map(|held| held.handed).min().unwrap_or_default();
         self.cursor = if had_any { self.cursor.min(behind) } else { behind };
@@ -227,15 +231,37 @@ impl Lanes {
         self.ask_all().await
     }
 
-    fn start(&mut self, lane: u16, mark: Mark, revision: Revision, parked: HashMap<SmolStr, usize>) {
+    fn start(
+        &mut self,
+        lane: u16,
+        (mark, revision): (Mark, Revision),
+        parked: HashMap<SmolStr, usize>,
+        ahead: Option<Ahead>,
+    ) {
         let (queue, work) = mpsc::channel(QUEUED_PAGES);
         let (leave, leaving) = watch::channel(false);
-        self.subscription.standing.hold(usize::from(lane), mark.position);
-        let running = Lane::new(Arc::clone(&self.subscription), lane, (mark, revision), parked, leaving);
+        let standing = &self.subscription.standing;
+        standing.hold(usize::from(lane), mark.position);
+        let fair = self.fair(mark.position, ahead).map(Arc::new);
+        let (handed, waiting) = fair.as_ref().map_or((mark.position, 0), |fair| fair.front());
+        if waiting > 0 {
+            standing.sent(usize::from(lane), mark.position.next(), handed, waiting);
+        }
+        let (subscription, place) = (Arc::clone(&self.subscription), (lane, self.count()));
+        let running = Lane::new(subscription, place, (mark, revision), parked, leaving, fair.clone());
         let task = self.tasks.spawn(running.run(work));
         self.patience.remove(&lane);
         if let Some(place) = self.held.get_mut(usize::from(lane)) {
-            *place = Some(Held { queue: Some(queue), handed: mark.position, leave, task });
+            *place = Some(Held { queue: Some(queue), handed, leave, fair, task });
+        }
+    }
+
+    /// How a lane takes turns, if it does. One that has gone ahead for some values goes on so until its next start, whatever
+    /// the settings say now.
+    fn fair(&self, checkpoint: Position, ahead: Option<Ahead>) -> Option<Fair> {
+        match (ahead, self.subscription.settings.fair_by) {
+            (Some(ahead), _) => Some(Fair::resume(&ahead)),
+            (None, tag) => tag.map(|tag| Fair::new(tag, checkpoint)),
         }
     }
 
@@ -343,6 +369,16 @@ impl Lanes {
             let (Some(first), Some(last), Some(held)) = (share.first(), share.last(), held) else { continue };
             let (first, last) = (first.position, last.position);
             let Some(queue) = &held.queue else { continue };
+            if let Some(fair) = held.fair.as_ref().filter(|_| !queue.is_closed()) {
+                for recorded in share {
+                    let position = recorded.position;
+                    self.subscription.take_in(fair, recorded, lane, queue).await;
+                    held.handed = position;
+                }
+                // A queue that is full says as much.
+                let _told = queue.try_send(Work::Turns).is_ok();
+                continue;
+            }
             // A lane that has stopped takes nothing more; its checkpoint stays where it is.
             let place = self.subscription.place_in(queue).await;
             standing.sent(lane, first, last, share.len());

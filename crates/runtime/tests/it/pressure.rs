@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::words::{Broken, Tick};
 
 mod breaker;
+mod fair;
 mod limits;
 mod queues;
 

@@ -10,6 +10,8 @@
 //! - *Zombie consumers commit*: `choreography::of_two_processes_on_one_store_only_one_settles`,
 //!   `sharing::chance::whatever_happens_to_processes_each_event_is_settled_once_and_in_order`; and one that is taken for a
 //!   zombie though it is none: `choreography::a_lost_reply_of_a_settlement_doubles_nothing`.
+//! - *One tenant's flood holds up the others*: `pressure::fair::one_event_waits_for_one_turn_of_a_tenant_with_a_hundred_thousand`,
+//!   `pressure::fair::a_tenant_over_its_quota_lets_the_others_go_on_in_the_same_lane`.
 //! - *Timers fire twice*: `timers::misfortune::two_processes_that_fire_at_the_same_moment_fire_once`,
 //!   `timers::misfortune::cancelled_while_it_fires_it_is_cancelled_or_fired_and_never_both`, `a_deadline_ends_a_wait_once_whatever_goes_wrong`,
 //!   `saga::waiting::a_sleep_ends_once_at_its_time_whatever_crashes`; *after completion*:
