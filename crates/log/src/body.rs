@@ -192,3 +192,35 @@ fn read_record(reader: &mut Reader, kind: u8) -> Result<RecordWrite, Malformed> 
     };
     Ok(RecordWrite { space, key, change, expected: None })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A commit as it lies in a frame: every kind of entry, with and without what is optional.
+    fn sample() -> Vec<u8> {
+        let space = || Space::new("view").expect("a space");
+        let lapsing = RecordWrite::put(space(), "key", "value").expires_at(Timestamp::UNIX_EPOCH);
+        let records = [lapsing, RecordWrite::put(space(), "key", ""), RecordWrite::delete(space(), "key")];
+        encode(&[], &records).0.split_off(LENGTH_BYTES)
+    }
+
+    #[test]
+    fn no_bytes_make_the_decoder_of_commits_panic() {
+        let whole = sample();
+        let length = whole.len();
+        assert_eq!(decode(whole.clone().into()).map(|entries| entries.len()), Ok(3));
+        let mut refused = 0;
+        for at in 0..length {
+            for flip in 1..=u8::MAX {
+                let mut damaged = whole.clone();
+                crate::wire::patch(&mut damaged, at, &[whole.get(at).copied().unwrap_or_default() ^ flip]);
+                let damaged = Bytes::from(damaged);
+                refused += usize::from(decode(damaged.clone()).is_err());
+                drop((appends(damaged.clone()), Commits::new(damaged).collect::<Result<Vec<_>, _>>()));
+            }
+            drop(decode(whole.get(..at).unwrap_or_default().to_vec().into()));
+        }
+        assert!(refused > length, "lengths, kinds and names are checked: {refused}");
+    }
+}

@@ -5,7 +5,8 @@
 //!
 //! Invariant: nothing is held across a call but a [`Permit`], and dropping it gives back what it holds.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -63,11 +64,17 @@ impl Pressure {
         let mut gates = lock(&self.gates);
         let new = || Gate {
             handler: handler.into(),
+            calls: Some(Arc::default()),
             breaker: settings.breaker.map(|breaker| self.breaker(breaker, handler)),
             rate: settings.rate.map(|rate| (rate, self.meter(rate))),
             quota: settings.quota.map(|quota| (quota, Arc::default())),
         };
         gates.entry(handler.into()).or_insert_with(new).clone()
+    }
+
+    /// How often each handler has been called.
+    pub(crate) fn calls(&self) -> BTreeMap<SmolStr, u64> {
+        lock(&self.gates).iter().map(|(handler, gate)| (handler.clone(), gate.calls())).collect()
     }
 
     fn meter(&self, rate: Rate) -> Arc<Mutex<Meter>> {
@@ -133,6 +140,8 @@ pub(crate) fn check_shared<'a>(
 #[derive(Clone)]
 pub(crate) struct Gate {
     handler: SmolStr,
+    /// How many calls it has let through; none where nobody counts.
+    calls: Option<Arc<AtomicU64>>,
     breaker: Option<Arc<SharedBreaker>>,
     rate: Option<(Rate, Arc<Mutex<Meter>>)>,
     quota: Option<(Quota, Arc<Mutex<Meters>>)>,
@@ -161,7 +170,8 @@ impl NoRoom {
 }
 
 /// The gate of handlers that have no limits.
-static ALWAYS_OPEN: Gate = Gate { handler: SmolStr::new_static(""), breaker: None, rate: None, quota: None };
+static ALWAYS_OPEN: Gate =
+    Gate { handler: SmolStr::new_static(""), calls: None, breaker: None, rate: None, quota: None };
 
 impl Gate {
     pub(crate) fn always_open() -> &'static Self {
@@ -182,7 +192,10 @@ impl Gate {
         let no_room = match self.take_rate(share, now) {
             Err(wait) => NoRoom::Limited(wait),
             Ok(()) => match self.ask_breaker(recorded, now) {
-                Ok(permit) => return Ok(permit),
+                Ok(permit) => {
+                    self.count();
+                    return Ok(permit);
+                }
                 Err(wait) => {
                     self.give_rate_back(share);
                     NoRoom::Open(wait)
@@ -224,6 +237,16 @@ impl Gate {
         if let Some(breaker) = &self.breaker {
             breaker.keep_record(shared).await;
         }
+    }
+
+    fn count(&self) {
+        if let Some(calls) = &self.calls {
+            calls.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn calls(&self) -> u64 {
+        self.calls.as_ref().map_or(0, |calls| calls.load(Ordering::Relaxed))
     }
 
     fn refusal(&self) -> Error {

@@ -48,6 +48,7 @@ use serde::de::DeserializeOwned;
 use crate::{MemoryStore, SeededEntropy, VirtualClock};
 
 mod assert;
+mod calls;
 mod connection;
 mod crash;
 mod misfortune;
@@ -72,6 +73,8 @@ pub struct Harness {
     clock: Arc<VirtualClock>,
     luck: Arc<Luck>,
     process: Option<Process>,
+    /// How often handlers were called in earlier lives.
+    calls: calls::Calls,
 }
 
 /// One life of the application, from a start to a crash.
@@ -102,7 +105,7 @@ impl Harness {
         let (host, clock) = crate::host(seed);
         let store = Arc::new(MemoryStore::new(host.clone()));
         let luck = Arc::new(Luck::new(host.clone()));
-        Self { build: Box::new(build), store, host, clock, luck, process: None }
+        Self { build: Box::new(build), store, host, clock, luck, process: None, calls: calls::Calls::new() }
     }
 
     /// Works out every delivery twice: the first result is thrown away, as if the state it was computed from had been
@@ -267,6 +270,7 @@ impl Harness {
         if let Some(Process { running, connection }) = self.process.take() {
             // Whatever of it still runs for a moment reaches the store no more.
             connection.sever();
+            self.keep_calls(&running);
             drop(running);
             tokio::task::yield_now().await;
         }

@@ -122,3 +122,23 @@ fn data_in_two_forms_or_in_the_wrong_one_is_refused() {
     let object_as_text = event_with(&[("datacontenttype", "\"text/plain\""), ("data", "{}")]);
     assert!(refusal(&object_as_text, Code::INVALID_EVENT).contains("text/plain, so it must be a string"));
 }
+
+#[test]
+fn no_damage_makes_the_parser_panic_or_lets_what_is_no_json_through() {
+    let document = r#"[{"specversion":"1.0","id":"évt-1","source":"shop","type":"OrderPlaced","time":"2024-01-15T10:30:00.5+01:00","subject":"ORD-1","datacontenttype":"application/json","traceparent":"00-1-2-01","tags":"tenant:acme","data":{"a":[1.5e3,null,"\u00e9\n"]}}]"#;
+    assert_eq!(parse(document.as_bytes()).expect("a whole document").len(), 1);
+    let mut taken = 0;
+    for at in 0..document.len() {
+        let cut = document.as_bytes().get(..at).unwrap_or_default();
+        assert!(parse(cut).is_err(), "cut at {at}");
+        for flip in 1..=u8::MAX {
+            let mut damaged = document.as_bytes().to_vec();
+            damaged.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= flip);
+            let is_json = serde_json::from_slice::<serde_json::Value>(&damaged).is_ok();
+            let parsed = parse(&damaged);
+            assert!(is_json || parsed.is_err(), "byte {at} flipped by {flip}");
+            taken += usize::from(parsed.is_ok());
+        }
+    }
+    assert!(taken > document.len(), "letters of values may be others: {taken}");
+}

@@ -105,6 +105,24 @@ fn acknowledged_commits_survive_a_torn_write_at_every_operation() {
 }
 
 #[test]
+fn what_a_reader_was_given_is_there_after_power_loss_at_every_operation() {
+    let mut given_in_the_dark = 0;
+    for fault in [Fault::Off, Fault::Torn] {
+        at_every_operation(fault, |disk, log, _, case| {
+            let Some(log) = log else { return };
+            // Power is off already: whatever is given out now must have been safe before.
+            let given = block_on(log.collect(Read::all())).expect("reads go on");
+            let folder = tempfile::tempdir().expect("a folder");
+            let again = open(&disk.after_power_loss(), &folder.path().join("index")).expect("it recovers");
+            let kept = block_on(again.collect(Read::all())).expect("a readable store");
+            assert!(kept.starts_with(&given), "{case}: {} were given, {} are there", given.len(), kept.len());
+            given_in_the_dark += u64::from(disk.has_fired() && !given.is_empty());
+        });
+    }
+    assert!(given_in_the_dark > COMMITS, "{given_in_the_dark} times");
+}
+
+#[test]
 fn a_failed_operation_loses_nothing_and_a_failed_write_stops_the_writer() {
     let mut poisoned = 0;
     at_every_operation(Fault::Error, |disk, log, acknowledged, case| {

@@ -10,3 +10,4 @@ mod given;
 mod model;
 mod portable;
 mod sim;
+mod start;

@@ -35,6 +35,7 @@ struct State {
     has_fired: bool,
     is_off: bool,
     blocks_max: usize,
+    bytes_read: u64,
     seed: u64,
 }
 
@@ -56,6 +57,7 @@ impl SimDisk {
             has_fired: false,
             is_off: false,
             blocks_max: usize::MAX,
+            bytes_read: 0,
             seed: 7,
         })))
     }
@@ -73,6 +75,11 @@ impl SimDisk {
     /// Blocks of 4 KiB in use.
     pub(crate) fn blocks(&self) -> usize {
         self.lock().blocks()
+    }
+
+    /// Bytes that were read from files.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.lock().bytes_read
     }
 
     /// What a machine finds when power is back: only what was synced.
@@ -231,11 +238,12 @@ impl DiskFile for Handle {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.disk.lock();
+        let mut state = self.disk.lock();
         let offset = usize::try_from(offset).expect("small files");
         let rest = state.files[self.id].now.get(offset..).unwrap_or_default();
         let length = rest.len().min(buffer.len());
         buffer[..length].copy_from_slice(&rest[..length]);
+        state.bytes_read += length as u64;
         Ok(length)
     }
 

@@ -168,6 +168,12 @@ impl Running {
         self.subscriptions.iter().map(|subscription| subscription.in_hand()).collect()
     }
 
+    /// How often each reaction and each handler of commands has been called in this process, repeated attempts included.
+    /// Steps that sagas take themselves are no calls of a handler.
+    pub fn calls(&self) -> BTreeMap<SmolStr, u64> {
+        self.shared.pressure.calls()
+    }
+
     /// The circuit breakers around what handlers depend on, as they are in this process.
     pub fn breakers(&self) -> Vec<BreakerStatus> {
         self.shared.pressure.breakers(self.shared.press.host.clock.monotonic())

@@ -75,9 +75,10 @@ impl<F> From<Error> for DispatchError<F> {
 }
 
 impl<C: Command> Dispatch<C> {
-    /// Gives the command an id. Dispatched again with the same id and body within the window of [`App::window`](crate::App::window), also at the same moment and in another process that shares
-    /// the store, it is not done twice: the first answer is returned. Only if a process is killed or hangs on the way,
-    /// another does it again, and one answer stands.
+    /// Gives the command an id. Dispatched again with the same id and body within the window of
+    /// [`App::window`](crate::App::window), also at the same moment and in another process that shares the store, it is not
+    /// done twice: the first answer is returned. Only if a process is killed or hangs on the way, another does it again, and
+    /// one answer stands.
     pub fn id(mut self, id: EventId) -> Self {
         self.id = Some(id);
         self

@@ -71,6 +71,35 @@ async fn a_slow_store_takes_time_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn calls_of_a_handler_are_counted_over_all_lives() {
+    let mut quiet = shop();
+    every_order_is_paid_once(&mut quiet).await;
+    assert_eq!(quiet.called("take-payment").await, 1);
+    let mut number = 0;
+    let mut calls = Vec::new();
+    loop {
+        number += 1;
+        let mut shop = shop().crash_at(Crash::Before(number));
+        every_order_is_paid_once(&mut shop).await;
+        if shop.crashes() == 0 {
+            break;
+        }
+        calls.push(shop.called("take-payment").await);
+    }
+    assert!(
+        calls.contains(&1) && calls.contains(&2),
+        "a call whose commit was lost is made again: {calls:?}"
+    );
+    assert!(calls.iter().all(|calls| (1..=2).contains(calls)), "{calls:?}");
+}
+
+#[tokio::test]
+#[should_panic(expected = "there is no handler take-paymnet, but take-payment")]
+async fn a_handler_that_is_not_there_was_not_called_never_but_by_mistake() {
+    shop().called("take-paymnet").await;
+}
+
+#[tokio::test]
 async fn a_process_crashes_as_often_as_it_is_told_to() {
     let mut shop =
         shop().crash_at(Crash::Before(1)).crash_at(Crash::After(2)).crash_at(Crash::After(4)).deliver_twice();

@@ -18,6 +18,7 @@ use serde::Serialize;
 use crate::command::Session;
 use crate::failure::Failure;
 use crate::place::Address;
+use crate::words::count;
 
 /// Events that are read and taken over at a time.
 const EVENTS_AT_A_TIME: usize = 1_000;
@@ -69,7 +70,7 @@ impl Copy {
         let pair = Pair { source: &*source, target: &*target };
         let head = source.head().await?;
         let begun = pair.begun(head).await?;
-        session.output.say(&format!("{} events to copy", head.0 - begun.0));
+        session.output.say(&format!("{} to copy", count(head.0 - begun.0, "event")));
         pair.events(begun, head).await?;
         let records = pair.records().await?;
         let compared = pair.compare(head).await?;
