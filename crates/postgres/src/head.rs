@@ -32,7 +32,7 @@ impl Head {
 
     /// The head as the database has it, after what others have committed was given its positions.
     pub(crate) async fn look_up(&self, pool: &Arc<Pool>) -> Result<Position, Error> {
-        let rows = pool.rows("cannot read the head", "SELECT ensue.number()", &[]).await?;
+        let rows = pool.rows("cannot read the head", "SELECT ensue.number()", Vec::new()).await?;
         let head = rows.first().map(|row| column(row, 0)).transpose()?.map(number).unwrap_or_default();
         self.tell(Position(head));
         Ok(Position(head))

@@ -50,7 +50,7 @@ async fn holds(pool: &Arc<Pool>) -> Result<Vec<Hold>, Error> {
                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
                 AND relation IN ('ensue.heads'::regclass, 'ensue.log'::regclass, 'ensue.staged'::regclass)) \
         ORDER BY 6, 1";
-    let rows = pool.rows("cannot look who holds something back", sql, &[]).await?;
+    let rows = pool.rows("cannot look who holds something back", sql, Vec::new()).await?;
     let hold = |row| {
         Ok(Hold {
             process: column(row, 0)?,

@@ -3,6 +3,7 @@
 //! Invariant: an idle connection is outside of any transaction. Whoever opens one [soils](Connection::soil) the connection
 //! first, and a connection that is dropped soiled is closed, which rolls back.
 
+use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +12,7 @@ use std::time::Duration;
 use ensue_core::{Code, Error};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, NoTls, Row};
 
 use crate::config::Config;
@@ -75,15 +77,33 @@ impl Pool {
     }
 
     /// The rows of one statement that may be repeated: where the connection breaks, it is.
+    ///
+    /// It runs in a task of its own. Whoever waits for it may be set aside in the middle, as a reader is while its lanes
+    /// are full; a place in the pool must not be kept meanwhile, or the commits that would empty the lanes never get one.
     pub(crate) async fn rows(
+        self: &Arc<Self>,
+        trying: &'static str,
+        sql: impl Into<Cow<'static, str>>,
+        parameters: Vec<Parameter>,
+    ) -> Result<Vec<Row>, Error> {
+        let (pool, sql) = (Arc::clone(self), sql.into());
+        let running = tokio::spawn(async move { pool.repeat(trying, &sql, &parameters).await });
+        running.await.map_err(|cause| {
+            let message = "the runtime that the store was opened on has ended";
+            Error::new(Code::CLOSED, message).with_source(cause)
+        })?
+    }
+
+    async fn repeat(
         self: &Arc<Self>,
         trying: &str,
         sql: &str,
-        parameters: &Parameters<'_>,
+        parameters: &[Parameter],
     ) -> Result<Vec<Row>, Error> {
         let until = Instant::now() + self.config.patience;
+        let parameters: Vec<_> = parameters.iter().map(borrowed).collect();
         loop {
-            match self.get().await?.rows(trying, sql, parameters).await {
+            match self.get().await?.rows(trying, sql, &parameters).await {
                 Err(error) if error.code() == Code::DATABASE_UNREACHABLE && Instant::now() < until => {}
                 settled => return settled,
             }
@@ -146,9 +166,15 @@ impl Connection {
     }
 }
 
+/// A parameter that a statement takes along, with its type.
+pub(crate) type Parameter = (Box<dyn ToSql + Sync + Send>, Type);
+
+fn borrowed((value, of): &Parameter) -> (&(dyn ToSql + Sync), Type) {
+    (&**value, of.clone())
+}
+
 /// The parameters of a statement with their types: nothing has to be asked of the server before.
-pub(crate) type Parameters<'a> =
-    [(&'a (dyn tokio_postgres::types::ToSql + Sync), tokio_postgres::types::Type)];
+pub(crate) type Parameters<'a> = [(&'a (dyn ToSql + Sync), Type)];
 
 impl Deref for Connection {
     type Target = Client;

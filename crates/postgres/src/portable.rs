@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use tokio_postgres::types::Type;
 
 use crate::attributes::{column, metadata, number, signed, system_time};
-use crate::pool::{Parameters, Pool};
+use crate::pool::{Parameter, Pool};
 use crate::store::PostgresStore;
 
 impl Portable for PostgresStore {
@@ -40,7 +40,7 @@ async fn spaces(pool: &Arc<Pool>) -> Result<Vec<Space>, Error> {
             SELECT (SELECT space FROM ensue.records AS later WHERE later.space > found.space ORDER BY space LIMIT 1) \
             FROM found WHERE space IS NOT NULL) \
         SELECT space FROM found WHERE space IS NOT NULL";
-    let rows = pool.rows("cannot list the spaces of records", sql, &[]).await?;
+    let rows = pool.rows("cannot list the spaces of records", sql, Vec::new()).await?;
     rows.iter().map(|row| Space::new(column::<&str>(row, 0)?)).collect()
 }
 
@@ -59,22 +59,21 @@ async fn import(
     first: Position,
     last: Position,
 ) -> Result<Position, Error> {
-    let topics: Vec<&str> = events.iter().map(|event| event.stream.topic.as_str()).collect();
-    let keys: Vec<&str> = events.iter().map(|event| event.stream.key.as_str()).collect();
+    let texts = |text: fn(&Recorded) -> String| -> Parameter {
+        (Box::new(events.iter().map(text).collect::<Vec<_>>()), Type::TEXT_ARRAY)
+    };
     let versions: Vec<i64> = events.iter().map(|event| signed(event.version.0)).collect();
-    let types: Vec<&str> = events.iter().map(|event| event.envelope.event_type.as_str()).collect();
     let times: Vec<SystemTime> = events.iter().map(|event| system_time(event.recorded_at)).collect();
-    let metadata: Vec<String> = events.iter().map(|event| metadata(&event.envelope)).collect();
-    let bodies: Vec<&[u8]> = events.iter().map(|event| event.envelope.data.as_ref()).collect();
-    let parameters: &Parameters<'_> = &[
-        (&signed(first.0), Type::INT8),
-        (&topics, Type::TEXT_ARRAY),
-        (&keys, Type::TEXT_ARRAY),
-        (&versions, Type::INT8_ARRAY),
-        (&types, Type::TEXT_ARRAY),
-        (&times, Type::TIMESTAMPTZ_ARRAY),
-        (&metadata, Type::TEXT_ARRAY),
-        (&bodies, Type::BYTEA_ARRAY),
+    let bodies: Vec<Vec<u8>> = events.iter().map(|event| event.envelope.data.to_vec()).collect();
+    let parameters: Vec<Parameter> = vec![
+        (Box::new(signed(first.0)), Type::INT8),
+        texts(|event| event.stream.topic.as_str().to_owned()),
+        texts(|event| event.stream.key.as_str().to_owned()),
+        (Box::new(versions), Type::INT8_ARRAY),
+        texts(|event| event.envelope.event_type.as_str().to_owned()),
+        (Box::new(times), Type::TIMESTAMPTZ_ARRAY),
+        texts(|event| metadata(&event.envelope)),
+        (Box::new(bodies), Type::BYTEA_ARRAY),
     ];
     let sql = "SELECT ensue.import($1, $2, $3, $4, $5, $6, $7, $8), (SELECT head FROM ensue.log)";
     let rows = pool.rows("cannot import events", sql, parameters).await?;

@@ -60,7 +60,8 @@ impl<'a> Reading<'a> {
             return Ok(());
         }
         let statement = Statement::page(&Read { limit: rows_max, ..self.rest.clone() });
-        let rows = self.pool.rows("cannot read events", &statement.sql, &statement.parameters()).await?;
+        let (sql, parameters) = statement.into_parts();
+        let rows = self.pool.rows("cannot read events", sql, parameters).await?;
         self.page = rows.iter().map(recorded).collect::<Result<_, _>>()?;
         self.rest.limit -= self.page.len().min(self.rest.limit);
         if self.page.len() < rows_max {

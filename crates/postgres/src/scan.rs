@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::attributes::{column, number, timestamp};
-use crate::pool::Pool;
+use crate::pool::{Parameter, Pool};
 
 /// Records of one page, however many are asked for.
 const PAGE_RECORDS_MAX: usize = 1_000;
@@ -22,10 +22,13 @@ pub(crate) async fn page(pool: &Arc<Pool>, scan: &RecordScan) -> Result<RecordPa
     let records_max = scan.limit.min(PAGE_RECORDS_MAX);
     // One more, to see where the next page begins.
     let rows_max = i64::try_from(records_max + 1).unwrap_or(i64::MAX);
-    let (space, from, until) = (scan.space.as_str(), scan.from.as_ref(), scan.until.as_deref());
-    let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 4] =
-        [(&space, Type::TEXT), (&from, Type::BYTEA), (&until, Type::BYTEA), (&rows_max, Type::INT8)];
-    let rows = pool.rows("cannot read records", SQL, &parameters).await?;
+    let parameters: Vec<Parameter> = vec![
+        (Box::new(scan.space.as_str().to_owned()), Type::TEXT),
+        (Box::new(scan.from.to_vec()), Type::BYTEA),
+        (Box::new(scan.until.as_deref().map(<[u8]>::to_vec)), Type::BYTEA),
+        (Box::new(rows_max), Type::INT8),
+    ];
+    let rows = pool.rows("cannot read records", SQL, parameters).await?;
     let mut records = rows.iter().map(record).collect::<Result<Vec<_>, _>>()?;
     let next = records.split_off(records_max.min(records.len())).into_iter().next();
     Ok(RecordPage { records, next: next.map(|record| record.key) })

@@ -6,6 +6,7 @@ use ensue_core::{Direction, Query, QueryItem, Read, Select};
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::attributes::{COLUMNS, signed, tag};
+use crate::pool::Parameter;
 
 /// A statement with its parameters.
 pub(crate) struct Statement {
@@ -87,6 +88,18 @@ impl Statement {
     /// The parameters, with their types.
     pub(crate) fn parameters(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
         self.values.iter().map(Value::parameter).collect()
+    }
+
+    /// The statement and its parameters, to be taken along.
+    pub(crate) fn into_parts(self) -> (String, Vec<Parameter>) {
+        let owned = |value| -> Parameter {
+            match value {
+                Value::Number(number) => (Box::new(number), Type::INT8),
+                Value::Text(text) => (Box::new(text), Type::TEXT),
+                Value::Texts(texts) => (Box::new(texts), Type::TEXT_ARRAY),
+            }
+        };
+        (self.sql, self.values.into_iter().map(owned).collect())
     }
 
     /// The first positions that match any item: each alternative gives so many, and of those the first are kept.

@@ -194,3 +194,22 @@ async fn tailing_readers_see_no_gap_no_skip_no_reorder_among_slow_commits_and_ro
         assert_eq!(reader.await.expect("the reader has not failed"), stored);
     }
 }
+
+/// As a subscription does whose lanes are full: it begins to read, and is looked at again only when a commit is through.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn readers_that_are_set_aside_keep_no_connection_from_a_commit() {
+    let database = Database::new().await;
+    let store = database.config().connections_max(2).open().await.expect("an empty database becomes a store");
+    store.commit(append("first", Expected::NoStream, &["f"])).await.expect("an empty store");
+    let mut readers: Vec<_> = (0..8).map(|_| store.read(Read::all())).collect();
+    for reader in &mut readers {
+        assert!(reader.next().now_or_never().is_none(), "it waits for the database");
+    }
+    let commit = store.commit(append("second", Expected::NoStream, &["s"]));
+    let limit = Duration::from_secs(20);
+    tokio::time::timeout(limit, commit).await.expect("nobody stands in its way").expect("the stream is new");
+    for reader in readers {
+        assert!(!reader.try_collect::<Vec<_>>().await.expect("readable").is_empty());
+    }
+}
