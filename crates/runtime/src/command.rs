@@ -1,4 +1,4 @@
-//! Commands: mounted handlers. Sending one to its handler is in [`dispatch`].
+//! Commands: mounted handlers. Sending one to its handler is in `dispatch`.
 
 use std::future::Future;
 use std::sync::Arc;

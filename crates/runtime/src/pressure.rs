@@ -1,9 +1,9 @@
 //! Back-pressure: what a handler asks for before it is called, and waits for when there is no room.
 //!
-//! A [`Gate`] stands before each handler: quota, rate, breaker. A delivery that finds it closed waits where it is, in its
+//! A `Gate` stands before each handler: quota, rate, breaker. A delivery that finds it closed waits where it is, in its
 //! lane: that is no attempt, parks nothing, and ends with the lane.
 //!
-//! Invariant: nothing is held across a call but a [`Permit`], and dropping it gives back what it holds.
+//! Invariant: nothing is held across a call but a `Permit`, and dropping it gives back what it holds.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
