@@ -1,16 +1,23 @@
 //! How a database is opened.
 
+use std::fmt;
 use std::time::Duration;
 
 use ensue_core::{Code, Error};
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{Host, SslMode};
 
+use crate::address::{self, Mode};
+#[cfg(not(feature = "tls"))]
+use crate::plain::{Connector, connector};
 use crate::store::PostgresStore;
+#[cfg(feature = "tls")]
+use crate::tls::{Connector, connector};
 
 /// Where the database is and how it is used.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     pub(crate) server: tokio_postgres::Config,
+    pub(crate) connector: Connector,
     pub(crate) connections_max: usize,
     pub(crate) poll_interval: Duration,
     pub(crate) patience: Duration,
@@ -28,22 +35,36 @@ pub(crate) enum Migration {
 }
 
 impl Config {
-    /// From a URL such as `postgres://user:password@host:5432/database` or a line of `key=value` pairs. Fails with `E0420`, or
-    /// with `E0506` where it asks for TLS.
+    /// From a URL such as `postgres://user:password@host:5432/database` or a line of `key=value` pairs.
+    ///
+    /// `sslmode`, `sslrootcert`, `sslcert` and `sslkey` mean what they mean to libpq; where nothing is said, TLS is used if the
+    /// server has it and nothing is verified. Certificates are read now. Fails with `E0420`, or with `E0428` where they cannot be.
     pub fn new(url: &str) -> Result<Self, Error> {
-        let mut server: tokio_postgres::Config = url.parse().map_err(|cause: tokio_postgres::Error| {
+        let (driver, security) = address::parse(url)?;
+        let mut server: tokio_postgres::Config = driver.parse().map_err(|cause: tokio_postgres::Error| {
             Error::new(Code::DATABASE_URL, "the address of the database is not understood").with_source(cause)
         })?;
-        if server.get_ssl_mode() == SslMode::Require {
-            let message = "the address asks for TLS (`sslmode=require`), which this store cannot do yet";
-            return Err(Error::new(Code::UNSUPPORTED, message)
-                .with_fix("connect through a tunnel or a pooler on this machine, with `sslmode=disable`"));
+        if server.get_hosts().is_empty() {
+            // The driver looks for the name in a certificate among the hosts alone.
+            let addresses: Vec<String> = server.get_hostaddrs().iter().map(ToString::to_string).collect();
+            for address in addresses {
+                server.host(address);
+            }
         }
+        let is_local = server.get_hosts().iter().all(|host| !matches!(host, Host::Tcp(_)));
+        server.ssl_mode(match security.mode {
+            Mode::Prefer if !is_local => SslMode::Prefer,
+            // A socket of this machine needs none, as libpq has it.
+            Mode::Disable | Mode::Prefer => SslMode::Disable,
+            Mode::Require | Mode::VerifyCa | Mode::VerifyFull => SslMode::Require,
+        });
+        let connector = connector(&security)?;
         if server.get_connect_timeout().is_none() {
             server.connect_timeout(Duration::from_secs(5));
         }
         Ok(Self {
             server,
+            connector,
             connections_max: 8,
             poll_interval: Duration::from_millis(20),
             patience: Duration::from_secs(10),
@@ -90,5 +111,11 @@ impl Config {
     /// Connects and opens the store. Wants to be called on a runtime of tokio.
     pub async fn open(self) -> Result<PostgresStore, Error> {
         PostgresStore::open(self).await
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("server", &self.server).finish_non_exhaustive()
     }
 }

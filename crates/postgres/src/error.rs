@@ -1,5 +1,7 @@
 //! What the server and the connection say, in Ensue's words.
 
+use std::io::ErrorKind;
+
 use ensue_core::{Code, Error};
 use tokio_postgres::error::SqlState;
 
@@ -10,6 +12,10 @@ pub(crate) fn of(trying: &str, cause: tokio_postgres::Error) -> Error {
     let reason = match cause.as_db_error() {
         Some(refusal) => refusal.message().to_owned(),
         None if cause.is_closed() => "the connection is closed".to_owned(),
+        None if is_insecure(&cause) => {
+            let reason = std::error::Error::source(&cause).map(ToString::to_string);
+            format!("no TLS: {}", reason.unwrap_or_default())
+        }
         None => cause.to_string(),
     };
     Error::new(code(&cause), format!("{trying}: {reason}")).with_source(cause)
@@ -32,7 +38,16 @@ pub(crate) fn of_foreign(refusal: Refusal) -> Error {
 }
 
 fn code(cause: &tokio_postgres::Error) -> Code {
-    code_of(cause.code())
+    if is_insecure(cause) { Code::DATABASE_TLS } else { code_of(cause.code()) }
+}
+
+/// Whether there can be no TLS with this server, so that to try again is no use. A connection that broke meanwhile is another
+/// thing, which the driver calls by the same words.
+fn is_insecure(cause: &tokio_postgres::Error) -> bool {
+    // The driver tells the kinds of its errors by their texts alone.
+    let is_about_tls = cause.to_string().starts_with("error performing TLS handshake");
+    let io = std::error::Error::source(cause).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    is_about_tls && io.is_none_or(|io| matches!(io.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput))
 }
 
 fn code_of(state: Option<&SqlState>) -> Code {

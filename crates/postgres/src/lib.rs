@@ -15,6 +15,7 @@
 //! Invariants: no session state outlives a transaction and no statement is prepared by name, so a pooler in transaction mode
 //! may stand in between; the driver shows in [`Session::client`] and nowhere else.
 
+mod address;
 mod attributes;
 mod batch;
 mod commit_in;
@@ -25,12 +26,16 @@ mod foreign;
 mod head;
 mod holds;
 mod migrate;
+#[cfg(not(feature = "tls"))]
+mod plain;
 mod pool;
 mod portable;
 mod read;
 mod scan;
 mod select;
 mod store;
+#[cfg(feature = "tls")]
+mod tls;
 mod transaction;
 mod writer;
 

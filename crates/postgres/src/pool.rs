@@ -13,7 +13,7 @@ use ensue_core::{Code, Error};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, NoTls, Row};
+use tokio_postgres::{Client, Row};
 
 use crate::config::Config;
 use crate::error;
@@ -116,7 +116,7 @@ impl Pool {
                 return Ok(client);
             }
         }
-        let connected = self.config.server.connect(NoTls).await;
+        let connected = self.config.server.connect(self.config.connector.clone()).await;
         let (client, connection) =
             connected.map_err(|cause| error::of("cannot connect to the database", cause))?;
         // Ends when the client is dropped or the server goes away; whoever waits for an answer is told then.
@@ -154,7 +154,7 @@ impl Connection {
         match timeout(limit, self.query_typed(sql, parameters)).await {
             Ok(rows) => rows.map_err(|cause| error::of(trying, cause)),
             Err(_) => {
-                let cancelled = self.cancel_token().cancel_query(NoTls).await;
+                let cancelled = self.cancel_token().cancel_query(self.pool.config.connector.clone()).await;
                 let message = format!("{trying}: no answer within {} ms", limit.as_millis());
                 let error = Error::new(Code::DATABASE_TIMEOUT, message);
                 Err(match cancelled {

@@ -36,6 +36,7 @@ impl Service for Postgres {
         if !data.join("PG_VERSION").exists() {
             initialise(&data)?;
         }
+        certify(&data)?;
         let mut command = as_postgres(&program("postgres")?);
         command.arg("-D").arg(&data).args(["-p", &place.port(0).to_string()]);
         for setting in settings(place.purpose()) {
@@ -67,12 +68,15 @@ impl Service for Postgres {
 
     fn environment(&self, place: &Place) -> Vec<(&'static str, String)> {
         let url = format!("postgres://postgres@{}/{DATABASE}?sslmode=disable", place.address(0));
-        vec![("ENSUE_TEST_POSTGRES", url)]
+        let certificates = data(place).to_string_lossy().into_owned();
+        vec![("ENSUE_TEST_POSTGRES", url), ("ENSUE_TEST_POSTGRES_CERTIFICATES", certificates)]
     }
 }
 
 fn settings(purpose: Purpose) -> Vec<&'static str> {
-    let always = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200"];
+    let always = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200"]
+        .into_iter()
+        .chain(["ssl=on", "ssl_ca_file=ca.crt", "ssl_cert_file=server.crt", "ssl_key_file=server.key"]);
     let by_purpose: &[&str] = match purpose {
         // Safe against a killed server, not against a lost machine.
         Purpose::Tests => {
@@ -87,7 +91,7 @@ fn settings(purpose: Purpose) -> Vec<&'static str> {
             "jit=off",
         ],
     };
-    always.iter().chain(by_purpose).copied().collect()
+    always.chain(by_purpose.iter().copied()).collect()
 }
 
 /// The programs of the newest version that is installed.
@@ -133,6 +137,32 @@ fn initialise(data: &Path) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("initdb failed: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Makes an authority, what it has signed for the server (valid for 127.0.0.1 and no name) and for a client, and an authority
+/// that has signed nothing.
+fn certify(data: &Path) -> Result<(), String> {
+    let signed = ["-CA", "ca.crt", "-CAkey", "ca.key", "-addext", "basicConstraints=critical,CA:FALSE"];
+    let server = [&signed[..], &["-addext", "subjectAltName=IP:127.0.0.1"]].concat();
+    for (name, options) in [
+        ("ca", [].as_slice()),
+        ("stranger", &[]),
+        ("client", signed.as_slice()),
+        ("server", server.as_slice()),
+    ] {
+        if data.join(format!("{name}.crt")).exists() {
+            continue;
+        }
+        let mut command = as_postgres(Path::new("openssl"));
+        command.current_dir(data).args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "3650"]);
+        command.args(["-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", &format!("/CN={name}")]);
+        command.args(["-keyout", &format!("{name}.key"), "-out", &format!("{name}.crt")]).args(options);
+        let output = command.output().map_err(|error| format!("cannot run openssl: {error}"))?;
+        if !output.status.success() {
+            return Err(format!("openssl failed: {}", String::from_utf8_lossy(&output.stderr)));
+        }
+    }
+    Ok(())
 }
 
 fn as_postgres(program: &Path) -> Command {

@@ -10,4 +10,5 @@ mod misfortune;
 mod portable;
 mod schema;
 mod sql;
+mod tls;
 mod transaction;

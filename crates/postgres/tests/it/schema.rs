@@ -62,7 +62,6 @@ async fn what_cannot_be_opened_says_why() {
     assert_eq!(elsewhere("dbname=", "dbname=no_").await, Code::NOT_A_STORE);
     assert_eq!(elsewhere("user=", "user=nobody_").await, Code::DATABASE_DENIED);
     assert_eq!(elsewhere("sslmode", "no_option").await, Code::DATABASE_URL);
-    assert_eq!(elsewhere("sslmode=disable", "sslmode=require").await, Code::UNSUPPORTED);
     let nowhere = Config::new("host=127.0.0.1 port=1 user=nobody").expect("a valid address");
     let error =
         nowhere.patience(std::time::Duration::from_millis(1)).open().await.expect_err("nobody listens");
