@@ -8,5 +8,6 @@ mod held;
 mod misfortune;
 mod portable;
 mod schema;
+mod soak;
 mod sql;
 mod transaction;
