@@ -17,7 +17,7 @@ use crate::tree;
 use crate::workspace::{self, Package};
 
 /// Services, and the package whose ignored tests ask for them. Ignored tests of other packages have other reasons.
-const SERVERS: [(&str, &str); 1] = [("postgres", "ensue-postgres")];
+const SERVERS: [(&str, &str); 2] = [("postgres", "ensue-postgres"), ("postgres", "ensue-cli")];
 
 /// How far to go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -2,7 +2,7 @@
 //!
 //! Library part of `ensue demo`. The folder remembers what was asked for, so that a demonstration that was killed at any
 //! moment is taken up where it stopped: orders carry ids of their own, so none is placed twice, and the ledgers outside
-//! answer a repeated key with the first answer.
+//! answer a repeated key with the first answer. On a store that can be shared, other processes may [`join`].
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use crate::Style;
 use crate::outside::{self, Broken, Outside};
 
 mod audit;
+mod join;
 mod plan;
 mod render;
 mod report;
@@ -24,6 +25,7 @@ mod sample;
 mod serve;
 mod watch;
 
+pub use join::{Joined, join};
 use plan::Plan;
 pub use render::{Setting, render};
 pub use report::{BrokenOrder, Effects, Latency, MoneySums, Outcomes, Report, StockSums};
@@ -153,6 +155,11 @@ fn folders(config: &DemoConfig) -> Vec<PathBuf> {
 }
 
 impl Plan {
+    /// The style of the one store that it is for.
+    fn style(self) -> Style {
+        self.styles.of(Path::new(""))
+    }
+
     fn broken(self, style: Style) -> Broken {
         Broken::some(self.seed, style, self.orders, self.broken)
     }

@@ -4,6 +4,8 @@
 //! it gets lost before it arrives, its answer gets lost after it took effect, or the ledger itself breaks. Callers send an
 //! idempotency key and repeat a call without an answer; the ledgers prove that no repetition took effect twice.
 //!
+//! Processes that share a store share their ledgers, too.
+//!
 //! Invariants: whether an order is refused depends on the seed and the order alone, so every run and style agrees. A key is
 //! answered once; the same answer, success or refusal, is given again, also after a crash.
 
@@ -134,7 +136,7 @@ pub struct Outside {
 
 impl Outside {
     /// Opens the three ledgers in `payments`, `warehouse` and `carrier` below `dir`, making what does not exist. Reads
-    /// them from the disk in the calling thread.
+    /// them from the disk in the calling thread. Any number of processes, of one machine, may have them open.
     pub async fn open(dir: &Path, config: Config) -> Result<Self, Error> {
         Ok(Self {
             provider: Arc::new(Provider::open(&dir.join("payments"), config)?),
@@ -151,8 +153,8 @@ impl Outside {
             .state(Arc::clone(&self.carrier))
     }
 
-    /// Reads all three ledgers again from the disk and says what does not add up; nothing where all is well. Only
-    /// meaningful while no call is in flight.
+    /// Reads all three ledgers again from the disk and says what does not add up; nothing where all is well. From then on
+    /// totals count what other processes have done until then.
     pub fn audit(&self) -> Result<Vec<String>, Error> {
         let mut findings = self.provider.audit()?;
         findings.extend(self.warehouse.audit()?);

@@ -36,6 +36,9 @@ pub(crate) struct Demo {
     /// Take up what is in the folder, however it ended
     #[arg(long)]
     resume: bool,
+    /// Take part in the demo that runs on this store: place no order, work until all of its orders have ended
+    #[arg(long, conflicts_with_all = ["orders", "style", "break", "seed", "resume"])]
+    join: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -47,6 +50,7 @@ enum Application {
 impl Demo {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         match self.app {
+            Application::Shop if self.join => join(session).await,
             Application::Shop => self.shop(session).await,
             Application::Bank => {
                 self.check_bank()?;
@@ -57,7 +61,7 @@ impl Demo {
 
     /// The bank does the same every time.
     fn check_bank(&self) -> Result<(), Error> {
-        let shop_only = [("--break", self.r#break > 0), ("--resume", self.resume)];
+        let shop_only = [("--break", self.r#break > 0), ("--resume", self.resume), ("--join", self.join)];
         let Some((argument, _)) = shop_only.into_iter().find(|(_, is_given)| *is_given) else {
             return Ok(());
         };
@@ -91,12 +95,7 @@ impl Demo {
             let store: Arc<dyn Store> = Arc::new(Log::open(at, Config::new(host.clone()))?);
             Ok(store)
         };
-        let progress = |progress: Progress| {
-            bar.set_length(progress.orders);
-            bar.set_position(progress.ended);
-            bar.set_message(progress.style.as_str());
-        };
-        let reports = demo::run(&config, open, progress).await?;
+        let reports = demo::run(&config, open, |progress| show(&bar, progress)).await?;
         bar.finish_and_clear();
         // The floor is for comparison: a report is not lost because it cannot be measured.
         let durability = match floor::floor(&folder, &*session.host.clock) {
@@ -124,6 +123,26 @@ impl Demo {
         session.output.one(&by_style, words.join("\n").trim_end())?;
         agree(&reports)
     }
+}
+
+/// A process more for a demonstration that runs.
+async fn join(session: &mut Session) -> Result<(), Failure> {
+    let store = session.place.open().await?;
+    let bar = bar(0, session.output.is_quiet());
+    let joined = demo::join(session.place.folder(), store, |progress| show(&bar, progress)).await?;
+    bar.finish_and_clear();
+    let words = format!(
+        "shop · joined for {:.1} s: {} orders of {} have ended, {} calls of handlers were made here",
+        joined.elapsed_s, joined.orders, session.place, joined.calls
+    );
+    session.output.one(&BTreeMap::from([(joined.style.as_str(), &joined)]), &words)?;
+    Ok(())
+}
+
+fn show(bar: &ProgressBar, progress: Progress) {
+    bar.set_length(progress.orders);
+    bar.set_position(progress.ended);
+    bar.set_message(progress.style.as_str());
 }
 
 /// A demonstration whose books disagree has failed.

@@ -27,7 +27,7 @@ fn cents(value: &Value) -> u64 {
 
 /// Asserts that all books of one style agree: every order in exactly one end, money and pieces add up.
 #[track_caller]
-fn adds_up(report: &Value, orders: u64) {
+pub(crate) fn adds_up(report: &Value, orders: u64) {
     assert_eq!(
         members(report),
         [
@@ -120,6 +120,13 @@ fn a_folder_with_a_demonstration_is_only_taken_up_when_asked() {
     for member in ["outcomes", "money", "stock", "events"] {
         assert_eq!(resumed["choreography"][member], first["choreography"][member], "{member}");
     }
+}
+
+#[test]
+fn a_folder_has_one_process_and_is_not_joined() {
+    let ensue = Ensue::new();
+    ensue.run(&["demo", "--orders", "10", "-q"]).ok();
+    ensue.run(&["demo", "--join"]).refused(1, "E0506").says("postgres://");
 }
 
 #[test]

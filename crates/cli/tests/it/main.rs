@@ -19,6 +19,7 @@ mod past;
 mod place;
 mod repair;
 mod store;
+mod three;
 mod timer;
 
 /// The event of the documentation, as it stands.

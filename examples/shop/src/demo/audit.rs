@@ -31,9 +31,10 @@ struct Rows {
 /// Only meaningful while nothing is under way.
 pub(super) async fn compare(running: &Running, outside: &Outside, watch: &Watch) -> Result<Books, Error> {
     let rows = add_up(running, watch).await?;
-    let (provider, warehouse) = (outside.provider.totals(), outside.warehouse.totals());
     let mut findings = watch.findings.clone();
     findings.extend(outside.audit()?);
+    // Only now the totals count what other processes did.
+    let (provider, warehouse) = (outside.provider.totals(), outside.warehouse.totals());
     let mut expect = |what: &str, one: String, other: String| {
         if one != other {
             findings.push(format!("{what}: {one}, but {other}"));

@@ -183,7 +183,7 @@ fn broken(watch: &Watch) -> Vec<BrokenOrder> {
     watch.broken.iter().map(order).collect()
 }
 
-fn rounded(number: f64, parts: f64) -> f64 {
+pub(super) fn rounded(number: f64, parts: f64) -> f64 {
     (number * parts).round() / parts
 }
 

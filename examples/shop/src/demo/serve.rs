@@ -67,6 +67,29 @@ pub(super) async fn serve(
     }
 }
 
+/// Waits until every order of the plan has ended that is not broken. Others place them.
+pub(super) async fn follow(
+    running: &Running,
+    host: &Host,
+    plan: Plan,
+    style: Style,
+    progress: &mut impl FnMut(Progress),
+) -> Result<(), Error> {
+    let store = Arc::clone(running.store());
+    let mut watch = Watch::new(style, plan.orders, plan.broken(style));
+    watch.read(&*store, store.head().await?).await?;
+    while watch.open() > 0 || !watch.are_placed(plan.orders) {
+        tokio::select! {
+            head = store.advanced(watch.position) => {
+                watch.read(&*store, head?).await?;
+                progress(Progress { style, ended: watch.outcomes.ended(), orders: plan.orders.max(watch.placed) });
+            }
+            () = host.clock.sleep(QUIET) => look_why(running, &*store, &watch).await?,
+        }
+    }
+    Ok(())
+}
+
 /// Waits until the broken orders are as far as they come: every handler has done with them what it can, and what operators
 /// asked for is done.
 pub(super) async fn wait_for_broken(running: &Running, host: &Host, watch: &mut Watch) -> Result<(), Error> {

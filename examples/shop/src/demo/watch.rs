@@ -135,6 +135,12 @@ impl Watch {
         placed.copied().unwrap_or_default()
     }
 
+    /// Whether all of the first `count` orders of the generator were placed.
+    pub(super) fn are_placed(&self, count: u64) -> bool {
+        let placed = self.numbers.iter().zip(0..=count).filter(|(is_placed, _)| **is_placed).count();
+        u64::try_from(placed) == Ok(count)
+    }
+
     /// Reads on, up to here. An order that is stuck for good is an error that names it.
     pub(super) async fn read(&mut self, store: &dyn Store, until: Position) -> Result<(), Error> {
         let read = Read::query(Query::types(self.types()?)).after(self.position).until(until);

@@ -51,7 +51,7 @@ impl Carrier {
         self.ledger.call(key, request).await
     }
 
-    /// What the books say.
+    /// What the books say: all that this process did, and what others did up to its last call or audit.
     pub fn totals(&self) -> CarrierTotals {
         self.ledger.inspect(|books, calls| CarrierTotals { shipments: books.count, calls })
     }

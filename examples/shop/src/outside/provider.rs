@@ -72,7 +72,7 @@ impl Provider {
         self.ledger.call(key, Request::Refund { order_id: order_id.clone() }).await
     }
 
-    /// What the books say.
+    /// What the books say: all that this process did, and what others did up to its last call or audit.
     pub fn totals(&self) -> ProviderTotals {
         self.ledger.inspect(Payments::totals)
     }

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use ensue::{Code, Error, Store};
 use ensue_shop::Style;
 use ensue_shop::demo::{self, DemoConfig, Report, Setting, Styles};
-use ensue_shop::outside::{Config, Outside};
 use ensue_test::MemoryStore;
 
 use crate::folder::Folder;
@@ -145,17 +144,5 @@ async fn kill(stores: &Stores, config: &DemoConfig, at: u64) {
         biased;
         () = reached.notified() => {}
         ended = run => panic!("it ended before it was killed: {ended:?}"),
-    }
-    // A process that is killed lets go of its files at once; tasks that are dropped take a moment.
-    while !is_released(&config.folder.join("outside")).await {
-        tokio::task::yield_now().await;
-    }
-}
-
-async fn is_released(outside: &Path) -> bool {
-    match Outside::open(outside, Config::default()).await {
-        Ok(_) => true,
-        Err(error) if error.code() == Code::IN_USE => false,
-        Err(error) => panic!("the ledgers of a killed demonstration: {error}"),
     }
 }

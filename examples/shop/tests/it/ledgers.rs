@@ -245,6 +245,33 @@ async fn money_and_stock_add_up_under_concurrent_and_unanswered_calls() {
     assert_eq!(outside.audit().expect("readable"), Vec::<String>::new());
 }
 
+/// Each has the files open for itself, as processes have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn those_who_share_ledgers_answer_a_key_once_between_them_and_come_to_the_same_books() {
+    let folder = Folder::new("shared");
+    let config = Config { unanswered_percent: 20, pieces_per_sku: 10_000, ..Config::default() };
+    let (one, other) = tokio::join!(open(&folder, config), open(&folder, config));
+    assert_eq!(one.warehouse.totals().calls, Calls::default(), "a warehouse begins once");
+    let (outcomes, of_other) = tokio::join!(serve_all(&one, 200), serve_all(&other, 200));
+    assert_eq!(outcomes, of_other, "both served the same orders and got the same answers");
+    for outside in [&one, &other] {
+        assert_eq!(outside.audit().expect("readable"), Vec::<String>::new());
+    }
+    let of =
+        |outside: &Outside| (outside.provider.totals(), outside.warehouse.totals(), outside.carrier.totals());
+    assert_eq!(of(&one), of(&other));
+    let Calls { repeats, effects, refusals, .. } = one.provider.totals().calls;
+    assert!(
+        repeats >= effects + refusals,
+        "every key was asked for by both: {repeats} of {effects} + {refusals}"
+    );
+    drop(one);
+    drop(other);
+    let again = open(&folder, config).await;
+    assert_eq!(again.provider.totals().calls.effects, effects);
+    assert_eq!(again.audit().expect("readable"), Vec::<String>::new());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_refused_depends_on_seed_and_order_alone() {
     let config = Config { pieces_per_sku: 10_000, ..Config::default() };
