@@ -3,12 +3,11 @@
 //! Everything that costs time and needs no order happens here, on the caller's thread, so that the sequencer's thread is
 //! left with comparing and counting.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use ensue_core::{
-    Append, AppendCondition, Appended, Change, Code, Commit, CommitError, Committed, Envelope, Error,
-    EventId, Expected, Query, Read, RecordWrite, Revision, Source, Timestamp, Trace, Version, cloudevents,
+    Append, AppendCondition, Appended, Change, Commit, CommitError, Committed, Envelope, Error, EventId,
+    Expected, Query, Read, RecordWrite, Revision, Source, Timestamp, Trace, Version,
 };
 use futures_util::TryStreamExt;
 
@@ -22,8 +21,6 @@ use crate::reply;
 use crate::sequencer::{AppendProposal, ConditionProposal, MarkedQuery, Proposal, RecordProposal, Refusal};
 use crate::window::record_key;
 
-/// Longest key of a record.
-const RECORD_KEY_BYTES_MAX: usize = 1024;
 pub(crate) async fn commit(engine: &Arc<Engine>, commit: Commit) -> Result<Committed, CommitError> {
     commit_as_of(engine, commit, None).await
 }
@@ -34,7 +31,7 @@ pub(crate) async fn commit_as_of(
     mut commit: Commit,
     recorded_at: Option<Timestamp>,
 ) -> Result<Committed, CommitError> {
-    check(engine, &commit)?;
+    commit.check(&engine.capabilities)?;
     drop_empty_traces(&mut commit);
     let mut request = Box::new(Request { recorded_at, ..prepare(&engine.marker, commit) });
     loop {
@@ -56,79 +53,6 @@ fn drop_empty_traces(commit: &mut Commit) {
     for event in commit.appends.iter_mut().flat_map(|append| &mut append.events) {
         event.trace = event.trace.take().filter(|trace| **trace != Trace::default());
     }
-}
-
-fn check(engine: &Engine, commit: &Commit) -> Result<(), Error> {
-    let limits = &engine.capabilities;
-    let mut total = 0;
-    for append in &commit.appends {
-        if append.events.is_empty() {
-            return Err(Error::new(
-                Code::INVALID_EVENT,
-                format!("an append to {} holds no event", append.stream),
-            ));
-        }
-        for event in &append.events {
-            total += event.size();
-            check_event(event, limits.event_bytes_max)?;
-        }
-    }
-    let mut keys = HashSet::new();
-    for write in &commit.records {
-        total += check_record(write, limits.record_bytes_max)?;
-        if !keys.insert((&write.space, &write.key)) {
-            let message =
-                format!("record {}/{} is written twice in one commit", write.space, write.key.escape_ascii());
-            return Err(Error::new(Code::RULE_BROKEN, message));
-        }
-    }
-    if total > limits.commit_bytes_max {
-        let max = limits.commit_bytes_max;
-        return Err(Error::new(
-            Code::TOO_LARGE,
-            format!("the commit has {total} bytes, at most {max} are taken"),
-        )
-        .with_fix("split it into several commits"));
-    }
-    Ok(())
-}
-
-fn check_event(event: &Envelope, bytes_max: usize) -> Result<(), Error> {
-    let size = event.size();
-    if size > bytes_max {
-        let message =
-            format!("{} {} has {size} bytes, at most {bytes_max} are taken", event.event_type, event.id);
-        return Err(Error::new(Code::TOO_LARGE, message));
-    }
-    let reserved = event.extensions.iter().find(|(name, _)| cloudevents::has_own_place(name));
-    if let Some((name, _)) = reserved {
-        let message =
-            format!("{} {} carries the attribute `{name}` as an extension", event.event_type, event.id);
-        return Err(Error::new(Code::INVALID_EVENT, message));
-    }
-    Ok(())
-}
-
-fn check_record(write: &RecordWrite, bytes_max: usize) -> Result<usize, Error> {
-    let length = write.key.len();
-    if !(1..=RECORD_KEY_BYTES_MAX).contains(&length) {
-        let message = format!(
-            "a key in record space {} has {length} bytes, 1 to {RECORD_KEY_BYTES_MAX} are allowed",
-            write.space
-        );
-        return Err(Error::new(Code::INVALID_NAME, message));
-    }
-    let Change::Put { value, .. } = &write.change else { return Ok(0) };
-    if value.len() > bytes_max {
-        let message = format!(
-            "record {}/{} has {} bytes, at most {bytes_max} are taken",
-            write.space,
-            write.key.escape_ascii(),
-            value.len()
-        );
-        return Err(Error::new(Code::TOO_LARGE, message));
-    }
-    Ok(value.len())
 }
 
 fn prepare(marker: &Marker, commit: Commit) -> Request {

@@ -19,6 +19,11 @@ const ELSEWHERE: [&str; 2] = ["specversion", "type"];
 
 /// The attributes of an event as a JSON text.
 pub(crate) fn metadata(envelope: &Envelope) -> String {
+    attributes(envelope).to_string()
+}
+
+/// The attributes of an event as a JSON object.
+pub(crate) fn attributes(envelope: &Envelope) -> Value {
     let mut attributes = Map::new();
     for_each_attribute(envelope, |name, text| {
         if !ELSEWHERE.contains(&name) {
@@ -28,7 +33,7 @@ pub(crate) fn metadata(envelope: &Envelope) -> String {
     if envelope.content_type != ContentType::json() {
         attributes.insert("datacontenttype".to_owned(), Value::from(envelope.content_type.as_str()));
     }
-    Value::Object(attributes).to_string()
+    Value::Object(attributes)
 }
 
 /// A tag as it stands in the table of tags: percent sign and comma are encoded, as in the attribute `tags`.

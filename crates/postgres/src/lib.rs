@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Everything lives in the schema `ensue` of that database. Any program can append inside its own transaction with
-//! `SELECT ensue.append(..)`; that is the transactional outbox. The README of this crate says how positions come about and
+//! `SELECT ensue.append(..)`, and a program in Rust with [`commit_in`]; that is the transactional outbox. The README of this crate says how positions come about and
 //! why nobody waits for a transaction that somebody left open.
 //!
 //! Invariants: no session state outlives a transaction and no statement is prepared by name, so a pooler in transaction mode
@@ -17,9 +17,11 @@
 
 mod attributes;
 mod batch;
+mod commit_in;
 mod config;
 mod decide;
 mod error;
+mod foreign;
 mod head;
 mod holds;
 mod migrate;
@@ -32,7 +34,9 @@ mod store;
 mod transaction;
 mod writer;
 
+pub use commit_in::{Staged, commit_in};
 pub use config::Config;
+pub use foreign::{InTransaction, Refusal};
 pub use holds::Hold;
 pub use store::PostgresStore;
 /// The driver, whose client a [`Session`] gives.

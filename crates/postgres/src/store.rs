@@ -18,7 +18,7 @@ use crate::scan;
 use crate::transaction::Joined;
 use crate::writer::Writer;
 
-const CAPABILITIES: StoreCapabilities = StoreCapabilities {
+pub(crate) const CAPABILITIES: StoreCapabilities = StoreCapabilities {
     name: "PostgreSQL",
     is_durable: true,
     can_buffer: false,

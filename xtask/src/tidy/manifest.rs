@@ -81,8 +81,9 @@ fn uses(member: &str, name: &str) -> bool {
     SECTIONS.iter().any(|section| entries(member, section).iter().any(|entry| entry.name == name))
 }
 
+/// A crate whose tests turn on its own features is named by its folder, which publishing leaves out.
 fn is_inherited(entry: &Entry<'_>) -> bool {
-    entry.value.contains("workspace = true") || entry.value == "true"
+    entry.value.contains("workspace = true") || entry.value == "true" || entry.value.contains("path = \".\"")
 }
 
 fn unsorted(path: &str, entries: &[Entry<'_>]) -> Vec<Finding> {

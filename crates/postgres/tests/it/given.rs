@@ -33,13 +33,23 @@ impl Database {
 
     /// Its address.
     pub(crate) fn url(&self) -> String {
+        let (host, port, user) = self.place();
+        format!("host={host} port={port} user={user} dbname={} sslmode=disable", self.name)
+    }
+
+    /// Its address as a URL.
+    pub(crate) fn as_url(&self) -> String {
+        let (host, port, user) = self.place();
+        format!("postgres://{user}@{host}:{port}/{}?sslmode=disable", self.name)
+    }
+
+    fn place(&self) -> (String, u16, &str) {
         let host = match self.server.get_hosts().first() {
             Some(tokio_postgres::config::Host::Tcp(host)) => host.clone(),
             other => panic!("the server is reached by TCP, not by {other:?}"),
         };
         let port = self.server.get_ports().first().copied().unwrap_or(5432);
-        let user = self.server.get_user().unwrap_or("postgres");
-        format!("host={host} port={port} user={user} dbname={} sslmode=disable", self.name)
+        (host, port, self.server.get_user().unwrap_or("postgres"))
     }
 
     /// A session of it outside of the store.

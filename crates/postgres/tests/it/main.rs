@@ -2,6 +2,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "a test that indexes past the end has failed")]
 
+mod commit_in;
 mod contract;
 mod given;
 mod held;

@@ -70,6 +70,76 @@ async fn what_sql_may_not_append_is_refused_with_its_state() {
         );
     }
     assert!(log(&store).await.is_empty());
+    client.batch_execute("INSERT INTO ensue.heads VALUES ('saga.x', 'a', 1)").await.expect("it is the owner");
+    assert_eq!(refusal(&client, "SELECT ensue.append('saga.x', 'a', 'Placed', '{}')").await, "EN004");
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn a_commit_in_sql_takes_all_of_it_or_nothing() {
+    let database = Database::new().await;
+    let store = database.open().await;
+    let client = database.session().await;
+    let commit = r#"SELECT ensue.commit('{
+        "appends": [
+            {"topic": "Test", "key": "b", "expected_version": 0, "events": [
+                {"event_type": "Placed", "data": {"total": 5}, "metadata": {"id": "b1"}},
+                {"event_type": "Drawn", "data_base64": "AAE=", "metadata": {"id": "b2", "datacontenttype": "image/x"}}]},
+            {"topic": "Test", "key": "a", "events": [{"event_type": "Placed", "data": null, "metadata": {"id": "a1"}}]}],
+        "records": [{"space": "seen", "key": "msg-1", "value": "x", "expected_revision": 0}]
+    }')->>'appended'"#;
+    let versions = r#"[{"last_version": 2, "first_version": 1}, {"last_version": 1, "first_version": 1}]"#;
+    assert_eq!(texts(&client, commit).await, [versions]);
+    assert_eq!(log(&store).await, ["b 1 b1", "b 2 b2", "a 1 a1"]);
+    assert_eq!(refusal(&client, commit).await, "EN001", "the append to any version is not a repetition");
+    let again = r#"SELECT ensue.commit('{"appends": [{"topic": "Test", "key": "c", "events": [{"event_type": "P", "data": 1}]}],
+        "records": [{"space": "seen", "key": "msg-1", "delete": true, "expected_revision": 0}]}')"#;
+    assert_eq!(refusal(&client, again).await, "EN002");
+    assert_eq!(log(&store).await.len(), 3, "the event was not taken without the record");
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn what_a_commit_in_sql_may_not_hold_is_refused() {
+    let database = Database::new().await;
+    let store = database.open().await;
+    let client = database.session().await;
+    let event = |members: &str| {
+        format!(r#"{{"appends": [{{"topic": "Test", "key": "a", "events": [{{{members}}}]}}]}}"#)
+    };
+    let append = |members: &str| {
+        format!(r#"{{"appends": [{{"events": [{{"event_type": "P", "data": 1}}], {members}}}]}}"#)
+    };
+    let record = |members: &str| format!(r#"{{"records": [{{{members}}}]}}"#);
+    for commit in [
+        "[]".to_owned(),
+        r#"{"append": []}"#.to_owned(),
+        r#"{"appends": {}}"#.to_owned(),
+        r#"{"condition": {}}"#.to_owned(),
+        r#"{"appends": [{"topic": "Test", "key": "a", "events": []}]}"#.to_owned(),
+        append(r#""topic": "saga.x", "key": "a""#),
+        append(r#""topic": "Test", "key": "a/b""#),
+        append(r#""topic": "Test", "key": "a", "expected": 1"#),
+        append(r#""topic": "Test", "key": "a", "expected_version": -1"#),
+        append(r#""topic": "Test", "key": "a", "expected_version": "none""#),
+        event(r#""data": 1"#),
+        event(r#""event_type": "P""#),
+        event(r#""event_type": "P", "data": 1, "data_base64": "AAE=""#),
+        event(r#""event_type": "P", "data": 1, "metadata": {"Id": "x"}"#),
+        event(&format!(r#""event_type": "P", "data": "{}""#, "x".repeat(1 << 20))),
+        record(r#""space": "a b", "key": "k", "value": "v""#),
+        record(r#""space": "s", "key": "", "value": "v""#),
+        record(r#""space": "s", "value": "v""#),
+        record(r#""space": "s", "key": "k""#),
+        record(r#""space": "s", "key": "k", "value": "v", "delete": true"#),
+        record(r#""space": "s", "key": "k", "value": "v", "expected_revision": "x""#),
+        r#"{"records": [{"space": "s", "key": "k", "value": "v"}, {"space": "s", "key_base64": "aw==", "value": "v"}]}"#
+            .to_owned(),
+    ] {
+        let error = client.query("SELECT ensue.commit($1::text::jsonb)", &[&commit]).await.expect_err(&commit);
+        assert_eq!(error.code().map(tokio_postgres::error::SqlState::code), Some("EN004"), "{commit:.200}");
+    }
+    assert!(log(&store).await.is_empty());
 }
 
 #[tokio::test]
