@@ -1,5 +1,7 @@
 //! What a backend can do, as plain booleans and numbers with one grammar: `can_…`, `…_bytes_max`, `is_…`.
 
+use crate::cloudevents::Binding;
+
 /// What a store can do.
 #[expect(clippy::struct_excessive_bools, reason = "capabilities are independent facts, not states")]
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,11 +32,15 @@ pub struct StoreCapabilities {
 pub struct BusCapabilities {
     /// The backend's name in messages, such as `kafka`.
     pub name: &'static str,
+    /// How attributes of an event are written as headers, by us and by others on this broker.
+    pub binding: Binding,
     /// Whether messages of one key arrive in the order in which they were published.
     pub can_order_by_key: bool,
-    /// Whether a late subscriber gets what was published before.
+    /// Whether a group that comes late gets what was published before.
     pub can_replay: bool,
-    /// Whether a message can be handed back to be delivered later.
+    /// Whether a group can [go on from elsewhere](crate::bus::Seek).
+    pub can_seek: bool,
+    /// Whether a message can be handed back to be delivered later; without it a message that is handed back comes at once.
     pub can_delay: bool,
     /// Whether a message can be refused for good, to the broker's own dead letters.
     pub can_reject: bool,
@@ -42,6 +48,10 @@ pub struct BusCapabilities {
     pub can_detect_unroutable: bool,
     /// Whether the broker drops a message that is published twice.
     pub can_deduplicate: bool,
-    /// Largest message.
+    /// Whether the broker counts deliveries.
+    pub can_count_attempts: bool,
+    /// Whether settling a message that was delivered again in the meantime is refused.
+    pub can_refuse_late: bool,
+    /// Largest message, headers and body together.
     pub message_bytes_max: usize,
 }

@@ -40,8 +40,8 @@ pub use host::{Clock, Entropy, Host};
 pub use jiff::Timestamp;
 pub use later::{Delayed, Due, Later};
 pub use name::{
-    ContentType, EventId, EventType, Key, Position, Revision, Source, Space, StreamName, SubscriptionName,
-    Tag, Topic, Version,
+    Channel, ContentType, EventId, EventType, Key, Position, Revision, Source, Space, StreamName,
+    SubscriptionName, Tag, Topic, Version,
 };
 pub use outcome::{Failure, IntoOutcome, Outcome};
 pub use portable::Portable;

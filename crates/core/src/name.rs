@@ -153,6 +153,10 @@ name!(
     ContentType, "a content type", EVENT_TYPE_BYTES_MAX, "any text without control characters", is_text
 );
 name!(
+    /// What a broker calls the place a message is published to or consumed from: a topic, an exchange, a queue, a subject.
+    Channel, "a channel", KEY_BYTES_MAX, "any text without control characters", is_text
+);
+name!(
     /// The name of a handler, projection or saga: it owns checkpoints, so it outlives code changes.
     SubscriptionName, "a subscription name", EVENT_TYPE_BYTES_MAX, "letters, digits, `.`, `_` and `-`", is_plain
 );

@@ -9,6 +9,7 @@ mod held;
 mod misfortune;
 mod portable;
 mod schema;
+mod soak;
 mod sql;
 mod tls;
 mod transaction;
