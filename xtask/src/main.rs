@@ -27,7 +27,10 @@ usage: cargo xtask COMMAND
   ci [STEP]          format, clippy, tidy, test, documentation, no-c-code, licences; or one of them
   docs               writes docs/errors from the table of error codes
   services up|down|status|env [NAME...] [--durable]
-                     real servers on loopback: kafka, postgres, restate; --durable as benchmarks want them
+                     real servers on loopback: aws, kafka, nats, postgres, pubsub, rabbitmq, restate; --durable as
+                     benchmarks want them
+  services chaos NAME kill|pause|resume|restart
+                     a fault for a server that runs
   bench orders [--peers] [--seconds S] [--rate R] [--runs N] [--runner PROGRAM]
                      writes bench/results/orders.md; --runner stands before what is measured, such as `nice -n -10`
 ";

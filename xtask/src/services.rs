@@ -1,4 +1,4 @@
-//! `cargo xtask services up|down|status|env`: real servers on loopback, without containers, for tests and benchmarks.
+//! `cargo xtask services up|down|status|env|chaos`: real servers on loopback, without containers, for tests and benchmarks.
 //!
 //! One service is one file in `services/`. What it needs is installed once per pinned version below
 //! `${XDG_CACHE_HOME:-~/.cache}/ensue-services`; data, logs and pid files lie in `target/services`. Only processes that were
@@ -11,12 +11,17 @@ use crate::tree;
 use cache::Cache;
 use place::Place;
 
+mod aws;
 mod cache;
+mod chaos;
 mod http;
 mod kafka;
+mod nats;
 mod place;
 mod postgres;
 mod process;
+mod pubsub;
+mod rabbitmq;
 mod restate;
 
 /// A server that this program can install, start and stop.
@@ -41,6 +46,9 @@ pub(crate) trait Service: Sync {
         "TERM"
     }
 
+    /// Ends what the service has left running beside itself.
+    fn clean_up(&self, _place: &Place) {}
+
     /// Where clients find it: variables of the environment.
     fn environment(&self, place: &Place) -> Vec<(&'static str, String)>;
 }
@@ -54,9 +62,17 @@ pub(crate) enum Purpose {
     Measurement,
 }
 
-const SERVICES: [&dyn Service; 3] = [&kafka::Kafka, &postgres::Postgres, &restate::Restate];
+const SERVICES: [&dyn Service; 7] = [
+    &aws::Aws,
+    &kafka::Kafka,
+    &nats::Nats,
+    &postgres::Postgres,
+    &pubsub::Pubsub,
+    &rabbitmq::Rabbitmq,
+    &restate::Restate,
+];
 
-/// `up`, `down`, `status` or `env`, and the names behind it.
+/// `up`, `down`, `status`, `env` or `chaos`, and the names behind it.
 pub(crate) fn run(words: &[&str]) -> Result<(), String> {
     let purpose = if words.contains(&"--durable") { Purpose::Measurement } else { Purpose::Tests };
     let words: Vec<&str> = words.iter().copied().filter(|word| *word != "--durable").collect();
@@ -80,7 +96,12 @@ pub(crate) fn run(words: &[&str]) -> Result<(), String> {
             running.for_each(|(service, place)| print_environment(service, &place));
             Ok(())
         }
-        _ => Err(format!("services up|down|status|env [NAME…] [--durable]; the names are {}", all_names())),
+        ["chaos", name, fault] => chaos::strike(find(name)?, fault, purpose),
+        _ => Err(format!(
+            "services up|down|status|env [NAME…] [--durable], or chaos NAME {}; the names are {}",
+            chaos::FAULTS.join("|"),
+            all_names()
+        )),
     }
 }
 
@@ -105,7 +126,10 @@ pub(crate) fn is_running(service: &dyn Service, purpose: Purpose) -> bool {
 
 /// Stops it and keeps its data. One that does not run is no error.
 pub(crate) fn down(service: &dyn Service, purpose: Purpose) -> Result<(), String> {
-    process::stop(&at(service, purpose).pid_file(), service.stop_signal())
+    let place = at(service, purpose);
+    process::stop(&place.pid_file(), service.stop_signal())?;
+    service.clean_up(&place);
+    Ok(())
 }
 
 /// The service of this name.
@@ -159,7 +183,7 @@ mod tests {
     #[test]
     fn an_unknown_name_is_refused_with_the_names_there_are() {
         let refusal = find("kafak").err().expect("there is no such service");
-        assert!(refusal.contains("kafka, postgres, restate"), "{refusal}");
+        assert!(refusal.contains("kafka, nats, postgres"), "{refusal}");
     }
 
     #[test]

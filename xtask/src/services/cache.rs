@@ -14,14 +14,19 @@ pub(crate) struct Cache {
 impl Cache {
     /// Makes it, and waits for whoever else installs.
     pub(crate) fn open() -> Result<Self, String> {
-        let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
-        let base = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
-        let folder = base.ok_or("neither XDG_CACHE_HOME nor HOME is set")?.join("ensue-services");
+        let folder = Self::location().ok_or("neither XDG_CACHE_HOME nor HOME is set")?;
         let failed = |error: std::io::Error| format!("cannot make {}: {error}", folder.display());
         fs::create_dir_all(&folder).map_err(failed)?;
         let lock = File::create(folder.join(".lock")).map_err(failed)?;
         lock.lock().map_err(failed)?;
         Ok(Self { folder, _lock: lock })
+    }
+
+    /// Where it is.
+    pub(crate) fn location() -> Option<PathBuf> {
+        let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+        let base = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
+        Some(base?.join("ensue-services"))
     }
 
     /// The entry of this name, whether it is there or not.

@@ -61,6 +61,7 @@ pub(crate) fn stop(pid_file: &Path, signal: &str) -> Result<(), String> {
     for (signal, within) in [(signal, STOPPED_WITHIN), ("KILL", STOPPED_WITHIN)] {
         let Some(pid) = find(pid_file) else { break };
         kill(pid, signal)?;
+        kill(pid, "CONT")?; // one that was paused would not see the first
         let deadline = Instant::now() + within;
         while find(pid_file).is_some() && Instant::now() < deadline {
             thread::sleep(LOOK_EVERY);
@@ -71,6 +72,16 @@ pub(crate) fn stop(pid_file: &Path, signal: &str) -> Result<(), String> {
         None if pid_file.exists() => fs::remove_file(pid_file)
             .map_err(|error| format!("cannot remove {}: {error}", pid_file.display())),
         None => Ok(()),
+    }
+}
+
+/// Sends a signal to the service and all that it has started, which are one process group.
+pub(crate) fn signal_group(pid: u32, signal: &str) -> Result<(), String> {
+    let status = Command::new("kill").args([&format!("-{signal}"), "--", &format!("-{pid}")]).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => Err(format!("process group {pid} does not take the signal {signal}")),
+        Err(error) => Err(format!("cannot run kill: {error}")),
     }
 }
 
