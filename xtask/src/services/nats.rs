@@ -63,9 +63,9 @@ fn configuration(place: &Place) -> String {
         Purpose::Measurement => "always",
     };
     format!(
-        "listen: \"{}\"\nhttp: \"{}\"\njetstream {{ store_dir: {:?}, sync_interval: {sync} }}\n",
+        "listen: \"{}\"\nhttp: \"{}\"\njetstream {{ store_dir: \"{}\", sync_interval: {sync} }}\n",
         place.address(CLIENTS),
         place.address(MONITORING),
-        place.data().join("store")
+        place.data().join("store").display()
     )
 }

@@ -316,7 +316,7 @@ impl Case {
     }
 }
 
-fn message_of(failure: tokio::task::JoinError) -> String {
+pub(super) fn message_of(failure: tokio::task::JoinError) -> String {
     let Ok(payload) = failure.try_into_panic() else {
         return "the case was cancelled".to_owned();
     };

@@ -1,0 +1,264 @@
+//! The connection, and the topology on it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_nats::connection::State;
+use async_nats::jetstream::consumer::pull;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
+use async_nats::jetstream::context::{Context, ContextBuilder};
+use async_nats::jetstream::stream::{self, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
+use ensue_core::bus::{Bus, Consume, Consumer, Declare, Declared, Outgoing, Receipt, Topology};
+use ensue_core::{BusCapabilities, Code, Error};
+use futures_util::future::BoxFuture;
+
+use crate::capability;
+use crate::config::{Config, Login};
+use crate::consume::Member;
+use crate::publish;
+
+/// A connection to NATS with `JetStream`.
+pub struct NatsBus {
+    link: Link,
+    capabilities: BusCapabilities,
+}
+
+/// What the parts of the adapter share.
+#[derive(Clone)]
+pub(crate) struct Link {
+    pub(crate) client: Client,
+    pub(crate) context: Context,
+    pub(crate) config: Arc<Config>,
+    /// Whether the last attempt to connect failed because of who we are.
+    denied: Arc<AtomicBool>,
+}
+
+impl NatsBus {
+    pub(crate) async fn open(config: Config) -> Result<Self, Error> {
+        let denied = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&denied);
+        let options = options(&config).await?.event_callback(move |event| {
+            note(&seen, &event);
+            async {}
+        });
+        let servers: Vec<&str> = config.url.split(',').map(str::trim).collect();
+        let client = options.connect(servers).await.map_err(|cause| {
+            let code = match cause.kind() {
+                ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+                    Code::BUS_DENIED
+                }
+                ConnectErrorKind::ServerParse | ConnectErrorKind::Tls => Code::BUS_ADDRESS,
+                _ => Code::BUS_UNREACHABLE,
+            };
+            Error::new(code, format!("cannot connect to NATS: {cause}")).with_source(cause)
+        })?;
+        // A server that is there answers at once; one that is not may come later, which is no error here.
+        drop(tokio::time::timeout(config.answer_within, client.flush()).await);
+        let context = ContextBuilder::new()
+            .timeout(config.answer_within)
+            .ack_timeout(config.answer_within)
+            .build(client.clone());
+        let capabilities = capability::of(&config);
+        Ok(Self { link: Link { client, context, config: Arc::new(config), denied }, capabilities })
+    }
+}
+
+impl Bus for NatsBus {
+    fn capabilities(&self) -> &BusCapabilities {
+        &self.capabilities
+    }
+
+    fn declare(&self, topology: &Topology, declare: Declare) -> BoxFuture<'_, Result<Declared, Error>> {
+        let topology = topology.clone();
+        Box::pin(async move {
+            let mut declared = Declared::default();
+            let sources = topology.sources.iter().map(|source| &source.from);
+            for channel in topology.targets.iter().chain(sources) {
+                self.link.declare_stream(channel.as_str(), declare, &mut declared).await?;
+            }
+            for source in &topology.sources {
+                self.link.declare_consumer(source, declare, &mut declared).await?;
+            }
+            Ok(declared)
+        })
+    }
+
+    fn publish(&self, batch: Vec<Outgoing>) -> BoxFuture<'_, Vec<Result<Receipt, Error>>> {
+        Box::pin(publish::publish(&self.link, batch))
+    }
+
+    fn consume(&self, consume: Consume) -> BoxFuture<'_, Result<Box<dyn Consumer>, Error>> {
+        Box::pin(async move {
+            let member = Member::join(self.link.clone(), consume).await?;
+            Ok(Box::new(member) as Box<dyn Consumer>)
+        })
+    }
+}
+
+impl Link {
+    pub(crate) fn is_denied(&self) -> bool {
+        self.is_down() && self.denied.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_down(&self) -> bool {
+        self.client.connection_state() != State::Connected
+    }
+
+    /// The stream that keeps a subject, if there is one.
+    async fn stream_of(&self, subject: &str) -> Result<Option<String>, Error> {
+        use async_nats::jetstream::context::GetStreamByNameErrorKind as Kind;
+        match self.context.stream_by_subject(subject).await {
+            Ok(name) => Ok(Some(name)),
+            Err(cause) if cause.kind() == Kind::NotFound => Ok(None),
+            Err(cause) => Err(self.failed(&format!("cannot look up `{subject}`"), Code::BUS_TIMEOUT, cause)),
+        }
+    }
+
+    async fn declare_stream(
+        &self,
+        subject: &str,
+        how: Declare,
+        declared: &mut Declared,
+    ) -> Result<(), Error> {
+        if let Some(name) = self.stream_of(subject).await? {
+            push(&mut declared.found, format!("stream `{name}` for `{subject}`"));
+            return Ok(());
+        }
+        let name = plain_name(subject);
+        push(&mut declared.missing, format!("stream `{name}` for `{subject}`"));
+        if how == Declare::DryRun {
+            return Ok(());
+        }
+        let wanted = stream::Config {
+            name: name.clone(),
+            subjects: vec![subject.to_owned()],
+            storage: StorageType::File,
+            retention: RetentionPolicy::Limits,
+            discard: DiscardPolicy::New,
+            num_replicas: self.config.replicas,
+            duplicate_window: self.config.duplicate_window,
+            ..stream::Config::default()
+        };
+        let made = self.context.create_stream(wanted).await;
+        let trying = format!("cannot make the stream `{name}`");
+        made.map(|_| ()).map_err(|cause| self.failed(&trying, Code::BUS_TOPOLOGY, cause))
+    }
+
+    async fn declare_consumer(
+        &self,
+        source: &Consume,
+        how: Declare,
+        declared: &mut Declared,
+    ) -> Result<(), Error> {
+        let name = consumer_name(source);
+        let line = format!("consumer `{name}` of `{}`", source.from);
+        let is_there = match self.stream_of(source.from.as_str()).await? {
+            Some(stream) => {
+                let found = self.context.get_consumer_from_stream::<pull::Config, _, _>(&name, &stream);
+                found.await.is_ok()
+            }
+            None => false,
+        };
+        if is_there {
+            push(&mut declared.found, line);
+        } else {
+            push(&mut declared.missing, line);
+            if how == Declare::Make {
+                self.consumer(source).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The durable consumer of a group, made where it is missing.
+    pub(crate) async fn consumer(
+        &self,
+        source: &Consume,
+    ) -> Result<async_nats::jetstream::consumer::Consumer<pull::Config>, Error> {
+        let subject = source.from.as_str();
+        let stream = self.stream_of(subject).await?.ok_or_else(|| {
+            Error::new(
+                Code::BUS_UNROUTABLE,
+                format!("cannot consume `{subject}`: no stream keeps this subject"),
+            )
+        })?;
+        let name = consumer_name(source);
+        let wanted = pull::Config {
+            durable_name: Some(name.clone()),
+            filter_subject: subject.to_owned(),
+            deliver_policy: DeliverPolicy::All,
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: self.config.settle_within,
+            max_ack_pending: i64::try_from(self.config.in_flight_max).unwrap_or(i64::MAX),
+            ..pull::Config::default()
+        };
+        let trying = format!("cannot join the consumer `{name}` of the stream `{stream}`");
+        let found = self.context.get_consumer_from_stream::<pull::Config, _, _>(&name, &stream).await;
+        let consumer = match found {
+            Ok(consumer) => consumer,
+            // A create that meets one of other settings is refused by the server, so a race of two members is none.
+            Err(_) => self
+                .context
+                .create_consumer_on_stream(wanted, &stream)
+                .await
+                .map_err(|cause| self.failed(&trying, Code::BUS_UNREACHABLE, cause))?,
+        };
+        let settings = &consumer.cached_info().config;
+        if settings.ack_policy != AckPolicy::Explicit || settings.filter_subject != subject {
+            let message =
+                format!("{trying}: it does not settle message by message, or filters another subject");
+            return Err(Error::new(Code::BUS_TOPOLOGY, message));
+        }
+        Ok(consumer)
+    }
+}
+
+fn push(lines: &mut Vec<String>, line: String) {
+    if !lines.contains(&line) {
+        lines.push(line);
+    }
+}
+
+/// Names of streams and consumers may not hold what has a meaning in subjects.
+fn plain_name(text: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+    text.chars().map(plain).collect()
+}
+
+/// A group may consume several subjects of one stream, each from a place of its own.
+fn consumer_name(source: &Consume) -> String {
+    format!("{}--{}", plain_name(source.group.as_str()), plain_name(source.from.as_str()))
+}
+
+async fn options(config: &Config) -> Result<ConnectOptions, Error> {
+    let options = ConnectOptions::new().retry_on_initial_connect().connection_timeout(config.answer_within);
+    let mut options = match &config.login {
+        Login::InAddress => options,
+        Login::Token(token) => options.token(token.clone()),
+        Login::Password { user, password } => options.user_and_password(user.clone(), password.clone()),
+        Login::Nkey(seed) => options.nkey(seed.clone()),
+        Login::Credentials(file) => options.credentials_file(file).await.map_err(|cause| {
+            let message = format!("cannot read the credentials {}: {cause}", file.display());
+            Error::new(Code::BUS_ADDRESS, message).with_source(cause)
+        })?,
+    };
+    if let Some(file) = &config.authorities {
+        options = options.add_root_certificates(file.clone());
+    }
+    if let Some((certificate, key)) = &config.certificate {
+        options = options.add_client_certificate(certificate.clone(), key.clone());
+    }
+    Ok(options)
+}
+
+fn note(denied: &AtomicBool, event: &Event) {
+    match event {
+        Event::Connected => denied.store(false, Ordering::Relaxed),
+        Event::ServerError(ServerError::AuthorizationViolation) => denied.store(true, Ordering::Relaxed),
+        Event::ClientError(error) if error.to_string().to_lowercase().contains("authorization") => {
+            denied.store(true, Ordering::Relaxed);
+        }
+        _ => {}
+    }
+}

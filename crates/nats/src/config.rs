@@ -1,0 +1,157 @@
+//! Where the server is, who we are, and how streams and consumers are declared.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ensue_core::Error;
+
+use crate::client::NatsBus;
+
+/// How a server is connected to and used.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub(crate) url: String,
+    pub(crate) login: Login,
+    pub(crate) authorities: Option<PathBuf>,
+    pub(crate) certificate: Option<(PathBuf, PathBuf)>,
+    pub(crate) answer_within: Duration,
+    pub(crate) settle_within: Duration,
+    pub(crate) duplicate_window: Duration,
+    pub(crate) in_flight_max: usize,
+    pub(crate) replicas: usize,
+    pub(crate) message_bytes_max: usize,
+}
+
+/// Who we are, where the address does not say so.
+#[derive(Clone)]
+pub(crate) enum Login {
+    InAddress,
+    Token(String),
+    Password { user: String, password: String },
+    Nkey(String),
+    Credentials(PathBuf),
+}
+
+/// Says which sort, never the secret.
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InAddress => "InAddress",
+            Self::Token(_) => "Token",
+            Self::Password { .. } => "Password",
+            Self::Nkey(_) => "Nkey",
+            Self::Credentials(_) => "Credentials",
+        })
+    }
+}
+
+impl Config {
+    /// From an address such as `nats://user:password@host:4222`, several of one cluster separated by commas; `tls://` asks for TLS.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            login: Login::InAddress,
+            authorities: None,
+            certificate: None,
+            answer_within: Duration::from_secs(5),
+            settle_within: Duration::from_secs(30),
+            duplicate_window: Duration::from_mins(10),
+            in_flight_max: 256,
+            replicas: 1,
+            message_bytes_max: 1024 * 1024,
+        }
+    }
+
+    /// Logs in with a token.
+    #[must_use]
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.login = Login::Token(token.into());
+        self
+    }
+
+    /// Logs in with user and password.
+    #[must_use]
+    pub fn password(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
+        self.login = Login::Password { user: user.into(), password: password.into() };
+        self
+    }
+
+    /// Logs in with the seed of an nkey.
+    #[must_use]
+    pub fn nkey(mut self, seed: impl Into<String>) -> Self {
+        self.login = Login::Nkey(seed.into());
+        self
+    }
+
+    /// Logs in with a file of credentials, as `nsc` writes it.
+    #[must_use]
+    pub fn credentials(mut self, file: impl Into<PathBuf>) -> Self {
+        self.login = Login::Credentials(file.into());
+        self
+    }
+
+    /// Trusts the authorities of this PEM file besides those of the machine.
+    #[must_use]
+    pub fn authorities(mut self, file: impl Into<PathBuf>) -> Self {
+        self.authorities = Some(file.into());
+        self
+    }
+
+    /// Shows a certificate of our own, from two PEM files.
+    #[must_use]
+    pub fn certificate(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.certificate = Some((certificate.into(), key.into()));
+        self
+    }
+
+    /// How long the server may take to answer; 5 s where nothing is said.
+    #[must_use]
+    pub fn answer_within(mut self, time: Duration) -> Self {
+        self.answer_within = time;
+        self
+    }
+
+    /// After which time a message that was not settled is delivered again; 30 s where nothing is said. It is written into the
+    /// consumer when that is made.
+    #[must_use]
+    pub fn settle_within(mut self, time: Duration) -> Self {
+        self.settle_within = time;
+        self
+    }
+
+    /// For how long a stream that is made here knows ids again; 10 min where nothing is said.
+    #[must_use]
+    pub fn duplicate_window(mut self, window: Duration) -> Self {
+        self.duplicate_window = window;
+        self
+    }
+
+    /// How many messages of one group are delivered and not settled at any time; 256 where nothing is said. With 1, and only then,
+    /// the order of keys holds through redeliveries and with several members.
+    #[must_use]
+    pub fn in_flight_max(mut self, messages: usize) -> Self {
+        self.in_flight_max = messages.max(1);
+        self
+    }
+
+    /// How many servers keep a stream that is made here; 1 where nothing is said.
+    #[must_use]
+    pub fn replicas(mut self, servers: usize) -> Self {
+        self.replicas = servers.max(1);
+        self
+    }
+
+    /// Largest message that is sent, headers and body; 1 MiB where nothing is said, as is `max_payload` of the server.
+    #[must_use]
+    pub fn message_bytes_max(mut self, bytes: usize) -> Self {
+        self.message_bytes_max = bytes;
+        self
+    }
+
+    /// Makes the bus. A server that is not there yet is no error: calls fail as unreachable until it is. Wants to be called on a runtime
+    /// of tokio. Fails with `E0440` where the address or a file is not understood.
+    pub async fn open(self) -> Result<NatsBus, Error> {
+        NatsBus::open(self).await
+    }
+}

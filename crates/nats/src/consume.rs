@@ -1,0 +1,159 @@
+//! One member of a group: a durable pull consumer, asked for messages again and again.
+//!
+//! A pull is lost when the connection breaks, and a consumer may vanish with its stream; so each pull is short, and one that ends without
+//! an answer is asked again of a consumer that is looked up anew.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{self, pull};
+use async_nats::jetstream::{AckKind, Message};
+use ensue_core::bus::{Consume, Consumer, Delivery, Seek, Settled};
+use ensue_core::name::Channel;
+use ensue_core::{Code, Error, Timestamp};
+use futures_util::future::{BoxFuture, join_all};
+use futures_util::{FutureExt, StreamExt};
+use tokio::time::{Instant, timeout};
+
+use crate::client::Link;
+use crate::codec;
+
+/// How long the server keeps a pull open, and how much later it is given up.
+const PULL: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_millis(500);
+
+/// See [`Consumer`].
+pub(crate) struct Member {
+    link: Link,
+    consume: Consume,
+    consumer: Option<consumer::Consumer<pull::Config>>,
+    pull: Option<pull::Batch>,
+    last_token: u64,
+    /// Delivered and not settled, with the time of delivery.
+    open: BTreeMap<u64, (Instant, Message)>,
+}
+
+impl Member {
+    pub(crate) async fn join(link: Link, consume: Consume) -> Result<Self, Error> {
+        let consumer = Some(link.consumer(&consume).await?);
+        Ok(Self { link, consume, consumer, pull: None, last_token: 0, open: BTreeMap::new() })
+    }
+
+    fn failed(&self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        let trying = format!("cannot consume `{}`", self.consume.from);
+        self.link.failed(&trying, Code::BUS_UNREACHABLE, cause)
+    }
+
+    async fn consumer(&mut self) -> Result<&consumer::Consumer<pull::Config>, Error> {
+        if self.consumer.is_none() {
+            self.consumer = Some(self.link.consumer(&self.consume).await?);
+        }
+        self.consumer.as_ref().ok_or_else(|| Error::new(Code::BUS_UNREACHABLE, "the consumer is gone"))
+    }
+
+    /// Waits for one message; nothing where the pull has ended. Loses nothing when dropped: the pull is kept.
+    async fn first(&mut self, max: usize) -> Result<Option<Message>, Error> {
+        if self.pull.is_none() {
+            let pull = self.consumer().await?.batch().max_messages(max).expires(PULL).messages().await;
+            self.pull = Some(pull.map_err(|cause| self.failed(cause))?);
+        }
+        let Some(pull) = &mut self.pull else { return Ok(None) };
+        match timeout(PULL + GRACE, pull.next()).await {
+            Ok(Some(Ok(message))) => Ok(Some(message)),
+            Ok(None) => {
+                self.pull = None;
+                Ok(None)
+            }
+            Ok(Some(Err(cause))) => {
+                (self.pull, self.consumer) = (None, None);
+                Err(self.failed(cause))
+            }
+            Err(_) if self.link.is_down() => {
+                (self.pull, self.consumer) = (None, None);
+                Err(self.failed("no connection"))
+            }
+            Err(_) => {
+                (self.pull, self.consumer) = (None, None);
+                Ok(None)
+            }
+        }
+    }
+
+    fn deliver(&mut self, message: Message) -> Result<Delivery, Error> {
+        let info = message.info().map_err(|cause| self.failed(cause))?;
+        let attempt = u32::try_from(info.delivered).unwrap_or(u32::MAX).max(1);
+        let published_at = Timestamp::from_nanosecond(info.published.unix_timestamp_nanos()).ok();
+        let (content, key) = codec::decode(&message);
+        let from = Channel::new(message.subject.as_str())?;
+        self.last_token += 1;
+        self.open.insert(self.last_token, (Instant::now(), message));
+        Ok(Delivery { token: self.last_token, from, key, attempt, published_at, message: content })
+    }
+
+    /// What was not settled in time is delivered again by the server, under another token.
+    fn forget_late(&mut self) {
+        let settle_within = self.link.config.settle_within;
+        self.open.retain(|_, (delivered_at, _)| delivered_at.elapsed() < settle_within);
+    }
+
+    async fn settle_one(&self, open: Option<(Instant, Message)>, kind: AckKind) -> Result<(), Error> {
+        let Some((_, message)) = open else {
+            return Err(Error::new(Code::BUS_TOO_LATE, "the delivery is not open any more"));
+        };
+        let settled = message.double_ack_with(kind).await;
+        settled.map_err(|cause| {
+            let trying = format!("cannot settle a message of `{}`", self.consume.from);
+            self.link.failed(&trying, Code::BUS_TIMEOUT, cause)
+        })
+    }
+}
+
+impl Consumer for Member {
+    fn next(&mut self, max: usize) -> BoxFuture<'_, Result<Vec<Delivery>, Error>> {
+        Box::pin(async move {
+            self.forget_late();
+            let first = loop {
+                if let Some(message) = self.first(max.max(1)).await? {
+                    break message;
+                }
+            };
+            let mut messages = vec![first];
+            while messages.len() < max
+                && let Some(pull) = &mut self.pull
+                && let Some(Some(Ok(message))) = pull.next().now_or_never()
+            {
+                messages.push(message);
+            }
+            messages.into_iter().map(|message| self.deliver(message)).collect()
+        })
+    }
+
+    fn settle(&mut self, settled: Vec<Settled>) -> BoxFuture<'_, Vec<Result<(), Error>>> {
+        Box::pin(async move {
+            self.forget_late();
+            let kinds = settled.into_iter().map(|settled| match settled {
+                Settled::Ack(token) => (token, AckKind::Ack),
+                Settled::Nack(token, delay) => (token, AckKind::Nak((!delay.is_zero()).then_some(delay))),
+                Settled::Reject(token, _) => (token, AckKind::Term),
+            });
+            let open: Vec<_> = kinds.map(|(token, kind)| (self.open.remove(&token), kind)).collect();
+            join_all(open.into_iter().map(|(open, kind)| self.settle_one(open, kind))).await
+        })
+    }
+
+    fn seek(&mut self, _to: Seek) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async {
+            Err(Error::new(Code::UNSUPPORTED, "the place of a NATS consumer cannot be moved from here").with_fix(
+                "delete the consumer with the broker's own tools; it is made anew from the beginning, and duplicates are dropped",
+            ))
+        })
+    }
+
+    fn lag(&mut self) -> BoxFuture<'_, Result<Option<u64>, Error>> {
+        Box::pin(async {
+            let mut consumer = self.consumer().await?.clone();
+            let info = consumer.info().await.map_err(|cause| self.failed(cause))?;
+            Ok(Some(info.num_pending + info.num_ack_pending as u64))
+        })
+    }
+}

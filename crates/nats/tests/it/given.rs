@@ -1,0 +1,119 @@
+//! A NATS server of its own for each case: a process, a folder, a port.
+
+use std::env;
+use std::fs;
+use std::io::Read;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ensue_core::bus::Bus;
+use ensue_core::{BoxFuture, Error};
+use ensue_nats::Config;
+use ensue_test::conformance::bus::{Broker, Fault};
+use tempfile::TempDir;
+
+const TOKEN: &str = "for-tests";
+
+/// See [`Broker`].
+struct Server {
+    folder: TempDir,
+    port: u16,
+    child: Mutex<Option<Child>>,
+}
+
+/// One that runs and holds nothing.
+pub(crate) async fn fresh() -> Arc<dyn Broker> {
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    let server = Server {
+        folder: tempfile::tempdir().expect("a folder"),
+        port: port.expect("a free port").port(),
+        child: Mutex::new(None),
+    };
+    server.strike(Fault::Start).await;
+    Arc::new(server)
+}
+
+impl Server {
+    fn config(&self, token: &str) -> Config {
+        let url = format!("nats://127.0.0.1:{}", self.port);
+        Config::new(url)
+            .token(token)
+            .answer_within(Duration::from_secs(2))
+            .settle_within(Duration::from_secs(3))
+    }
+
+    fn start(&self) {
+        let file = self.folder.path().join("nats.conf");
+        let store = self.folder.path().join("store");
+        let text = format!(
+            "listen: \"127.0.0.1:{}\"\nauthorization {{ token: \"{TOKEN}\" }}\njetstream {{ store_dir: \"{}\" }}\n",
+            self.port,
+            store.display()
+        );
+        fs::write(&file, text).expect("the folder is ours");
+        let program = env::var("ENSUE_TEST_NATS_SERVER").expect("ENSUE_TEST_NATS_SERVER names the server");
+        let mut command = Command::new(PathBuf::from(program));
+        command.arg("-c").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        *self.lock() = Some(command.spawn().expect("the server starts"));
+        while !self.greets() {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Whether it says `INFO`, as it does to everyone.
+    fn greets(&self) -> bool {
+        let Ok(mut connection) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)) else { return false };
+        let mut word = [0; 4];
+        connection.read_exact(&mut word).is_ok() && &word == b"INFO"
+    }
+
+    fn kill(&self) {
+        if let Some(mut child) = self.lock().take() {
+            child.kill().expect("it is ours");
+            child.wait().expect("it has ended");
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.lock().as_ref().expect("it runs").id().to_string();
+        let status = Command::new("kill").args([name, &pid]).status().expect("kill runs");
+        assert!(status.success(), "kill {name} {pid}");
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Broker for Server {
+    fn open(&self) -> BoxFuture<'_, Result<Arc<dyn Bus>, Error>> {
+        Box::pin(async { Ok(Arc::new(self.config(TOKEN).open().await?) as Arc<dyn Bus>) })
+    }
+
+    fn open_denied(&self) -> BoxFuture<'_, Result<Arc<dyn Bus>, Error>> {
+        Box::pin(async { Ok(Arc::new(self.config("wrong").open().await?) as Arc<dyn Bus>) })
+    }
+
+    fn strike(&self, fault: Fault) -> BoxFuture<'_, ()> {
+        match fault {
+            Fault::Kill => self.kill(),
+            Fault::Start => self.start(),
+            Fault::Pause => self.signal("-STOP"),
+            Fault::Resume => self.signal("-CONT"),
+        }
+        Box::pin(async {})
+    }
+
+    fn is_alive(&self) -> bool {
+        self.lock().as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

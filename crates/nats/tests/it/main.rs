@@ -1,0 +1,7 @@
+//! The contract of a bus on real servers, one for each case. `cargo xtask test` installs the server and runs them.
+
+mod given;
+
+mod contract {
+    ensue_test::bus_conformance!(crate::given::fresh, ignore = "needs a NATS server: cargo xtask test");
+}

@@ -1,0 +1,205 @@
+//! The contract of [`Bus`], as cases that any broker runs.
+//!
+//! ```text
+//! mod contract {
+//!     ensue_test::bus_conformance!(super::fresh, ignore = "needs a broker");
+//! }
+//! ```
+//!
+//! `fresh` is an `async fn() -> Arc<dyn Broker>`: a broker of the case's own, or one where the channels of the case are new.
+//!
+//! Invariants: what a broker does not declare, the case asserts the absence of; a case of a fault asserts that the fault happened; no
+//! case waits for time to pass.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ensue_core::bus::{Bus, Consume};
+use ensue_core::name::{Channel, SubscriptionName};
+use ensue_core::{BoxFuture, BusCapabilities, Error};
+
+use super::store::{Finding, message_of};
+
+mod deliver;
+mod fault;
+mod publish;
+mod settle;
+mod words;
+
+/// A case that has not ended by then hangs.
+const CASE_SECONDS_MAX: u64 = 180;
+
+/// What the suite needs to know of a broker besides the port, and what it does to it.
+pub trait Broker: Send + Sync {
+    /// A connection of its own.
+    fn open(&self) -> BoxFuture<'_, Result<Arc<dyn Bus>, Error>>;
+
+    /// A connection with credentials that are wrong. It may fail at once, or its calls do.
+    fn open_denied(&self) -> BoxFuture<'_, Result<Arc<dyn Bus>, Error>>;
+
+    /// How a group consumes what is published to a channel.
+    fn source(&self, group: SubscriptionName, target: &Channel) -> Consume {
+        Consume { group, from: target.clone(), fed_by: None }
+    }
+
+    /// Strikes. When it ends, the fault is there: a killed process is gone, a started one answers.
+    fn strike(&self, fault: Fault) -> BoxFuture<'_, ()>;
+
+    /// Whether the process of the broker lives, asked of the operating system.
+    fn is_alive(&self) -> bool;
+}
+
+/// What can happen to a broker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// It is killed, as by SIGKILL. Its disk is kept.
+    Kill,
+    /// It is started again, on the same port and disk.
+    Start,
+    /// It is frozen, as by SIGSTOP.
+    Pause,
+    /// It goes on, as by SIGCONT.
+    Resume,
+}
+
+/// Calls the macro `$with` with the whole table of cases.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! bus_conformance_cases {
+    ($with:path $(, $($argument:tt)*)?) => {
+        $with! {
+            [$($($argument)*)?]
+            publish::what_is_published_arrives_equal needs NOTHING,
+            publish::text_of_any_language_survives_in_headers needs NOTHING,
+            publish::a_message_too_large_is_refused_and_delays_nobody needs NOTHING,
+            publish::publishing_to_nowhere_is_refused needs ROUTING,
+            publish::a_message_published_twice_is_kept_once needs DEDUPLICATION,
+            publish::many_publishers_at_once_lose_nothing needs NOTHING,
+            publish::a_dry_run_says_what_is_missing_and_makes_nothing needs NOTHING,
+            deliver::each_group_gets_everything needs NOTHING,
+            deliver::members_of_a_group_share needs NOTHING,
+            deliver::channels_are_apart needs NOTHING,
+            deliver::a_late_group_gets_the_history needs REPLAY,
+            deliver::one_member_sees_each_key_in_order needs NOTHING,
+            settle::what_is_handed_back_comes_again needs NOTHING,
+            settle::what_is_refused_for_good_does_not_come_again needs REJECTION,
+            settle::what_a_lost_member_had_in_hand_comes_again needs NOTHING,
+            settle::a_delivery_is_settled_once needs NOTHING,
+            fault::a_broker_killed_twice_in_mid_stream_loses_nothing needs NOTHING,
+            fault::a_paused_broker_confirms_nothing_and_goes_on needs NOTHING,
+            fault::a_broker_that_is_absent_at_the_start_is_found_later needs NOTHING,
+            fault::wrong_credentials_are_refused needs NOTHING,
+        }
+    };
+}
+
+/// Makes one `#[test]` of each case. Takes an `async fn() -> Arc<dyn Broker>`, and the reason why the tests run only where they
+/// are asked for.
+#[macro_export]
+macro_rules! bus_conformance {
+    ($factory:expr, ignore = $reason:literal) => {
+        $crate::bus_conformance_cases!($crate::bus_conformance_tests, $factory, ignore = $reason);
+    };
+}
+
+/// The tests of [`bus_conformance!`].
+#[doc(hidden)]
+#[macro_export]
+macro_rules! bus_conformance_tests {
+    ([$factory:expr, ignore = $reason:literal] $($group:ident :: $name:ident needs $need:ident,)*) => {
+        $(
+            #[test]
+            #[ignore = $reason]
+            fn $name() {
+                $crate::conformance::bus::run_case(stringify!($name), $factory);
+            }
+        )*
+    };
+}
+
+macro_rules! table {
+    ([] $($group:ident :: $name:ident needs $need:ident,)*) => {
+        /// Every case, in the order in which they run.
+        pub const CASES: &[Case] = &[
+            $(Case {
+                name: stringify!($name),
+                need: &Need::$need,
+                run: |broker| Box::pin($group::$name(broker)),
+            },)*
+        ];
+    };
+}
+bus_conformance_cases!(table);
+
+/// One clause of the contract.
+pub struct Case {
+    /// The claim, unique in the table.
+    pub name: &'static str,
+    need: &'static Need,
+    run: fn(Arc<dyn Broker>) -> BoxFuture<'static, ()>,
+}
+
+/// What a case takes for granted, and what is to be seen where it is not declared.
+struct Need {
+    is_met: fn(&BusCapabilities) -> bool,
+    assert_absent: fn(Arc<dyn Broker>) -> BoxFuture<'static, ()>,
+}
+
+impl Need {
+    const NOTHING: Self = Self { is_met: |_| true, assert_absent: |_| Box::pin(async {}) };
+    const ROUTING: Self = Self {
+        is_met: |capabilities| capabilities.can_detect_unroutable,
+        assert_absent: |broker| Box::pin(publish::nowhere_swallows(broker)),
+    };
+    const DEDUPLICATION: Self = Self {
+        is_met: |capabilities| capabilities.can_deduplicate,
+        assert_absent: |broker| Box::pin(publish::twice_is_two(broker)),
+    };
+    const REPLAY: Self = Self {
+        is_met: |capabilities| capabilities.can_replay,
+        assert_absent: |broker| Box::pin(deliver::a_late_group_gets_what_comes_later(broker)),
+    };
+    const REJECTION: Self = Self {
+        is_met: |capabilities| capabilities.can_reject,
+        assert_absent: |broker| Box::pin(settle::rejection_is_refused(broker)),
+    };
+}
+
+/// Runs one case on a runtime of its own.
+///
+/// # Panics
+/// If the broker breaks the contract, or the table has no such case.
+pub fn run_case<Making>(name: &str, factory: impl FnOnce() -> Making)
+where
+    Making: Future<Output = Arc<dyn Broker>>,
+{
+    let case = CASES.iter().find(|case| case.name == name).expect("the case is in the table");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build();
+    let finding = runtime.expect("the system starts four threads").block_on(async {
+        let broker = factory().await;
+        case.find(broker).await
+    });
+    if let Finding::Broken(message) = finding {
+        panic!("{name}: {message}");
+    }
+}
+
+impl Case {
+    async fn find(&self, broker: Arc<dyn Broker>) -> Finding {
+        let bus = match broker.open().await {
+            Ok(bus) => bus,
+            Err(error) => return Finding::Broken(format!("it cannot be opened: {error:?}")),
+        };
+        let is_met = (self.need.is_met)(bus.capabilities());
+        drop(bus);
+        let body = if is_met { (self.run)(broker) } else { (self.need.assert_absent)(broker) };
+        let limit = Duration::from_secs(CASE_SECONDS_MAX);
+        // A task of its own: an assertion that fails ends the case, not the run.
+        match tokio::time::timeout(limit, tokio::spawn(body)).await {
+            Ok(Ok(())) if is_met => Finding::Kept,
+            Ok(Ok(())) => Finding::Refused,
+            Ok(Err(failure)) => Finding::Broken(message_of(failure)),
+            Err(_) => Finding::Broken(format!("still waiting after {CASE_SECONDS_MAX} seconds")),
+        }
+    }
+}
