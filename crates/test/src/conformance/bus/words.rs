@@ -119,9 +119,7 @@ pub(super) async fn next(consumer: &mut Box<dyn Consumer>) -> Vec<Delivery> {
     loop {
         match consumer.next(PAGE).await {
             Ok(deliveries) => return deliveries,
-            Err(error) => {
-                assert!(error.is_retryable() || error.kind() == ensue_core::Kind::NotFound, "{error:?}")
-            }
+            Err(error) => assert!(error.is_retryable(), "{error:?}"),
         }
         tokio::task::yield_now().await;
     }
