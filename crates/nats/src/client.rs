@@ -122,6 +122,7 @@ impl Link {
         declared: &mut Declared,
     ) -> Result<(), Error> {
         if let Some(name) = self.stream_of(subject).await? {
+            self.check_stream(&name, subject).await?;
             push(&mut declared.found, format!("stream `{name}` for `{subject}`"));
             return Ok(());
         }
@@ -143,6 +144,29 @@ impl Link {
         let made = self.context.create_stream(wanted).await;
         let trying = format!("cannot make the stream `{name}`");
         made.map(|_| ()).map_err(|cause| self.failed(&trying, Code::BUS_TOPOLOGY, cause))
+    }
+
+    /// A stream that somebody else made must keep what the port promises: confirmations, files, and a copy for each group.
+    async fn check_stream(&self, name: &str, subject: &str) -> Result<(), Error> {
+        let trying = format!("cannot look at the stream `{name}`");
+        let found = self.context.get_stream(name).await;
+        let found = found.map_err(|cause| self.failed(&trying, Code::BUS_TIMEOUT, cause))?;
+        let settings = &found.cached_info().config;
+        let wrong = [
+            (settings.no_ack, "confirms nothing (`no_ack`), confirmations are needed"),
+            (settings.storage != StorageType::File, "is in memory, storage in files is needed"),
+            (
+                settings.retention == RetentionPolicy::WorkQueue,
+                "is a work queue, retention by limits or interest is needed",
+            ),
+        ];
+        match wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
+            Some((_, why)) => {
+                let message = format!("the stream `{name}` that keeps `{subject}` {why}");
+                Err(Error::new(Code::BUS_TOPOLOGY, message))
+            }
+            None => Ok(()),
+        }
     }
 
     async fn declare_consumer(

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 const TOKEN: &str = "for-tests";
 
 /// See [`Broker`].
-struct Server {
+pub(crate) struct Server {
     folder: TempDir,
     port: u16,
     child: Mutex<Option<Child>>,
@@ -26,6 +26,11 @@ struct Server {
 
 /// One that runs and holds nothing.
 pub(crate) async fn fresh() -> Arc<dyn Broker> {
+    server().await
+}
+
+/// The same, for what the suite does not know.
+pub(crate) async fn server() -> Arc<Server> {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     let server = Server {
         folder: tempfile::tempdir().expect("a folder"),
@@ -37,6 +42,13 @@ pub(crate) async fn fresh() -> Arc<dyn Broker> {
 }
 
 impl Server {
+    /// A client of somebody else.
+    pub(crate) async fn foreign(&self) -> async_nats::jetstream::Context {
+        let options = async_nats::ConnectOptions::with_token(TOKEN.to_owned());
+        let client = options.connect(format!("127.0.0.1:{}", self.port)).await.expect("the server runs");
+        async_nats::jetstream::new(client)
+    }
+
     fn config(&self, token: &str) -> Config {
         let url = format!("nats://127.0.0.1:{}", self.port);
         Config::new(url)

@@ -1,5 +1,6 @@
 //! The contract of a bus on real servers, one for each case. `cargo xtask test` installs the server and runs them.
 
+mod foreign;
 mod given;
 
 mod contract {

@@ -1,0 +1,68 @@
+//! What somebody else does with the same server.
+
+use async_nats::jetstream::stream::{Config, RetentionPolicy, StorageType};
+use ensue_core::Code;
+use ensue_core::bus::{Consume, Declare, Topology};
+use ensue_core::name::{Channel, SubscriptionName};
+use ensue_test::conformance::bus::Broker;
+
+use crate::given;
+
+fn orders() -> Channel {
+    Channel::new("shop.orders").expect("a valid channel")
+}
+
+#[tokio::test]
+#[ignore = "needs a NATS server: cargo xtask test"]
+async fn a_stream_that_cannot_keep_the_promises_is_refused_and_left_alone() {
+    let server = given::server().await;
+    let (foreign, bus) = (server.foreign().await, server.open().await.expect("the server runs"));
+    let good = Config { name: "SHOP".into(), subjects: vec!["shop.>".into()], ..Config::default() };
+    let bad = [
+        Config { no_ack: true, ..good.clone() },
+        Config { storage: StorageType::Memory, ..good.clone() },
+        Config { retention: RetentionPolicy::WorkQueue, ..good.clone() },
+    ];
+    let topology = Topology { targets: vec![orders()], sources: Vec::new() };
+    for config in bad {
+        foreign.create_stream(config.clone()).await.expect("the server takes it");
+        let error = bus.declare(&topology, Declare::Make).await.expect_err("it is otherwise");
+        assert_eq!(error.code(), Code::BUS_TOPOLOGY, "{error:?}");
+        let left = foreign.get_stream("SHOP").await.expect("it is there");
+        let left = &left.cached_info().config;
+        assert_eq!(
+            (left.no_ack, left.storage, left.retention),
+            (config.no_ack, config.storage, config.retention)
+        );
+        foreign.delete_stream("SHOP").await.expect("it goes");
+    }
+    foreign.create_stream(good).await.expect("the server takes it");
+    let declared = bus.declare(&topology, Declare::Make).await.expect("this one will do");
+    assert_eq!(declared.found, ["stream `SHOP` for `shop.orders`"]);
+}
+
+#[tokio::test]
+#[ignore = "needs a NATS server: cargo xtask test"]
+async fn a_consumer_that_was_deleted_is_made_anew_and_reads_foreign_bytes() {
+    let server = given::server().await;
+    let (foreign, bus) = (server.foreign().await, server.open().await.expect("the server runs"));
+    let group = SubscriptionName::new("billing").expect("a valid name");
+    let consume = Consume { group, from: orders(), fed_by: None };
+    let topology = Topology { targets: Vec::new(), sources: vec![consume.clone()] };
+    bus.declare(&topology, Declare::Make).await.expect("the topology can be made");
+    let mut consumer = bus.consume(consume).await.expect("the group can be joined");
+    let deleted = foreign.delete_consumer_from_stream("billing--shop_orders", "shop_orders").await;
+    assert!(deleted.expect("it was there").success, "the consumer was deleted");
+    let bytes: &[u8] = b"\x00 no event";
+    let sent = foreign.publish("shop.orders", bytes.into()).await.expect("the server runs");
+    sent.await.expect("the stream keeps it");
+    let deliveries = loop {
+        match consumer.next(10).await {
+            Ok(deliveries) => break deliveries,
+            Err(error) => assert!(error.is_retryable(), "{error:?}"),
+        }
+    };
+    let bodies: Vec<&[u8]> = deliveries.iter().map(|delivery| &delivery.message.body[..]).collect();
+    assert_eq!(bodies, [bytes]);
+    assert_eq!(deliveries.iter().map(|delivery| &delivery.key).collect::<Vec<_>>(), [&None]);
+}
