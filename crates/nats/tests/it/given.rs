@@ -15,7 +15,7 @@ use ensue_nats::Config;
 use ensue_test::conformance::bus::{Broker, Fault};
 use tempfile::TempDir;
 
-const TOKEN: &str = "for-tests";
+pub(crate) const TOKEN: &str = "for-tests";
 
 /// See [`Broker`].
 pub(crate) struct Server {
@@ -49,7 +49,7 @@ impl Server {
         async_nats::jetstream::new(client)
     }
 
-    fn config(&self, token: &str) -> Config {
+    pub(crate) fn config(&self, token: &str) -> Config {
         let url = format!("nats://127.0.0.1:{}", self.port);
         Config::new(url)
             .token(token)

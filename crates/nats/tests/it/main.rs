@@ -2,6 +2,7 @@
 
 mod foreign;
 mod given;
+mod order;
 
 mod contract {
     ensue_test::bus_conformance!(crate::given::fresh, ignore = "needs a NATS server: cargo xtask test");
