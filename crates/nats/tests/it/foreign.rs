@@ -2,7 +2,7 @@
 
 use async_nats::jetstream::stream::{Config, RetentionPolicy, StorageType};
 use ensue_core::Code;
-use ensue_core::bus::{Consume, Declare, Topology};
+use ensue_core::bus::{Bus, Consume, Declare, Topology};
 use ensue_core::name::{Channel, SubscriptionName};
 use ensue_test::conformance::bus::Broker;
 
