@@ -1,4 +1,4 @@
-//! Development tasks: `cargo xtask tidy`, `test`, `ci`, `docs`, `services`,
+//! Development tasks: `cargo xtask tidy`, `test`, `ci`, `conformance`, `docs`, `services`,
 //! `bench`. One command is one file beside this one.
 //!
 //! Never published and never part of the product. It depends on little, because every check waits for it to build.
@@ -9,6 +9,7 @@ use std::process::ExitCode;
 mod bench;
 mod cargo;
 mod ci;
+mod conformance;
 mod docs;
 mod finding;
 mod lexer;
@@ -25,6 +26,7 @@ usage: cargo xtask COMMAND
   tidy [--fix]       what a program can check of the style; --fix rewrites generated files
   test [--embedded]  every suite of the workspace; fails and names a suite that was left out
   ci [STEP]          format, clippy, tidy, test, documentation, no-c-code, licences; or one of them
+  conformance        runs the suite of buses on every broker, writes docs/conformance.md
   docs               writes docs/errors from the table of error codes
   services up|down|status|env [NAME...] [--durable]
                      real servers on loopback: aws, kafka, nats, postgres, pubsub, rabbitmq, restate; --durable as
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         ["test", "--embedded"] => test::run(test::Scope::Embedded),
         ["ci"] => ci::run(None),
         ["ci", step] => ci::run(Some(step)),
+        ["conformance"] => conformance::run(),
         ["docs"] => docs::run(),
         ["bench", words @ ..] => bench::run(words),
         ["services", words @ ..] => services::run(words),

@@ -12,13 +12,16 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use crate::cargo;
+use crate::conformance;
 use crate::services::{self, Purpose, Service};
 use crate::tree;
 use crate::workspace::{self, Package};
 
 /// Services, and the package whose ignored tests ask for them. Ignored tests of other packages have other reasons.
-const SERVERS: [(&str, &str); 3] =
-    [("postgres", "ensue-postgres"), ("postgres", "ensue-cli"), ("nats", "ensue-nats")];
+const SERVERS: [(&str, &str); 2] = [("postgres", "ensue-postgres"), ("postgres", "ensue-cli")];
+
+/// The same for brokers, whose packages run the suite of buses.
+const BROKERS: [(&str, &str); 1] = [("nats", "ensue-nats")];
 
 /// How far to go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,13 +42,27 @@ pub(crate) fn run(scope: Scope) -> Result<(), String> {
         for (service, package) in SERVERS {
             passed &= run_on(services::find(service)?, package, &root)?;
         }
+        conformance::clear(&root)?;
+        passed &= run_brokers(&root)?;
     }
     eprintln!("\n{}", report(scope, &ran));
     let missing: Vec<&str> = wanted.difference(&ran).map(String::as_str).collect();
     if !missing.is_empty() {
         return Err(format!("left out: {}", missing.join(", ")));
     }
-    if passed { Ok(()) } else { Err("a suite is red, see above".to_owned()) }
+    if !passed {
+        return Err("a suite is red, see above".to_owned());
+    }
+    if scope == Scope::Everything { conformance::check(&root) } else { Ok(()) }
+}
+
+/// Runs what needs a broker, on every one: whether all are green.
+pub(crate) fn run_brokers(root: &Path) -> Result<bool, String> {
+    let mut passed = true;
+    for (service, package) in BROKERS {
+        passed &= run_on(services::find(service)?, package, root)?;
+    }
+    Ok(passed)
 }
 
 fn report(scope: Scope, ran: &BTreeSet<String>) -> String {
@@ -108,7 +125,9 @@ fn run_on(service: &dyn Service, package: &str, root: &Path) -> Result<bool, Str
     let was_running = services::is_running(service, Purpose::Tests);
     let place = services::up(service, Purpose::Tests)?;
     let arguments = ["test", "--package", package, "--test", "it", "--", "--ignored"];
-    let passed = cargo::run(root, &arguments, &as_borrowed(&service.environment(&place))).is_ok();
+    let mut environment = service.environment(&place);
+    environment.push((conformance::FOLDER_VARIABLE, conformance::folder(root).display().to_string()));
+    let passed = cargo::run(root, &arguments, &as_borrowed(&environment)).is_ok();
     if !was_running {
         services::down(service, Purpose::Tests)?;
     }

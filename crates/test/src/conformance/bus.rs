@@ -22,6 +22,7 @@ use super::store::{Finding, message_of};
 
 mod deliver;
 mod fault;
+mod note;
 mod publish;
 mod settle;
 mod tunnel;
@@ -163,49 +164,61 @@ pub struct Case {
 
 /// What a case takes for granted, and what is to be seen where it is not declared.
 struct Need {
+    /// The field of the capabilities.
+    capability: &'static str,
     is_met: fn(&BusCapabilities) -> bool,
     assert_absent: fn(Arc<dyn Broker>) -> BoxFuture<'static, ()>,
 }
 
 impl Need {
-    const NOTHING: Self = Self { is_met: |_| true, assert_absent: |_| Box::pin(async {}) };
+    const NOTHING: Self = Self { capability: "", is_met: |_| true, assert_absent: |_| Box::pin(async {}) };
     const ROUTING: Self = Self {
+        capability: "can_detect_unroutable",
         is_met: |capabilities| capabilities.can_detect_unroutable,
         assert_absent: |broker| Box::pin(publish::nowhere_swallows(broker)),
     };
     const DEDUPLICATION: Self = Self {
+        capability: "can_deduplicate",
         is_met: |capabilities| capabilities.can_deduplicate,
         assert_absent: |broker| Box::pin(publish::twice_is_two(broker)),
     };
     const REPLAY: Self = Self {
+        capability: "can_replay",
         is_met: |capabilities| capabilities.can_replay,
         assert_absent: |broker| Box::pin(deliver::a_late_group_gets_what_comes_later(broker)),
     };
     const REJECTION: Self = Self {
+        capability: "can_reject",
         is_met: |capabilities| capabilities.can_reject,
         assert_absent: |broker| Box::pin(settle::rejection_is_refused(broker)),
     };
     const ORDER: Self = Self {
+        capability: "can_order_by_key",
         is_met: |capabilities| capabilities.can_order_by_key,
         assert_absent: |broker| Box::pin(deliver::everything_comes_while_members_come_and_go(broker)),
     };
     const SEEK: Self = Self {
+        capability: "can_seek",
         is_met: |capabilities| capabilities.can_seek,
         assert_absent: |broker| Box::pin(deliver::seeking_is_refused(broker)),
     };
     const LAG: Self = Self {
+        capability: "can_count_waiting",
         is_met: |capabilities| capabilities.can_count_waiting,
         assert_absent: |broker| Box::pin(deliver::what_waits_is_unknown(broker)),
     };
     const DEAD_LETTERS: Self = Self {
+        capability: "has_dead_letters",
         is_met: |capabilities| capabilities.has_dead_letters,
         assert_absent: |broker| Box::pin(settle::there_are_no_dead_letters(broker)),
     };
     const TIME_LIMIT: Self = Self {
+        capability: "redelivers_after",
         is_met: |capabilities| capabilities.redelivers_after.is_some(),
         assert_absent: |broker| Box::pin(settle::what_is_in_hand_stays_there(broker)),
     };
     const LATE_REFUSAL: Self = Self {
+        capability: "can_refuse_late",
         is_met: |capabilities| capabilities.can_refuse_late,
         assert_absent: |broker| Box::pin(settle::settling_late_harms_nobody(broker)),
     };
@@ -236,16 +249,18 @@ impl Case {
             Ok(bus) => bus,
             Err(error) => return Finding::Broken(format!("it cannot be opened: {error:?}")),
         };
-        let is_met = (self.need.is_met)(bus.capabilities());
+        let (name, is_met) = (bus.capabilities().name, (self.need.is_met)(bus.capabilities()));
         drop(bus);
         let body = if is_met { (self.run)(broker) } else { (self.need.assert_absent)(broker) };
         let limit = Duration::from_secs(CASE_SECONDS_MAX);
         // A task of its own: an assertion that fails ends the case, not the run.
-        match tokio::time::timeout(limit, tokio::spawn(body)).await {
+        let finding = match tokio::time::timeout(limit, tokio::spawn(body)).await {
             Ok(Ok(())) if is_met => Finding::Kept,
             Ok(Ok(())) => Finding::Refused,
             Ok(Err(failure)) => Finding::Broken(message_of(failure)),
             Err(_) => Finding::Broken(format!("still waiting after {CASE_SECONDS_MAX} seconds")),
-        }
+        };
+        note::write(name, self, &finding);
+        finding
     }
 }
