@@ -11,6 +11,7 @@ use bytes::Bytes;
 use ensue_core::{Code, Commit, Error, Position, Revision, Space, StreamName, Version};
 use futures_util::future::try_join_all;
 use tokio::try_join;
+use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
@@ -120,11 +121,12 @@ async fn load(client: &Client, commits: &[&Commit], waits: Waits) -> Result<Stat
     Ok(state)
 }
 
-/// The settings are those of the transaction alone, so a pooler may stand in between.
+/// The settings are those of the transaction alone, so a pooler may stand in between. A server or database that was set to be
+/// read-only stays so.
 pub(crate) fn begin(pool: &Pool) -> String {
     let config = pool.config();
     format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = {}; \
+        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = {}; \
          SET LOCAL statement_timeout = {}",
         config.patience.as_millis(),
         config.statement_timeout.as_millis(),
@@ -249,8 +251,17 @@ async fn store(client: &Client, plan: &Plan) -> Result<(), Failure> {
             None => unknown(cause),
         })
     };
-    let commit = async { client.batch_execute("COMMIT").await.map_err(unknown) };
+    let commit = async { client.batch_execute("COMMIT").await.map_err(not_committed) };
     try_join!(write, commit).map(|_| ())
+}
+
+/// What the server refuses in so many words is taken back, such as by a constraint that was deferred to the end. A session that
+/// it ends may have committed before.
+fn not_committed(cause: tokio_postgres::Error) -> Failure {
+    match cause.as_db_error().and_then(DbError::parsed_severity) {
+        Some(Severity::Error) => Failure::Nothing(error::of("the transaction was refused at its end", cause)),
+        _ => unknown(cause),
+    }
 }
 
 fn unknown(cause: tokio_postgres::Error) -> Failure {

@@ -32,6 +32,8 @@ pub(crate) enum Migration {
     Run,
     /// Refuses one that is not.
     Check,
+    /// The same, and does not ask whether anything can be written.
+    ToRead,
 }
 
 impl Config {
@@ -106,6 +108,19 @@ impl Config {
     pub fn without_migration(mut self) -> Self {
         self.migration = Migration::Check;
         self
+    }
+
+    /// Opens the store also where nothing can be written, such as on a hot standby, and leaves the schema alone. Commits are refused
+    /// with `E0424` until the server takes writes.
+    #[must_use]
+    pub fn to_read(mut self) -> Self {
+        self.migration = Migration::ToRead;
+        self
+    }
+
+    /// What makes a connection secure, or leaves it as it is.
+    pub(crate) fn connector(&self) -> Connector {
+        Connector::clone(&self.connector)
     }
 
     /// Connects and opens the store. Wants to be called on a runtime of tokio.

@@ -116,7 +116,7 @@ impl Pool {
                 return Ok(client);
             }
         }
-        let connected = self.config.server.connect(self.config.connector.clone()).await;
+        let connected = self.config.server.connect(self.config.connector()).await;
         let (client, connection) =
             connected.map_err(|cause| error::of("cannot connect to the database", cause))?;
         // Ends when the client is dropped or the server goes away; whoever waits for an answer is told then.
@@ -154,7 +154,7 @@ impl Connection {
         match timeout(limit, self.query_typed(sql, parameters)).await {
             Ok(rows) => rows.map_err(|cause| error::of(trying, cause)),
             Err(_) => {
-                let cancelled = self.cancel_token().cancel_query(self.pool.config.connector.clone()).await;
+                let cancelled = self.cancel_token().cancel_query(self.pool.config.connector()).await;
                 let message = format!("{trying}: no answer within {} ms", limit.as_millis());
                 let error = Error::new(Code::DATABASE_TIMEOUT, message);
                 Err(match cancelled {

@@ -12,6 +12,8 @@ use super::{Purpose, Service};
 
 const PACKAGE: &str = "postgresql";
 const PROGRAMS: &str = "/usr/lib/postgresql";
+/// What tests put between a store and its server.
+const POOLER: &str = "/usr/sbin/pgbouncer";
 const DATABASE: &str = "ensue";
 
 /// The service of this file.
@@ -27,7 +29,10 @@ impl Service for Postgres {
     }
 
     fn install(&self, _cache: &Cache) -> Result<(), String> {
-        if programs().is_some() { Ok(()) } else { cache::install_package(PACKAGE) }
+        if programs().is_none() {
+            cache::install_package(PACKAGE)?;
+        }
+        if Path::new(POOLER).exists() { Ok(()) } else { cache::install_package("pgbouncer") }
     }
 
     fn command(&self, _cache: &Cache, place: &Place) -> Result<Command, String> {
@@ -69,7 +74,13 @@ impl Service for Postgres {
     fn environment(&self, place: &Place) -> Vec<(&'static str, String)> {
         let url = format!("postgres://postgres@{}/{DATABASE}?sslmode=disable", place.address(0));
         let certificates = data(place).to_string_lossy().into_owned();
-        vec![("ENSUE_TEST_POSTGRES", url), ("ENSUE_TEST_POSTGRES_CERTIFICATES", certificates)]
+        let programs = programs().unwrap_or_default().to_string_lossy().into_owned();
+        vec![
+            ("ENSUE_TEST_POSTGRES", url),
+            ("ENSUE_TEST_POSTGRES_CERTIFICATES", certificates),
+            ("ENSUE_TEST_POSTGRES_PROGRAMS", programs),
+            ("ENSUE_TEST_PGBOUNCER", POOLER.to_owned()),
+        ]
     }
 }
 
@@ -78,10 +89,9 @@ fn settings(purpose: Purpose) -> Vec<&'static str> {
         .into_iter()
         .chain(["ssl=on", "ssl_ca_file=ca.crt", "ssl_cert_file=server.crt", "ssl_key_file=server.key"]);
     let by_purpose: &[&str] = match purpose {
-        // Safe against a killed server, not against a lost machine.
-        Purpose::Tests => {
-            &["fsync=off", "synchronous_commit=off", "full_page_writes=off", "wal_level=logical"]
-        }
+        // Safe against a killed server, not against a lost machine. `synchronous_commit` stays on: without it a server that is
+        // killed forgets what it has acknowledged.
+        Purpose::Tests => &["fsync=off", "full_page_writes=off", "wal_level=logical"],
         // What a server of its own on two cores is usually given; all that makes it durable stays on.
         Purpose::Measurement => &[
             "shared_buffers=1GB",

@@ -43,6 +43,11 @@ impl Database {
         format!("postgres://{user}@{host}:{port}/{}?sslmode=disable", self.name)
     }
 
+    /// The port of its server.
+    pub(crate) fn port(&self) -> u16 {
+        self.place().1
+    }
+
     fn place(&self) -> (String, u16, &str) {
         let host = match self.server.get_hosts().first() {
             Some(tokio_postgres::config::Host::Tcp(host)) => host.clone(),
@@ -85,7 +90,7 @@ impl Drop for Database {
 }
 
 /// A session outside of the store.
-async fn session(server: &tokio_postgres::Config) -> Client {
+pub(crate) async fn session(server: &tokio_postgres::Config) -> Client {
     let (client, connection) = server.connect(NoTls).await.expect("the server runs");
     tokio::spawn(connection);
     client
