@@ -62,9 +62,7 @@ impl Address {
     pub(crate) async fn open(&self, host: &Host) -> Result<Arc<dyn Portable>, Error> {
         match self {
             Self::Folder(folder) => Ok(Arc::new(open_log(folder, host)?)),
-            Self::Postgres(url) => {
-                Ok(Arc::new(ensue_postgres::Config::new(url)?.without_migration().open().await?))
-            }
+            Self::Postgres(url) => Ok(Arc::new(open_database(url).await?)),
             Self::Sqlite(file) => Ok(Arc::new(sqlite(file, host).existing().open().await?)),
         }
     }
@@ -81,6 +79,15 @@ impl Address {
 
 fn sqlite(file: &Path, host: &Host) -> ensue_sqlite::Config {
     ensue_sqlite::Config::new(file).clock(Arc::clone(&host.clock))
+}
+
+async fn open_database(url: &str) -> Result<PostgresStore, Error> {
+    let config = || ensue_postgres::Config::new(url);
+    match config()?.without_migration().open().await {
+        // As with a folder: a standby can be looked at.
+        Err(error) if error.code() == Code::DATABASE_READ_ONLY => config()?.to_read().open().await,
+        opened => opened,
+    }
 }
 
 fn open_log(folder: &Path, host: &Host) -> Result<Log, Error> {
@@ -149,7 +156,7 @@ impl Place {
     /// Opens the PostgreSQL database, for what only it can tell; `E0506` if the store is another.
     pub(crate) async fn open_postgres(&self) -> Result<PostgresStore, Error> {
         match &self.address {
-            Address::Postgres(url) => ensue_postgres::Config::new(url)?.without_migration().open().await,
+            Address::Postgres(url) => open_database(url).await,
             address => {
                 Err(Error::new(Code::UNSUPPORTED, format!("only PostgreSQL can tell, and {address} is none"))
                     .with_fix("a folder and a database file have one writer at a time, whom the error names"))

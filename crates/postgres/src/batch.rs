@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use ensue_core::{Code, Commit, Error, Position, Revision, Space, StreamName, Version};
 use futures_util::future::try_join_all;
-use tokio::try_join;
+use tokio::join;
 use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
@@ -68,7 +68,8 @@ pub(crate) async fn write(
     let begin = begin(pool);
     // Both are sent before the first answer is awaited, and the server takes them in order.
     let begin = async { connection.batch_execute(&begin).await.map_err(refused) };
-    let ((), state) = try_join!(begin, load(&connection, commits, waits)).map_err(Failure::Nothing)?;
+    let (begun, state) = join!(begin, load(&connection, commits, waits));
+    let state = begun.and(state).map_err(Failure::Nothing)?;
     let before = state.head;
     let (outcomes, plan) = decide(commits, state);
     if plan.is_empty() && waits == Waits::ForOthers {
@@ -114,8 +115,10 @@ async fn load(client: &Client, commits: &[&Commit], waits: Waits) -> Result<Stat
         }
     };
     let matches = commits.iter().enumerate().map(|(place, commit)| last_match(client, place, commit));
-    let ((), mut state, matches) =
-        try_join!(waited, lock_and_load(client, &touched, commits), try_join_all(matches))?;
+    // The first that fails is told: those behind it are only told that it has.
+    let (waited, state, matches) =
+        join!(waited, lock_and_load(client, &touched, commits), try_join_all(matches));
+    let (mut state, matches) = waited.and(state).and_then(|state| Ok((state, matches?)))?;
     state.matches = matches.into_iter().flatten().collect();
     load_standing(client, commits, &mut state).await?;
     Ok(state)
@@ -252,7 +255,8 @@ async fn store(client: &Client, plan: &Plan) -> Result<(), Failure> {
         })
     };
     let commit = async { client.batch_execute("COMMIT").await.map_err(not_committed) };
-    try_join!(write, commit).map(|_| ())
+    let (written, committed) = join!(write, commit);
+    written.and(committed)
 }
 
 /// What the server refuses in so many words is taken back, such as by a constraint that was deferred to the end. A session that

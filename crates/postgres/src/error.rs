@@ -77,6 +77,9 @@ fn code(cause: &tokio_postgres::Error) -> Code {
     if is_insecure(cause) {
         return Code::DATABASE_TLS;
     }
+    if cause.code().is_none() && is_about_the_address(cause) {
+        return Code::DATABASE_DENIED;
+    }
     match code_of(cause.code()) {
         // A table of the application has rules of its own.
         Code::CORRUPT if cause.as_db_error().and_then(DbError::schema) != Some("ensue") => {
@@ -84,6 +87,12 @@ fn code(cause: &tokio_postgres::Error) -> Code {
         }
         code => code,
     }
+}
+
+/// Whether the driver itself cannot come in with what the address holds, such as without a password: to try again is no use. Where the
+/// connection cannot be made or breaks, the system says why.
+fn is_about_the_address(cause: &tokio_postgres::Error) -> bool {
+    !cause.is_closed() && std::error::Error::source(cause).is_some_and(|cause| !cause.is::<std::io::Error>())
 }
 
 /// Whether there can be no TLS with this server, so that to try again is no use. A connection that broke meanwhile is another

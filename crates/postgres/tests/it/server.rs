@@ -7,8 +7,9 @@ use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use ensue_postgres::{Config, PostgresStore};
@@ -25,6 +26,7 @@ const SETTINGS: &str = "listen_addresses = '127.0.0.1'\nunix_socket_directories 
 pub(crate) struct Server {
     folder: TempDir,
     port: u16,
+    child: Mutex<Option<Child>>,
 }
 
 impl Server {
@@ -55,7 +57,7 @@ impl Server {
     fn without_data() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         give_away(folder.path());
-        Self { folder, port: free_port() }
+        Self { folder, port: free_port(), child: Mutex::new(None) }
     }
 
     fn data(&self) -> PathBuf {
@@ -68,10 +70,11 @@ impl Server {
         file.and_then(|mut file| file.write_all(lines.as_bytes())).expect("the folder is ours");
     }
 
-    /// Replaces its rules for who may come in.
+    /// Replaces its rules for who may come in, and starts it anew: a running server reads them at some later moment.
     pub(crate) fn admit(&self, rules: &str) {
         fs::write(self.data().join("pg_hba.conf"), rules).expect("the folder is ours");
-        self.control(&["reload"]);
+        self.stop_immediately();
+        self.start();
     }
 
     /// A folder of its own with so many bytes of room and no more, until the server is dropped.
@@ -87,10 +90,26 @@ impl Server {
     /// Starts it; returns when it takes connections.
     pub(crate) fn start(&self) {
         let log = self.folder.path().join("log");
-        let mut start = program("pg_ctl");
-        start.arg("-D").arg(self.data()).args(["start", "-w", "-t", "60", "-l"]).arg(&log);
-        if !succeeds(&mut start) {
-            panic!("it does not start: {}", fs::read_to_string(log).unwrap_or_default());
+        let talk = File::options().create(true).append(true).open(&log).expect("the folder is ours");
+        let mut command = program("postgres");
+        command.arg("-D").arg(self.data()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(talk);
+        let mut child = command.spawn().expect("it is installed");
+        let port = self.port.to_string();
+        while !succeeds(program("pg_isready").args(["-q", "-h", "127.0.0.1", "-p", &port])) {
+            let ended = child.try_wait().expect("it is ours");
+            assert_eq!(ended, None, "{}", fs::read_to_string(&log).unwrap_or_default());
+        }
+        *self.lock() = Some(child);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Child>> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its first process has ended; without us it would stay in the list of processes, and the next one would take it for alive.
+    fn bury(&self) {
+        if let Some(mut child) = self.lock().take() {
+            child.wait().expect("it is ours");
         }
     }
 
@@ -100,6 +119,7 @@ impl Server {
         assert!(processes.len() > 1, "the server runs: {processes:?}");
         let pids: Vec<String> = processes.iter().map(u32::to_string).collect();
         run(Command::new("kill").arg("-KILL").args(&pids));
+        self.bury();
         while processes.iter().any(|pid| is_alive(*pid)) {
             thread::yield_now();
         }
@@ -108,27 +128,23 @@ impl Server {
 
     /// Makes it throw everybody out and stop without tidying up.
     pub(crate) fn stop_immediately(&self) {
-        self.control(&["stop", "-m", "immediate", "-w"]);
+        self.signal("-QUIT");
+        self.bury();
         assert_eq!(self.processes(), BTreeSet::new(), "it has stopped");
     }
 
     /// The processes that serve: the first and its children. None if it does not run.
     fn processes(&self) -> BTreeSet<u32> {
-        let file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
-        let first = file.lines().next().and_then(|line| line.trim().parse().ok());
-        let Some(first) = first.filter(|pid| is_alive(*pid)) else { return BTreeSet::new() };
+        let Some(first) = self.lock().as_ref().map(Child::id) else { return BTreeSet::new() };
         let children = fs::read_to_string(format!("/proc/{first}/task/{first}/children"));
         let children = children.expect("the kernel tells children");
         let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
         children.chain([first]).collect()
     }
 
-    fn control(&self, words: &[&str]) {
-        run(program("pg_ctl").arg("-D").arg(self.data()).args(words));
-    }
-
-    pub(crate) fn port(&self) -> u16 {
-        self.port
+    fn signal(&self, name: &str) {
+        let pid = self.lock().as_ref().map(|child| child.id().to_string()).expect("it runs");
+        run(Command::new("kill").args([name, &pid]));
     }
 
     /// Its address, for this user.
@@ -155,7 +171,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if !self.processes().is_empty() {
-            self.control(&["stop", "-m", "immediate", "-w"]);
+            self.signal("-QUIT");
+            self.bury();
         }
     }
 }

@@ -39,9 +39,10 @@ async fn a_standby_is_read_and_takes_commits_once_it_is_promoted() {
         "what has no position waits for the primary"
     );
     assert_eq!(refused(&copy, "never").await.code(), Code::DATABASE_READ_ONLY);
-    let begun = copy.begin().await;
-    let error = begun.err().expect("there is nothing to begin");
-    assert_eq!(error.code(), Code::DATABASE_READ_ONLY, "{error:?}");
+    let transaction = copy.begin().await.expect("tables of the application can be read");
+    let error =
+        transaction.commit(append("a", Expected::Any, &["never"])).await.expect_err("it takes nothing");
+    assert_eq!(Error::from(error).code(), Code::DATABASE_READ_ONLY);
 
     primary.stop_immediately();
     assert_eq!(log(&copy).await.len(), 3, "the primary is not needed to read");
@@ -168,11 +169,15 @@ async fn who_may_not_come_in_or_may_not_write_is_told_so_and_no_password_is_show
     let owner = server.open().await;
     owner.commit(append("a", Expected::NoStream, &["a1"])).await.expect("an empty store");
     let roles = "SET password_encryption = 'scram-sha-256'; CREATE ROLE app LOGIN PASSWORD 'right'; \
-        CREATE ROLE locked LOGIN PASSWORD 'right'; CREATE DATABASE other";
-    server.session().await.batch_execute(roles).await.expect("valid SQL");
+        CREATE ROLE locked LOGIN PASSWORD 'right'";
+    let client = server.session().await;
+    client.batch_execute(roles).await.expect("valid SQL");
+    client.batch_execute("CREATE DATABASE other").await.expect("valid SQL");
     let rules = "host all postgres 127.0.0.1/32 trust\nhost all locked 127.0.0.1/32 reject\n\
         host all all 127.0.0.1/32 scram-sha-256\n";
+    drop((client, owner));
     server.admit(rules);
+    let owner = server.open().await;
     let with = |user: &str, password: &str| format!("{} password='{password}'", server.url(user));
     for (address, said) in [
         (with("app", "wrong-secret"), "password authentication failed"),
