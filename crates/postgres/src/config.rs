@@ -1,12 +1,14 @@
 //! How a database is opened.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ensue_core::{Code, Error};
 use tokio_postgres::config::{Host, SslMode};
 
 use crate::address::{self, Mode};
+use crate::outage::{Outage, Tell};
 #[cfg(not(feature = "tls"))]
 use crate::plain::{Connector, connector};
 use crate::store::PostgresStore;
@@ -23,6 +25,7 @@ pub struct Config {
     pub(crate) patience: Duration,
     pub(crate) statement_timeout: Duration,
     pub(crate) migration: Migration,
+    pub(crate) on_outage: Option<Tell>,
 }
 
 /// What opening does about the schema.
@@ -72,6 +75,7 @@ impl Config {
             patience: Duration::from_secs(10),
             statement_timeout: Duration::from_secs(30),
             migration: Migration::Run,
+            on_outage: None,
         })
     }
 
@@ -115,6 +119,14 @@ impl Config {
     #[must_use]
     pub fn to_read(mut self) -> Self {
         self.migration = Migration::ToRead;
+        self
+    }
+
+    /// Who is told, once each, that the server can no longer be reached and that it can again: a line in a log, or on the terminal.
+    /// It is called where connections are made, so it should return at once.
+    #[must_use]
+    pub fn on_outage(mut self, tell: impl Fn(&Outage) + Send + Sync + 'static) -> Self {
+        self.on_outage = Some(Arc::new(tell));
         self
     }
 

@@ -17,6 +17,7 @@ use tokio_postgres::{Client, Row};
 
 use crate::config::Config;
 use crate::error;
+use crate::outage::Watch;
 
 /// How long to wait before a server that is away is tried again.
 const RECONNECT_INTERVAL: Duration = Duration::from_millis(50);
@@ -27,6 +28,7 @@ pub(crate) struct Pool {
     /// Of the places, those for whoever may keep a connection for long: half of them, so that the others get theirs.
     long_places: Arc<Semaphore>,
     idle: Mutex<Vec<Client>>,
+    watch: Watch,
 }
 
 impl Pool {
@@ -35,6 +37,7 @@ impl Pool {
             places: Arc::new(Semaphore::new(config.connections_max)),
             long_places: Arc::new(Semaphore::new(config.connections_max / 2)),
             idle: Mutex::default(),
+            watch: Watch::new(config.on_outage.clone()),
             config,
         }
     }
@@ -117,8 +120,12 @@ impl Pool {
             }
         }
         let connected = self.config.server.connect(self.config.connector()).await;
-        let (client, connection) =
-            connected.map_err(|cause| error::of("cannot connect to the database", cause))?;
+        let (client, connection) = connected.map_err(|cause| {
+            let error = error::of("cannot connect to the database", cause);
+            self.watch.failed(&error);
+            error
+        })?;
+        self.watch.connected();
         // Ends when the client is dropped or the server goes away; whoever waits for an answer is told then.
         tokio::spawn(connection);
         Ok(client)

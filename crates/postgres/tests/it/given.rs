@@ -33,7 +33,12 @@ impl Database {
 
     /// Its address.
     pub(crate) fn url(&self) -> String {
-        let (host, port, user) = self.place();
+        self.url_at(self.port())
+    }
+
+    /// Its address by way of somebody at this port of the same host.
+    pub(crate) fn url_at(&self, port: u16) -> String {
+        let (host, _, user) = self.place();
         format!("host={host} port={port} user={user} dbname={} sslmode=disable", self.name)
     }
 

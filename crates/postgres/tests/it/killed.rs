@@ -1,8 +1,8 @@
 //! Servers that are killed, and what becomes of it: nothing that was acknowledged is lost, nothing is there twice, and no process of
 //! the application is started anew.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ensue_core::{Code, Error, Expected, Kind, Position, Read, Store, Version};
 use futures_util::TryStreamExt;
@@ -65,7 +65,13 @@ async fn a_server_killed_twice_in_mid_load_loses_nothing_and_doubles_nothing() {
     const COMMITS: u64 = 400;
     const TOTAL: u64 = WRITERS as u64 * COMMITS;
     let server = Server::new("");
-    let stores: Vec<Arc<dyn Store>> = vec![Arc::new(server.open().await), Arc::new(server.open().await)];
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tell = Arc::clone(&told);
+    let talkative = server.config().on_outage(move |outage| {
+        tell.lock().unwrap_or_else(PoisonError::into_inner).push(outage.to_string());
+    });
+    let talkative = talkative.open().await.expect("an empty database");
+    let stores: Vec<Arc<dyn Store>> = vec![Arc::new(talkative), Arc::new(server.open().await)];
     let acknowledged = Arc::new(AtomicU64::new(0));
     let mut writers = JoinSet::new();
     for (writer, store) in stores.iter().cycle().take(WRITERS).enumerate() {
@@ -92,6 +98,12 @@ async fn a_server_killed_twice_in_mid_load_loses_nothing_and_doubles_nothing() {
     let [unknown, stored] = [0, 1].map(|place| of_writers.iter().map(|counts| counts[place]).sum::<u64>());
     eprintln!("{unknown} outcomes were unknown, {stored} of them had been stored");
     assert!(stored <= unknown, "only what was unknown may have been stored without our knowing");
+
+    let told = told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let is_away = |line: &String| line.starts_with("E0421: cannot connect to the database: ");
+    let is_back = |line: &String| line.starts_with("the database is reached again, after ");
+    assert!(told.len() == 4, "each outage is told when it begins and when it ends: {told:?}");
+    assert!(told.chunks(2).all(|two| is_away(&two[0]) && is_back(&two[1])), "{told:?}");
 
     let log = log(&*stores[0]).await;
     for writer in 0..WRITERS {

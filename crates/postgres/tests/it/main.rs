@@ -2,12 +2,15 @@
 
 #![expect(clippy::indexing_slicing, reason = "a test that indexes past the end has failed")]
 
+mod by_hand;
+mod clock;
 mod commit_in;
 mod contract;
 mod given;
 mod held;
 mod killed;
 mod misfortune;
+mod pooled;
 mod portable;
 mod schema;
 mod server;

@@ -69,8 +69,8 @@ async fn write(store: Arc<dyn Store>, writer: usize, commits: u64) -> u64 {
 /// A way to the database that breaks when it is told to.
 async fn line_to(database: &Database) -> (Line, Config) {
     let line = Line::to(database.port()).await;
-    let url = database.url().replace(&format!("port={}", database.port()), &format!("port={}", line.port()));
-    (line, Config::new(&url).expect("a valid address"))
+    let config = Config::new(&database.url_at(line.port())).expect("a valid address");
+    (line, config)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -241,7 +241,7 @@ pub(crate) fn give_away(folder: &Path) {
 }
 
 /// A port from below those that the system gives to clients: while a server is away its port must not go to one of them.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static TAKEN: AtomicU16 = AtomicU16::new(0);
     let spread = u16::try_from(std::process::id() % 7_000).unwrap_or_default();
     let next = || 24_000 + (spread + TAKEN.fetch_add(1, Ordering::Relaxed)) % 8_000;
