@@ -20,10 +20,25 @@ EXCEPTION WHEN data_exception THEN
     RETURN false;
 END $$;
 
+-- As before; a tag whose value is longer than any program takes, or holds other escapes than those for comma and percent sign, is none.
+CREATE OR REPLACE FUNCTION ensue.check_tags(tags text) RETURNS void LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    tag text;
+BEGIN
+    FOREACH tag IN ARRAY string_to_array(tags, ',') LOOP
+        IF tag !~ '^[A-Za-z0-9._-]{1,249}:[^\u0001-\u001F\u007F-\u009F]+$'
+            OR octet_length(regexp_replace(substr(tag, strpos(tag, ':') + 1), '%(25|2C)', 'x', 'gi')) > 512 THEN
+            PERFORM ensue.refuse(format('%L is not a tag: write NAME:VALUE, such as `customer_id:CUST-3`', left(tag, 60)));
+        ELSIF tag ~* '%(?!25|2C)' THEN
+            PERFORM ensue.refuse(format('%L is not a tag: a percent sign is written %%25 and a comma %%2C, and nothing else so', left(tag, 60)));
+        END IF;
+    END LOOP;
+END $$;
+
 -- As before, and the values are such that the event can be read by every program.
 CREATE OR REPLACE FUNCTION ensue.attributes(metadata jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
-    whole jsonb := metadata;
+    whole jsonb := metadata - 'specversion';
     name text;
     value text;
 BEGIN
@@ -35,6 +50,10 @@ BEGIN
             PERFORM ensue.refuse(format('metadata cannot hold %L: names are lower-case letters and digits, and not those of the event itself', name));
         ELSIF name <> 'tags' AND jsonb_typeof(metadata->name) NOT IN ('string', 'number', 'boolean') THEN
             PERFORM ensue.refuse(format('metadata holds an object, array or null under %L: give a text, number or boolean', name));
+        ELSIF value ~ '[\u0001-\u001F\u007F-\u009F]' THEN
+            PERFORM ensue.refuse(format('the attribute %L holds a control character', name));
+        ELSIF name = 'specversion' AND value <> '1.0' THEN
+            PERFORM ensue.refuse(format('%L is not the version of CloudEvents that is spoken here: it is 1.0', value));
         ELSIF name IN ('id', 'source', 'correlationid', 'causationid', 'datacontenttype') THEN
             PERFORM ensue.check_text(format('the %s of an event', name), value);
         ELSIF name = 'schemaversion' AND value !~ '^[1-9][0-9]{0,8}$' THEN

@@ -34,8 +34,7 @@ async fn a_clock_that_jumps_changes_no_order_and_no_revision_twice() {
     let sql = |id: &str| {
         format!("SELECT ensue.append('Test', 's', 'Happened', '{{}}', NULL, '{{\"id\": \"{id}\"}}')")
     };
-    let hour =
-        Timestamp::try_from(std::time::SystemTime::now() + Duration::from_secs(3_600)).expect("a time");
+    let hour = Timestamp::try_from(std::time::SystemTime::now() + Duration::from_hours(1)).expect("a time");
     let lease = || RecordWrite::put(space(), "lane", "mine").expires_at(hour);
     let write = |write: RecordWrite| Commit { records: vec![write], ..Commit::default() };
     let first = store.commit(write(lease())).await.expect("an empty store").revision;

@@ -80,7 +80,7 @@ async fn a_commit_whose_line_is_cut_is_unknown_and_its_repetition_knows() {
     let (line, config) = line_to(&database).await;
     let store = config.open().await.expect("an empty database");
     for (version, cut, was_stored) in
-        [(0, Cut::BeforeTheCommit, false), (1, Cut::BeforeTheAnswer, true), (2, Cut::BeforeTheCommit, false)]
+        [(0, Cut::Commit, false), (1, Cut::Answer, true), (2, Cut::Commit, false)]
     {
         line.cut(&[cut]);
         let commit = append("a", Expected::Exact(Version(version)), &[&format!("a{}", version + 1)]);
@@ -91,7 +91,7 @@ async fn a_commit_whose_line_is_cut_is_unknown_and_its_repetition_knows() {
         assert_eq!(committed.repeated, was_stored, "{cut:?}");
         assert_eq!(committed.position(), Position(version + 1));
     }
-    line.cut(&[Cut::BeforeTheDecision]);
+    line.cut(&[Cut::Decision]);
     let commit = append("a", Expected::Exact(Version(3)), &["a4"]);
     let committed = store.commit(commit).await.expect("nothing was under way, so it is tried again");
     assert!(!committed.repeated);
@@ -114,7 +114,7 @@ async fn rows_of_a_handler_are_there_once_although_the_line_is_cut_in_their_comm
         session.client().expect("it is open").batch_execute(insert).await.expect("valid SQL");
         transaction.commit(commit).await.map_err(Error::from)
     };
-    for (version, cut) in [(0, Cut::BeforeTheCommit), (1, Cut::BeforeTheAnswer)] {
+    for (version, cut) in [(0, Cut::Commit), (1, Cut::Answer)] {
         line.cut(&[cut]);
         let commit = append("a", Expected::Exact(Version(version)), &[&format!("a{version}")]);
         let error = attempt(commit.clone()).await.expect_err("no answer can come");
@@ -123,6 +123,6 @@ async fn rows_of_a_handler_are_there_once_although_the_line_is_cut_in_their_comm
         let rows = client.query_one("SELECT count(*) FROM shipped", &[]).await.expect("valid SQL");
         assert_eq!(rows.get::<_, i64>(0), i64::try_from(version + 1).expect("small"), "{cut:?}");
     }
-    assert_eq!(line.happened(), [Cut::BeforeTheCommit, Cut::BeforeTheAnswer]);
+    assert_eq!(line.happened(), [Cut::Commit, Cut::Answer]);
     assert_eq!(log(&store).await, ["a 1 a0", "a 2 a1"]);
 }

@@ -14,11 +14,11 @@ use tokio::task::JoinHandle;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Cut {
     /// Where the next statement is sent that reads what a commit is decided by: nothing of the commit has been written.
-    BeforeTheDecision,
+    Decision,
     /// Where the next `COMMIT` is sent: it does not arrive.
-    BeforeTheCommit,
+    Commit,
     /// Where the next `COMMIT` is answered: it took hold, and the answer does not arrive.
-    BeforeTheAnswer,
+    Answer,
 }
 
 /// A message of either side: its kind, and the whole of it.
@@ -125,8 +125,8 @@ async fn carry(client: TcpStream, server: u16, cuts: Arc<Cuts>) -> io::Result<()
         loop {
             let message = Message::read(&mut from_client).await?;
             let breaks = match message.kind {
-                b'P' if message.holds(b"ensue.load_batch") => cuts.happens(Cut::BeforeTheDecision),
-                b'Q' if message.holds(b"COMMIT\0") => cuts.happens(Cut::BeforeTheCommit),
+                b'P' if message.holds(b"ensue.load_batch") => cuts.happens(Cut::Decision),
+                b'Q' if message.holds(b"COMMIT\0") => cuts.happens(Cut::Commit),
                 _ => false,
             };
             if breaks {
@@ -138,7 +138,7 @@ async fn carry(client: TcpStream, server: u16, cuts: Arc<Cuts>) -> io::Result<()
     let down = async {
         loop {
             let message = Message::read(&mut from_server).await?;
-            if message.kind == b'C' && message.holds(b"COMMIT\0") && cuts.happens(Cut::BeforeTheAnswer) {
+            if message.kind == b'C' && message.holds(b"COMMIT\0") && cuts.happens(Cut::Answer) {
                 return Ok(());
             }
             to_client.write_all(&message.bytes).await?;
