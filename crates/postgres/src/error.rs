@@ -136,3 +136,30 @@ const CODES: [(SqlState, Code); 8] = [
     (SqlState::UNDEFINED_DATABASE, Code::NOT_A_STORE),
     (SqlState::INVALID_SCHEMA_NAME, Code::NOT_A_STORE),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_in_a_foreign_transaction_says_what_it_is() {
+        for (state, code, fix) in [
+            ("EN004", Code::INVALID_COMMIT, ""),
+            ("42883", Code::NOT_A_STORE, "ensue store migrate"),
+            ("3F000", Code::NOT_A_STORE, "ensue store migrate"),
+            ("23505", Code::CORRUPT, "by hand"),
+            ("40P01", Code::BUSY, ""),
+            ("53100", Code::FULL, ""),
+            ("53300", Code::DATABASE_UNREACHABLE, "connections_max"),
+            ("25006", Code::DATABASE_READ_ONLY, ""),
+            ("57014", Code::DATABASE_TIMEOUT, ""),
+            ("57P01", Code::DATABASE_UNREACHABLE, ""),
+            ("22P02", Code::DATABASE_REFUSED, ""),
+        ] {
+            let error = of_foreign(Refusal::new("so it is").with_state(state, None));
+            assert_eq!(error.code(), code, "{state}");
+            assert!(error.fix().contains(fix), "{state}: {}", error.fix());
+        }
+        assert_eq!(of_foreign(Refusal::new("it broke")).code(), Code::DATABASE_UNREACHABLE);
+    }
+}
