@@ -15,7 +15,6 @@ mod demo;
 mod emit;
 mod flow;
 mod look;
-mod outage;
 mod past;
 mod place;
 mod repair;
