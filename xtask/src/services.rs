@@ -18,7 +18,7 @@ mod http;
 mod kafka;
 mod nats;
 mod place;
-mod postgres;
+pub(crate) mod postgres;
 mod process;
 mod pubsub;
 mod rabbitmq;

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::demo::adds_up;
 use crate::{Answer, Ensue, answer};
 
-const ORDERS: u64 = 500;
+const ORDERS: u64 = 300;
 const KILLS: u64 = 4;
 /// Kills that are a test of anything.
 const KILLS_MIN: u64 = 2;
