@@ -8,6 +8,7 @@ use ensue::{Error, Kind};
 use serde_json::json;
 
 use crate::sqlx;
+use crate::sqlx::error::DatabaseError;
 
 /// The answer to a request that was not carried out.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ impl From<CommitError> for Refused {
 
 impl From<sqlx::Error> for Refused {
     fn from(error: sqlx::Error) -> Self {
-        let is_ours = error.as_database_error().is_some_and(|error| error.is_check_violation());
+        let is_ours = error.as_database_error().is_some_and(DatabaseError::is_check_violation);
         let status = if is_ours { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::SERVICE_UNAVAILABLE };
         Self { status, message: error.to_string() }
     }

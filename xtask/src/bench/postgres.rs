@@ -6,7 +6,6 @@
 //! for each.
 
 use std::fs;
-use std::path::Path;
 
 use contender::CONTENDERS;
 use serde_json::Value;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
+use ensue::StoreExt;
 use ensue_orders_axum::reactions;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
