@@ -38,11 +38,19 @@ impl Shop {
         Self { pool, store, service, server, database }
     }
 
-    /// Status and body of the answer.
-    pub(crate) async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
-        let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
-        let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
-        let request = request.body(body).expect("a request");
+    /// Status and body of the answer to a request without a body.
+    pub(crate) async fn ask(&self, method: Method, path: &str) -> (StatusCode, Value) {
+        self.send(Request::builder().method(method).uri(path).body(Body::empty()).expect("a request")).await
+    }
+
+    /// Status and body of the answer to a `PUT`.
+    pub(crate) async fn put(&self, path: &str, body: Value) -> (StatusCode, Value) {
+        let request =
+            Request::builder().method(Method::PUT).uri(path).header("content-type", "application/json");
+        self.send(request.body(Body::from(body.to_string())).expect("a request")).await
+    }
+
+    async fn send(&self, request: Request<Body>) -> (StatusCode, Value) {
         let response = self.service.clone().oneshot(request).await.expect("the service answers");
         let status = response.status();
         let body = to_bytes(response.into_body(), 1 << 16).await.expect("a short body");
