@@ -19,8 +19,8 @@ const LAST_LINES: usize = 15;
 
 /// Starts it in a process group of its own, so that an interrupt of ours is not one of it, and without the files that whoever
 /// runs us has open: a lock or a pipe among them would be held for as long as the service runs.
-pub(crate) fn spawn(command: Command, place: &Place) -> Result<(), String> {
-    let mut command = without_our_files(&command);
+pub(crate) fn spawn(command: &Command, place: &Place) -> Result<(), String> {
+    let mut command = without_our_files(command);
     let failed = |error: std::io::Error| format!("cannot start {}: {error}", place.name());
     let log = File::options().create(true).append(true).open(place.log()).map_err(failed)?;
     command.stdin(Stdio::null()).stdout(log.try_clone().map_err(failed)?).stderr(log).process_group(0);
@@ -155,7 +155,7 @@ mod tests {
         let pid_file = place.pid_file();
         let mut sleep = Command::new("sleep");
         sleep.arg("60");
-        spawn(sleep, &place).expect("it starts");
+        spawn(&sleep, &place).expect("it starts");
         let pid = find(&pid_file).expect("it runs");
 
         let started = start_time(pid).expect("it runs");

@@ -36,21 +36,21 @@ impl Server {
 
     /// What it says of itself.
     pub(super) fn version(&self) -> Result<String, String> {
-        let version = self.psql(&self.url, "SHOW server_version")?;
+        let version = psql(&self.url, "SHOW server_version")?;
         let settings = "SELECT string_agg(name || ' ' || current_setting(name), ', ') FROM unnest(ARRAY['fsync', \
             'synchronous_commit', 'full_page_writes', 'shared_buffers', 'max_wal_size', 'wal_sync_method']) AS name";
-        Ok(format!("PostgreSQL {version}; {}", self.psql(&self.url, settings)?))
+        Ok(format!("PostgreSQL {version}; {}", psql(&self.url, settings)?))
     }
 
     /// A fresh database with all tables, so that no run meets what another has left.
     pub(super) fn fresh(&self) -> Result<String, String> {
-        self.psql(&self.url, "DROP DATABASE IF EXISTS bench WITH (FORCE)")?;
-        self.psql(&self.url, "CREATE DATABASE bench")?;
+        psql(&self.url, "DROP DATABASE IF EXISTS bench WITH (FORCE)")?;
+        psql(&self.url, "CREATE DATABASE bench")?;
         let (before, after) = self.url.rsplit_once("/ensue").ok_or("the URL names a database")?;
         let url = format!("{before}/bench{after}");
         self.ensue(&url, &["store", "migrate"])?;
-        self.psql(&url, TABLES)?;
-        self.psql(&url, "CHECKPOINT")?;
+        psql(&url, TABLES)?;
+        psql(&url, "CHECKPOINT")?;
         Ok(url)
     }
 
@@ -98,11 +98,6 @@ impl Server {
         said(&mut command)
     }
 
-    fn psql(&self, url: &str, sql: &str) -> Result<String, String> {
-        let mut command = Command::new(postgres::program("psql")?);
-        said(command.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql, url]))
-    }
-
     fn pgbench(&self, url: &str, script: &Path, sessions: u32) -> Result<Command, String> {
         let mut command = Command::new(postgres::program("pgbench")?);
         let sessions = sessions.to_string();
@@ -116,6 +111,11 @@ impl Server {
         fs::write(&file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
         Ok(file)
     }
+}
+
+fn psql(url: &str, sql: &str) -> Result<String, String> {
+    let mut command = Command::new(postgres::program("psql")?);
+    said(command.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql, url]))
 }
 
 /// What a program prints; one that fails is an error with what it says.
