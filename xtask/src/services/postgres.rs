@@ -1,5 +1,5 @@
-//! PostgreSQL, from the distribution's packages. It refuses to run as root; then it runs as the user `postgres`, which the
-//! package makes.
+//! PostgreSQL, from the distribution's packages, and what its tests append with besides Rust. It refuses to run as root; then it
+//! runs as the user `postgres`, which the package makes.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -15,6 +15,9 @@ const PROGRAMS: &str = "/usr/lib/postgresql";
 /// What tests put between a store and its server.
 const POOLER: &str = "/usr/sbin/pgbouncer";
 const DATABASE: &str = "ensue";
+/// A Python with psycopg.
+const PYTHON: &str = "psycopg-3.2.13";
+const REQUIREMENTS: &str = include_str!("postgres/requirements.txt");
 
 /// The service of this file.
 pub(crate) struct Postgres;
@@ -28,11 +31,14 @@ impl Service for Postgres {
         &[21432]
     }
 
-    fn install(&self, _cache: &Cache) -> Result<(), String> {
+    fn install(&self, cache: &Cache) -> Result<(), String> {
         if programs().is_none() {
             cache::install_package(PACKAGE)?;
         }
-        if Path::new(POOLER).exists() { Ok(()) } else { cache::install_package("pgbouncer") }
+        if !Path::new(POOLER).exists() {
+            cache::install_package("pgbouncer")?;
+        }
+        cache.fill(PYTHON, |folder| cache::install_python(folder, REQUIREMENTS))
     }
 
     fn command(&self, _cache: &Cache, place: &Place) -> Result<Command, String> {
@@ -74,12 +80,17 @@ impl Service for Postgres {
     fn environment(&self, place: &Place) -> Vec<(&'static str, String)> {
         let url = format!("postgres://postgres@{}/{DATABASE}?sslmode=disable", place.address(0));
         let certificates = data(place).to_string_lossy().into_owned();
-        let programs = programs().unwrap_or_default().to_string_lossy().into_owned();
+        let text = |path: PathBuf| path.to_string_lossy().into_owned();
         vec![
             ("ENSUE_TEST_POSTGRES", url),
             ("ENSUE_TEST_POSTGRES_CERTIFICATES", certificates),
-            ("ENSUE_TEST_POSTGRES_PROGRAMS", programs),
+            ("ENSUE_TEST_POSTGRES_PROGRAMS", programs().map(text).unwrap_or_default()),
             ("ENSUE_TEST_PGBOUNCER", POOLER.to_owned()),
+            ("ENSUE_TEST_PSQL", program("psql").map(text).unwrap_or_default()),
+            (
+                "ENSUE_TEST_PYTHON",
+                Cache::location().map(|cache| text(cache::python(&cache.join(PYTHON)))).unwrap_or_default(),
+            ),
         ]
     }
 }
@@ -113,7 +124,8 @@ fn programs() -> Option<PathBuf> {
         .filter(|folder| folder.join("postgres").exists())
 }
 
-fn program(name: &str) -> Result<PathBuf, String> {
+/// A program of the package.
+pub(crate) fn program(name: &str) -> Result<PathBuf, String> {
     Ok(programs().ok_or("PostgreSQL is not installed")?.join(name))
 }
 

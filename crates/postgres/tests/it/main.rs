@@ -9,6 +9,7 @@ mod contract;
 mod given;
 mod held;
 mod killed;
+mod languages;
 mod misfortune;
 mod pooled;
 mod portable;

@@ -26,7 +26,7 @@ DECLARE
     tag text;
 BEGIN
     FOREACH tag IN ARRAY string_to_array(tags, ',') LOOP
-        IF tag !~ '^[A-Za-z0-9._-]{1,249}:[^\u0001-\u001F\u007F-\u009F]+$'
+        IF NOT ensue.is_name(split_part(tag, ':', 1)) OR tag !~ '^[^:]+:[^\u0001-\u001F\u007F-\u009F]+$'
             OR octet_length(regexp_replace(substr(tag, strpos(tag, ':') + 1), '%(25|2C)', 'x', 'gi')) > 512 THEN
             PERFORM ensue.refuse(format('%L is not a tag: write NAME:VALUE, such as `customer_id:CUST-3`', left(tag, 60)));
         ELSIF tag ~* '%(?!25|2C)' THEN
@@ -38,11 +38,14 @@ END $$;
 -- As before, and the values are such that the event can be read by every program.
 CREATE OR REPLACE FUNCTION ensue.attributes(metadata jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
-    whole jsonb := metadata - 'specversion';
+    whole jsonb := jsonb_build_object('id', gen_random_uuid(), 'source', 'sql',
+        'time', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'));
     name text;
     value text;
 BEGIN
-    IF jsonb_typeof(metadata) IS DISTINCT FROM 'object' THEN
+    IF metadata = '{}' THEN
+        RETURN whole;
+    ELSIF jsonb_typeof(metadata) IS DISTINCT FROM 'object' THEN
         PERFORM ensue.refuse('metadata is not a JSON object');
     END IF;
     FOR name, value IN SELECT * FROM jsonb_each_text(metadata) LOOP
@@ -52,28 +55,20 @@ BEGIN
             PERFORM ensue.refuse(format('metadata holds an object, array or null under %L: give a text, number or boolean', name));
         ELSIF value ~ '[\u0001-\u001F\u007F-\u009F]' THEN
             PERFORM ensue.refuse(format('the attribute %L holds a control character', name));
-        ELSIF name = 'specversion' AND value <> '1.0' THEN
-            PERFORM ensue.refuse(format('%L is not the version of CloudEvents that is spoken here: it is 1.0', value));
         ELSIF name IN ('id', 'source', 'correlationid', 'causationid', 'datacontenttype') THEN
             PERFORM ensue.check_text(format('the %s of an event', name), value);
+        ELSIF name = 'specversion' AND value <> '1.0' THEN
+            PERFORM ensue.refuse(format('%L is not the version of CloudEvents that is spoken here: it is 1.0', value));
         ELSIF name = 'schemaversion' AND value !~ '^[1-9][0-9]{0,8}$' THEN
             PERFORM ensue.refuse(format('%L is not a schema version: use a whole number from 1', value));
         ELSIF name = 'time' AND NOT ensue.is_time(value) THEN
             PERFORM ensue.refuse(format('%L is not an RFC 3339 time, such as `2024-01-15T10:30:00Z`', value));
         END IF;
     END LOOP;
+    whole := whole || (metadata - 'specversion');
     IF metadata ? 'tags' THEN
         whole := whole || jsonb_build_object('tags', coalesce(ensue.tags_text(metadata->'tags'), ''));
         PERFORM ensue.check_tags(whole->>'tags');
-    END IF;
-    IF NOT whole ? 'id' THEN
-        whole := whole || jsonb_build_object('id', gen_random_uuid());
-    END IF;
-    IF NOT whole ? 'source' THEN
-        whole := whole || '{"source": "sql"}';
-    END IF;
-    IF NOT whole ? 'time' THEN
-        whole := whole || jsonb_build_object('time', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'));
     END IF;
     RETURN whole;
 END $$;
