@@ -55,6 +55,8 @@ BEGIN
             PERFORM ensue.refuse(format('metadata holds an object, array or null under %L: give a text, number or boolean', name));
         ELSIF value ~ '[\u0001-\u001F\u007F-\u009F]' THEN
             PERFORM ensue.refuse(format('the attribute %L holds a control character', name));
+        ELSIF name = 'datacontenttype' AND octet_length(value) > 255 THEN
+            PERFORM ensue.refuse(format('%L is not a content type: use at most 255 bytes', left(value, 60)));
         ELSIF name IN ('id', 'source', 'correlationid', 'causationid', 'datacontenttype') THEN
             PERFORM ensue.check_text(format('the %s of an event', name), value);
         ELSIF name = 'specversion' AND value <> '1.0' THEN

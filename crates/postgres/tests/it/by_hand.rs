@@ -192,8 +192,9 @@ async fn what_sql_takes_can_be_read() {
     let store = database.open().await;
     let client = database.session().await;
     let long = format!(r#"{{"tags": ["a:{}"]}}"#, "x".repeat(513));
+    let content = format!(r#"{{"datacontenttype": "{}"}}"#, "x".repeat(256));
     let longest = format!(r#"{{"tags": ["a:{}%,"]}}"#, "x".repeat(510));
-    let odd: Vec<&str> = ODD.iter().copied().chain([&*long, &*longest]).collect();
+    let odd: Vec<&str> = ODD.iter().copied().chain([&*long, &*longest, &*content]).collect();
     let (mut taken, mut unreadable) = (0, Vec::new());
     for metadata in &odd {
         let sql = "SELECT ensue.append('Test', 'odd', 'Happened', '{}', NULL, $1::text::jsonb)";
