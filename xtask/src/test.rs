@@ -18,10 +18,16 @@ use crate::tree;
 use crate::workspace::{self, Package};
 
 /// Services, and the package whose ignored tests ask for them. Ignored tests of other packages have other reasons.
-const SERVERS: [(&str, &str); 2] = [("postgres", "ensue-postgres"), ("postgres", "ensue-cli")];
+const SERVERS: [(&str, &str); 3] = [
+    ("postgres", "ensue-postgres"),
+    ("postgres", "ensue-cli"),
+    ("postgres", "ensue-orders-axum"),
+];
 
 /// The same for brokers, whose packages run the suite of buses.
-const BROKERS: [(&str, &str); 1] = [("nats", "ensue-nats")];
+const BROKERS: [(&str, &str); 1] = [
+    ("nats", "ensue-nats"),
+];
 
 /// How far to go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
