@@ -25,8 +25,9 @@ const SERVERS: [(&str, &str); 3] = [
 ];
 
 /// The same for brokers, whose packages run the suite of buses.
-const BROKERS: [(&str, &str); 1] = [
+const BROKERS: [(&str, &str); 2] = [
     ("nats", "ensue-nats"),
+    ("rabbitmq", "ensue-rabbitmq"),
 ];
 
 /// How far to go.
