@@ -17,18 +17,15 @@ use crate::services::{self, Purpose, Service};
 use crate::tree;
 use crate::workspace::{self, Package};
 
-/// Services, and the package whose ignored tests ask for them. Ignored tests of other packages have other reasons.
-const SERVERS: [(&str, &str); 3] = [
-    ("postgres", "ensue-postgres"),
-    ("postgres", "ensue-cli"),
-    ("postgres", "ensue-orders-axum"),
+/// Packages, and the services that their ignored tests ask for. Ignored tests of other packages have other reasons.
+const SERVERS: [(&str, &[&str]); 3] = [
+    ("ensue-cli", &["nats", "postgres"]),
+    ("ensue-orders-axum", &["postgres"]),
+    ("ensue-postgres", &["postgres"]),
 ];
 
-/// The same for brokers, whose packages run the suite of buses.
-const BROKERS: [(&str, &str); 2] = [
-    ("nats", "ensue-nats"),
-    ("rabbitmq", "ensue-rabbitmq"),
-];
+/// The same for those that run the suite of buses.
+const BROKERS: [(&str, &[&str]); 2] = [("ensue-nats", &["nats"]), ("ensue-rabbitmq", &["rabbitmq"])];
 
 /// How far to go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,8 +43,8 @@ pub(crate) fn run(scope: Scope) -> Result<(), String> {
     let executables = build(&root)?;
     let (ran, mut passed) = execute(&root, &executables)?;
     if scope == Scope::Everything {
-        for (service, package) in SERVERS {
-            passed &= run_on(services::find(service)?, package, &root)?;
+        for (package, services) in SERVERS {
+            passed &= run_on(services, package, &root)?;
         }
         conformance::clear(&root)?;
         passed &= run_brokers(&root)?;
@@ -66,8 +63,8 @@ pub(crate) fn run(scope: Scope) -> Result<(), String> {
 /// Runs what needs a broker, on every one: whether all are green.
 pub(crate) fn run_brokers(root: &Path) -> Result<bool, String> {
     let mut passed = true;
-    for (service, package) in BROKERS {
-        passed &= run_on(services::find(service)?, package, root)?;
+    for (package, services) in BROKERS {
+        passed &= run_on(services, package, root)?;
     }
     Ok(passed)
 }
@@ -127,17 +124,20 @@ fn executable(message: &Value, root: &Path, packages: &[Package]) -> Option<(Str
     Some((file_name(executable).to_owned(), code_suite(&package.name, &file)))
 }
 
-/// Runs the tests of a package that need the service: whether they are green. A service that did not run before is stopped.
-fn run_on(service: &dyn Service, package: &str, root: &Path) -> Result<bool, String> {
-    let was_running = services::is_running(service, Purpose::Tests);
-    let place = services::up(service, Purpose::Tests)?;
-    let arguments = ["test", "--package", package, "--test", "it", "--", "--ignored"];
-    let mut environment = service.environment(&place);
-    environment.push((conformance::FOLDER_VARIABLE, conformance::folder(root).display().to_string()));
-    let passed = cargo::run(root, &arguments, &as_borrowed(&environment)).is_ok();
-    if !was_running {
-        services::down(service, Purpose::Tests)?;
+/// Runs the tests of a package that need services: whether they are green. Services that did not run before are stopped.
+fn run_on(services: &[&str], package: &str, root: &Path) -> Result<bool, String> {
+    let services: Vec<&dyn Service> =
+        services.iter().map(|name| services::find(name)).collect::<Result<_, _>>()?;
+    let (running, stopped): (Vec<_>, Vec<_>) =
+        services.into_iter().partition(|service| services::is_running(*service, Purpose::Tests));
+    let mut environment =
+        vec![(conformance::FOLDER_VARIABLE, conformance::folder(root).display().to_string())];
+    for service in running.iter().chain(&stopped) {
+        environment.extend(service.environment(&services::up(*service, Purpose::Tests)?));
     }
+    let arguments = ["test", "--package", package, "--test", "it", "--", "--ignored"];
+    let passed = cargo::run(root, &arguments, &as_borrowed(&environment)).is_ok();
+    stopped.into_iter().try_for_each(|service| services::down(service, Purpose::Tests))?;
     Ok(passed)
 }
 

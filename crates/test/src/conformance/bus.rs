@@ -128,6 +128,9 @@ macro_rules! bus_conformance_cases {
 /// are asked for. Another factory may be named for the cases that strike the broker.
 #[macro_export]
 macro_rules! bus_conformance {
+    ($factory:expr) => {
+        $crate::bus_conformance_cases!($crate::bus_conformance_tests, $factory);
+    };
     ($factory:expr, ignore = $reason:literal) => {
         $crate::bus_conformance!($factory, struck = $factory, ignore = $reason);
     };
@@ -157,6 +160,14 @@ macro_rules! bus_conformance_factory {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! bus_conformance_tests {
+    ([$factory:expr] $($group:ident :: $name:ident needs $need:ident,)*) => {
+        $(
+            #[test]
+            fn $name() {
+                $crate::conformance::bus::run_case(stringify!($name), $factory);
+            }
+        )*
+    };
     ([$factory:expr, struck = $struck:expr, ignore = $reason:literal] $($group:ident :: $name:ident needs $need:ident,)*) => {
         $(
             #[test]
