@@ -44,10 +44,8 @@ impl Statement {
         let order = order(read.direction);
         let bounds = "e.position > $1 AND e.position <= $2";
         statement.sql = match &read.select {
-            Select::All => format!("WHERE {bounds} ORDER BY e.position {order} LIMIT $3"),
-            Select::Query(query) if query.is_all() => {
-                format!("WHERE {bounds} ORDER BY e.position {order} LIMIT $3")
-            }
+            Select::All => everything(read.direction),
+            Select::Query(query) if query.is_all() => everything(read.direction),
             Select::Stream { stream, from, to } => {
                 let topic = statement.text(stream.topic.as_str());
                 let key = statement.text(stream.key.as_str());
@@ -55,20 +53,24 @@ impl Statement {
                 let to = statement.bind(Value::Number(signed(to.0)));
                 // Versions and positions of a stream have the same order; its index has the versions.
                 format!(
-                    "WHERE e.topic = {topic} AND e.key = {key} AND e.version BETWEEN {from} AND {to} AND {bounds} \
+                    "ensue.events AS e WHERE e.topic = {topic} AND e.key = {key} AND e.version BETWEEN {from} AND {to} AND {bounds} \
                      ORDER BY e.version {order} LIMIT $3"
                 )
             }
             Select::Flow(flow) => {
                 let flow = statement.text(flow.as_str());
-                format!("WHERE e.flow = {flow} AND {bounds} ORDER BY e.position {order} LIMIT $3")
+                format!(
+                    "ensue.events AS e WHERE e.flow = {flow} AND {bounds} ORDER BY e.position {order} LIMIT $3"
+                )
             }
             Select::Query(query) => {
                 let positions = statement.positions(query, order);
-                format!("JOIN ({positions}) AS matching USING (position) ORDER BY position {order}")
+                format!(
+                    "ensue.events AS e JOIN ({positions}) AS matching USING (position) ORDER BY position {order}"
+                )
             }
         };
-        statement.sql.insert_str(0, &format!("SELECT {COLUMNS} FROM ensue.events AS e "));
+        statement.sql.insert_str(0, &format!("SELECT {COLUMNS} FROM "));
         statement
     }
 
@@ -159,9 +161,38 @@ impl Statement {
     }
 }
 
+/// A page of everything. Only one bound stands beside the index: of two, a planner without statistics expects so few rows that it
+/// fetches and sorts all that is left for each page. The other bound cuts off the page.
+fn everything(direction: Direction) -> String {
+    let (near, far) = match direction {
+        Direction::Forward => ("position > $1", "e.position <= $2"),
+        Direction::Backward => ("position <= $2", "e.position > $1"),
+    };
+    let order = order(direction);
+    format!(
+        "(SELECT * FROM ensue.events WHERE {near} ORDER BY position {order} LIMIT $3) AS e WHERE {far} ORDER BY e.position {order}"
+    )
+}
+
 fn order(direction: Direction) -> &'static str {
     match direction {
         Direction::Forward => "ASC",
         Direction::Backward => "DESC",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_of_everything_has_one_bound_beside_the_index_and_one_behind_the_page() {
+        for (read, near, far) in [
+            (Read::all(), "position > $1 ORDER", "LIMIT $3) AS e WHERE e.position <= $2"),
+            (Read::all().backward(), "position <= $2 ORDER", "LIMIT $3) AS e WHERE e.position > $1"),
+        ] {
+            let sql = Statement::page(&read).sql;
+            assert!(sql.contains(near) && sql.contains(far), "{sql}");
+        }
     }
 }

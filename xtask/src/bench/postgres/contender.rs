@@ -39,6 +39,9 @@ const DATA: &str = "('{\"text\":\"' || repeat('x', 238) || '\"}')::jsonb";
 const ORDER: &str = "INSERT INTO orders (customer, total) VALUES ('CUST-' || :key::bigint, 59.98);";
 const OUTBOX: &str = "INSERT INTO outbox (topic, key, event_type, data) VALUES ('Order', 'ORD-' || :key::bigint, 'OrderPlaced', DATA);";
 const APPEND: &str = "SELECT ensue.append('Order', 'ORD-' || :key::bigint, 'OrderPlaced', DATA);";
+const FILL: &str = "SELECT count(ensue.append('Order', 'ORD-' || (:key::bigint * 20 + i), 'OrderPlaced', DATA)) FROM generate_series(1, 20) AS i;";
+/// Events of one transaction that fills.
+pub(super) const FILLED: u32 = 20;
 const NUMBER: &str = "SELECT ensue.number();";
 
 /// All of them.
@@ -115,9 +118,9 @@ impl Contender {
     }
 }
 
-/// The script that fills the outbox which is drained.
+/// The script that fills the outbox which is drained: [`FILLED`] events in a transaction.
 pub(super) fn filling() -> String {
-    script(&[APPEND])
+    script(&[FILL])
 }
 
 fn script(statements: &[&str]) -> String {

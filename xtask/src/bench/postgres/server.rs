@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use super::contender::{Contender, filling};
+use super::contender::{Contender, FILLED, filling};
 use crate::services::{self, Purpose, postgres};
 
 const TABLES: &str = include_str!("tables.sql");
@@ -80,7 +80,7 @@ impl Server {
     pub(super) fn drain(&self, sessions: u32, events: u32) -> Result<String, String> {
         let url = self.fresh()?;
         let script = self.script("load.sql", &filling())?;
-        said(self.pgbench(&url, &script, sessions)?.args(["-t", &(events / sessions).to_string()]))?;
+        said(self.pgbench(&url, &script, sessions)?.args(["-t", &(events / FILLED / sessions).to_string()]))?;
         self.ensue(&url, &["bench", "drain"])
     }
 
