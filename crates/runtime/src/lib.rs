@@ -48,7 +48,7 @@ pub use fork::{Fork, ForkReport};
 pub use moment::Moment;
 pub use policy::{OnFailure, Retry, StartFrom};
 pub use pressure::{Breaker, Rate};
-pub use projection::{Projection, ProjectionExt};
+pub use projection::{Projection, ProjectionExt, TableProjection, TableProjectionExt};
 pub use reaction::Reaction;
 pub use saga::{Saga, SagaError, SagaFn};
 pub use schedule::{Missed, Schedule, Tick};
