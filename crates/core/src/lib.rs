@@ -22,6 +22,7 @@ pub mod outcome;
 pub mod portable;
 pub mod query;
 pub mod record;
+pub mod sql;
 pub mod store;
 pub mod transaction;
 
@@ -47,5 +48,6 @@ pub use outcome::{Failure, IntoOutcome, Outcome};
 pub use portable::Portable;
 pub use query::{Query, QueryItem};
 pub use record::{Change, Record, RecordPage, RecordScan, RecordWrite};
+pub use sql::{Replacement, RowDifference, SqlSession};
 pub use store::{Direction, Read, Select, Store, StoreExt};
 pub use transaction::Transaction;

@@ -18,7 +18,8 @@ pub use ensue_runtime as runtime;
 pub use ensue_runtime::{
     Aggregates, App, Attempt, Breaker, Cache, Cause, Collection, Dispatch, Flow, Fork, FromContext, Intake,
     LinkStatus, Meta, Missed, Moment, OnFailure, Pick, Projection, ProjectionExt, Rate, Reaction, Receipt,
-    Relay, Retry, Running, Saga, SagaError, Schedule, Sharing, StartFrom, State, Tick, Tx,
+    Relay, Retry, Running, Saga, SagaError, Schedule, Sharing, StartFrom, State, TableProjection,
+    TableProjectionExt, Tick, Tx,
 };
 
 /// Opens the store in a folder with the defaults, and makes it if there is none.

@@ -283,6 +283,10 @@ impl Lane {
 
     /// The delivery will not succeed: what the policy says then.
     async fn give_up(&mut self, failed: &Recorded, error: &Error, attempts: u32) -> Result<(), Halt> {
+        // It is the read model that cannot go on, whatever the event: that parks and skips nothing.
+        if is_of_read_model(error) {
+            return Err(Halt::Broken(error.clone()));
+        }
         let letter = match self.subscription.settings.on_failure {
             OnFailure::Stop => return Err(Halt::Broken(error.clone())),
             OnFailure::Skip => None,
@@ -467,4 +471,9 @@ impl Lane {
             }
         }
     }
+}
+
+/// Whether it says that a read model is not what the handler takes it for, or that its database takes nothing more.
+fn is_of_read_model(error: &Error) -> bool {
+    matches!(error.code(), Code::VIEW_NOT_BUILT | Code::TABLES_APART) || error.kind() == Kind::Poisoned
 }

@@ -50,7 +50,7 @@ pub use link::{Intake, LinkStatus, Pick, Relay};
 pub use moment::Moment;
 pub use policy::{OnFailure, Retry, StartFrom};
 pub use pressure::{Breaker, Rate};
-pub use projection::{Projection, ProjectionExt};
+pub use projection::{Projection, ProjectionExt, TableProjection, TableProjectionExt};
 pub use reaction::Reaction;
 pub use saga::{Saga, SagaError, SagaFn};
 pub use schedule::{Missed, Schedule, Tick};

@@ -25,6 +25,7 @@ mod pace;
 mod rebuild;
 mod replay;
 mod settings;
+mod tables;
 
 pub use audit::{Alarm, Audit, LaneAudit, audit};
 pub use compare::{Difference, verify};
@@ -34,11 +35,13 @@ pub use model::{Building, ModelStatus, Projections, ReadModel, declared};
 pub use pace::Load;
 pub use rebuild::{Rebuilt, rebuild};
 pub use settings::{Configured, ProjectionExt};
+pub use tables::{ConfiguredTables, Page, TableProjection, TableProjectionExt, TableSetup, Tables};
 
 pub(crate) use generation::{Live, live};
 pub(crate) use handler::ProjectionHandler;
 pub(crate) use inline::{Inline, InlineModel, fence};
 pub(crate) use model::{Model, ModelOf, Mount, drive};
+pub(crate) use tables::{Fit, Keeper, TableHandler, TableModel, table_setup_of};
 
 /// A read model: which document an event belongs to, and what it changes there. Pure: no I/O, no clock, so that it
 /// can be rebuilt at any time.

@@ -30,6 +30,7 @@ mod portable;
 mod read;
 mod scan;
 mod select;
+mod sql;
 mod store;
 mod transaction;
 mod turn;

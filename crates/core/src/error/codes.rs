@@ -124,6 +124,12 @@ codes! {
     NOT_KNOWN_YET 322 Invalid "the read model keeps what is not known yet"
         "An inline read model is computed before its events have a position or a time of record; a document that keeps one of them would differ from a rebuild."
         "Use the version or the time of the envelope, or mount the read model without `.inline()`."
+    TABLES_APART 323 Corrupt "the tables of the read model and the log do not belong together"
+        "Tables in another database carry the position of the log that they stand at. It is not where this log can have left them: the log or the tables were restored from a backup, or another log has fed the tables."
+        "Bring both from the same moment, or build the tables anew from this log with a rebuild."
+    TABLES_HELD 324 Conflict "something hangs on the tables of the read model"
+        "A rebuild puts new tables in the place of the old ones. What is tied to an old table, such as a view, a trigger or a foreign key of another table, would be lost or keep showing the old rows."
+        "Drop what the message names and make it anew after the rebuild, or make it a part of the application that reads the tables by their names."
 
     // 04xx: the store
     IN_USE 401 Unavailable "the data directory is in use"

@@ -27,7 +27,7 @@ const COMMIT_BYTES: usize = 128 * 1_024;
 /// And beside others, whose commits share a frame with them.
 const COMMIT_BYTES_BOUNDED: usize = 32 * 1_024;
 /// Positions that are little enough to be folded while the lanes are stopped.
-const GAP: u64 = 2_000;
+pub(super) const GAP: u64 = 2_000;
 /// Events applied before others get a turn.
 const APPLIED_TOGETHER: usize = 256;
 

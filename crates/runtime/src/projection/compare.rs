@@ -25,7 +25,7 @@ const DOCUMENTS_HELD: usize = 500_000;
 /// Documents that are looked at again because they differ at first sight; more are taken to differ.
 const SUSPECTS_MAX: usize = 100_000;
 /// Keys that a difference lists of each sort.
-const LISTED_MAX: usize = 1_000;
+pub(super) const LISTED_MAX: usize = 1_000;
 /// Documents compared at once.
 const PAGE: usize = 512;
 

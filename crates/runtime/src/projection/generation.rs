@@ -5,6 +5,7 @@
 
 use ensue_core::{
     Commit, CommitError, Durability, Error, RecordScan, RecordWrite, Revision, Space, Store, StoreExt,
+    Transaction,
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,11 @@ impl Generation {
             Self { version, number: 0 } => Place::at(&format!("view.{name}.{version}")),
             Self { version, number } => Place::at(&format!("view.{name}.{version}-{number}")),
         }
+    }
+
+    /// Nothing of it is left.
+    pub(crate) fn forget_retired(self, name: &str) -> RecordWrite {
+        RecordWrite::delete(VIEW.clone(), self.retired_key(name))
     }
 
     fn retired_key(self, name: &str) -> bytes::Bytes {
@@ -76,7 +82,7 @@ pub(crate) async fn settle(store: &dyn Store, name: &str, version: u32) -> Resul
     }
 }
 
-fn live_write(name: &str, generation: Generation) -> RecordWrite {
+pub(crate) fn live_write(name: &str, generation: Generation) -> RecordWrite {
     RecordWrite::put(VIEW.clone(), spaces::join(&[name]), spaces::encode(&generation))
 }
 
@@ -126,18 +132,35 @@ impl Site {
         Ok(())
     }
 
+    /// Takes what was written of the new generation in this transaction, unless another build has taken over (`E0203`).
+    pub(crate) async fn write_in(
+        &mut self,
+        transaction: Box<dyn Transaction>,
+        mut records: Vec<RecordWrite>,
+    ) -> Result<(), Error> {
+        records.push(self.hold());
+        self.revision = transaction.commit(Commit { records, ..Commit::default() }).await?.revision;
+        Ok(())
+    }
+
     fn hold(&self) -> RecordWrite {
         let key = spaces::join(&[&self.name, BUILDING]);
         RecordWrite::put(VIEW.clone(), key, spaces::encode(&self.generation)).expect(self.revision)
     }
 
-    /// The writes that put the new generation in the place of the live one.
+    /// The writes that put the new generation in the place of the live one, which is to be removed.
     pub(crate) fn switch(&self, from: &Live) -> Vec<RecordWrite> {
         let retired = from.generation.retired_key(&self.name);
+        let mut writes = self.switch_places(from);
+        writes.push(RecordWrite::put(VIEW.clone(), retired, spaces::encode(&from.generation)));
+        writes
+    }
+
+    /// The writes that put the new generation in the place of the live one, of which nothing is left.
+    pub(crate) fn switch_places(&self, from: &Live) -> Vec<RecordWrite> {
         vec![
             live_write(&self.name, self.generation).expect(from.revision),
             RecordWrite::delete(VIEW.clone(), spaces::join(&[&self.name, BUILDING])).expect(self.revision),
-            RecordWrite::put(VIEW.clone(), retired, spaces::encode(&from.generation)),
         ]
     }
 
@@ -154,6 +177,12 @@ impl Site {
         store.commit(Commit { records, ..Commit::default() }).await?;
         Ok(())
     }
+}
+
+/// How often a build that is under way has moved on, if there is one.
+pub(crate) async fn building(store: &dyn Store, name: &str) -> Result<Option<Revision>, Error> {
+    let record = store.record(VIEW.clone(), spaces::join(&[name, BUILDING])).await?;
+    Ok(record.map(|record| record.revision))
 }
 
 /// Generations that nobody reads any more and that are not removed yet.

@@ -17,6 +17,7 @@ use super::inline::Gate;
 use super::inline::fence::{self, Activation, Marker};
 use super::pace::{Load, Pace};
 use super::rebuild::{Materials, Rebuilt, run};
+use super::tables::{Keeper, TableModel, TableProjection};
 use super::{Projection, Shared as SharedProjection, setup_of, subscription_name};
 use crate::catalogue::{Catalogue, HandlerKind};
 use crate::lane::STORE_PAUSE;
@@ -64,7 +65,7 @@ pub struct Building {
 pub(crate) trait Model: Send + Sync {
     fn name(&self) -> &'static str;
     fn rebuild<'a>(&'a self, load: Load, lanes: Option<&'a Holder>) -> BoxFuture<'a, Result<Rebuilt, Error>>;
-    fn verify(&self) -> BoxFuture<'_, Result<Difference, Error>>;
+    fn verify<'a>(&'a self, lanes: Option<&'a Holder>) -> BoxFuture<'a, Result<Difference, Error>>;
     fn audit<'a>(&'a self, lanes: Option<&'a Holder>) -> BoxFuture<'a, Result<Audit, Error>>;
     fn status(&self) -> BoxFuture<'_, Result<ModelStatus, Error>>;
     /// What has to be done before the lanes may run: the build of a new version.
@@ -97,11 +98,7 @@ impl<P: Projection> ModelOf<P> {
     }
 
     async fn build(&self, load: Load, lanes: Option<&Holder>) -> Result<Rebuilt, Error> {
-        if self.is_building.swap(true, Ordering::AcqRel) {
-            return Err(Error::new(Code::BUSY, format!("a build of {} is under way", P::NAME))
-                .with_fix("wait until it is done"));
-        }
-        let _over = Over(&self.is_building);
+        let _over = Over::begin(&self.is_building, P::NAME)?;
         let materials = Materials {
             projection: Arc::clone(&self.projection),
             store: Arc::clone(&self.store),
@@ -120,7 +117,18 @@ impl<P: Projection> ModelOf<P> {
 }
 
 /// Says that a build is over, however it ends.
-struct Over<'a>(&'a AtomicBool);
+pub(super) struct Over<'a>(&'a AtomicBool);
+
+impl<'a> Over<'a> {
+    /// `E0413` while another one is under way.
+    pub(super) fn begin(is_building: &'a AtomicBool, name: &str) -> Result<Self, Error> {
+        if is_building.swap(true, Ordering::AcqRel) {
+            return Err(Error::new(Code::BUSY, format!("a build of {name} is under way"))
+                .with_fix("wait until it is done"));
+        }
+        Ok(Self(is_building))
+    }
+}
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {
@@ -130,7 +138,7 @@ impl Drop for Over<'_> {
 
 impl Progress {
     #[expect(clippy::cast_precision_loss, reason = "rates are rounded anyway")]
-    fn snapshot(&self) -> Building {
+    pub(super) fn snapshot(&self) -> Building {
         let events = self.events.load(Ordering::Relaxed);
         let (position, until) = (self.position.load(Ordering::Relaxed), self.head.load(Ordering::Relaxed));
         let seconds = self.micros.load(Ordering::Relaxed) as f64 / 1_000_000.0;
@@ -155,7 +163,7 @@ impl<P: Projection> Model for ModelOf<P> {
         Box::pin(self.build(load, lanes))
     }
 
-    fn verify(&self) -> BoxFuture<'_, Result<Difference, Error>> {
+    fn verify<'a>(&'a self, _lanes: Option<&'a Holder>) -> BoxFuture<'a, Result<Difference, Error>> {
         Box::pin(async {
             let found =
                 verify(SharedProjection(Arc::clone(&self.projection)), Arc::clone(&self.store)).await?;
@@ -209,7 +217,7 @@ impl<P: Projection> Model for ModelOf<P> {
 }
 
 /// How a read model stands, as far as the store says.
-async fn status(store: &dyn Store, name: &str, version: u32) -> Result<ModelStatus, Error> {
+pub(super) async fn status(store: &dyn Store, name: &str, version: u32) -> Result<ModelStatus, Error> {
     let live = generation::live(store, name, version).await?.generation;
     let checkpoints = Checkpoints::load(store, &subscription_name(name).into()).await?;
     let position = checkpoints.settled().into_iter().min().unwrap_or_default();
@@ -254,6 +262,12 @@ impl ReadModel {
         Self(Box::new(ModelOf::new(Arc::new(projection), store, host)))
     }
 
+    /// Of this projection into tables.
+    pub fn of_tables<P: TableProjection>(projection: P, store: Arc<dyn Store>, host: Host) -> Self {
+        let keeper = Keeper::new(Arc::new(projection), store, host, Arc::default());
+        Self(Box::new(TableModel::new(keeper)))
+    }
+
     /// Its name.
     pub fn name(&self) -> &'static str {
         self.0.name()
@@ -271,7 +285,7 @@ impl ReadModel {
 
     /// As [`Projections::verify`].
     pub async fn verify(&self) -> Result<Difference, Error> {
-        self.0.verify().await
+        self.0.verify(None).await
     }
 
     /// As [`Projections::audit`].
@@ -384,7 +398,8 @@ impl Projections<'_> {
 
     /// Compares the read model with a fresh replay of the log, while it goes on changing.
     pub async fn verify(&self, name: &str) -> Result<Difference, Error> {
-        self.find(name)?.model.verify().await
+        let mount = self.find(name)?;
+        mount.model.verify(Some(&mount.holder)).await
     }
 
     /// Compares what the lanes have counted with the log, and the documents with what was written; a difference stays on

@@ -22,7 +22,7 @@ use crate::spaces::{self, DEAD, DISCARDED, HALTED, REDRIVE, VIEW};
 use crate::subscription::Checkpoints;
 
 /// Switches that are tried before another process that keeps moving the read model on has won.
-const SWITCHES_MAX: u32 = 100;
+pub(super) const SWITCHES_MAX: u32 = 100;
 
 /// What a rebuild did.
 #[derive(Clone, PartialEq, Debug, Serialize)]

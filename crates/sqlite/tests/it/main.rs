@@ -9,4 +9,5 @@ mod given;
 mod handlers;
 mod portable;
 mod processes;
+mod tables;
 mod transactions;
