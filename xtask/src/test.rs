@@ -17,8 +17,12 @@ use crate::tree;
 use crate::workspace::{self, Package};
 
 /// Services, and the package whose ignored tests ask for them. Ignored tests of other packages have other reasons.
-const SERVERS: [(&str, &str); 3] =
-    [("postgres", "ensue-postgres"), ("postgres", "ensue-cli"), ("nats", "ensue-nats")];
+const SERVERS: [(&str, &str); 4] = [
+    ("postgres", "ensue-postgres"),
+    ("postgres", "ensue-cli"),
+    ("nats", "ensue-nats"),
+    ("kafka", "ensue-kafka"),
+];
 
 /// How far to go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -6,7 +6,8 @@
 //! }
 //! ```
 //!
-//! `fresh` is an `async fn() -> Arc<dyn Broker>`: a broker of the case's own, or one where the channels of the case are new.
+//! `fresh` is an `async fn() -> Arc<dyn Broker>`: a broker of the case's own, or one where the channels of the case are new. Where a
+//! broker takes long to start, `faults = own` names another one for the cases that strike it or log in wrongly, and the others may share.
 //!
 //! Invariants: what a broker does not declare, the case asserts the absence of; a case of a fault asserts that the fault happened; no
 //! case waits for time to pass.
@@ -93,12 +94,15 @@ macro_rules! bus_conformance_cases {
     };
 }
 
-/// Makes one `#[test]` of each case. Takes an `async fn() -> Arc<dyn Broker>`, and the reason why the tests run only where they
-/// are asked for.
+/// Makes one `#[test]` of each case. Takes an `async fn() -> Arc<dyn Broker>`, another one for the cases of bad luck where they need a
+/// broker of their own, and the reason why the tests run only where they are asked for.
 #[macro_export]
 macro_rules! bus_conformance {
     ($factory:expr, ignore = $reason:literal) => {
-        $crate::bus_conformance_cases!($crate::bus_conformance_tests, $factory, ignore = $reason);
+        $crate::bus_conformance!($factory, faults = $factory, ignore = $reason);
+    };
+    ($factory:expr, faults = $own:expr, ignore = $reason:literal) => {
+        $crate::bus_conformance_cases!($crate::bus_conformance_tests, $factory, $own, ignore = $reason);
     };
 }
 
@@ -106,14 +110,27 @@ macro_rules! bus_conformance {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! bus_conformance_tests {
-    ([$factory:expr, ignore = $reason:literal] $($group:ident :: $name:ident needs $need:ident,)*) => {
+    ([$factory:expr, $own:expr, ignore = $reason:literal] $($group:ident :: $name:ident needs $need:ident,)*) => {
         $(
             #[test]
             #[ignore = $reason]
             fn $name() {
-                $crate::conformance::bus::run_case(stringify!($name), $factory);
+                let factory = $crate::bus_conformance_factory!($group, $factory, $own);
+                $crate::conformance::bus::run_case(stringify!($name), factory);
             }
         )*
+    };
+}
+
+/// The factory of a group of cases.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! bus_conformance_factory {
+    (fault, $factory:expr, $own:expr) => {
+        $own
+    };
+    ($group:ident, $factory:expr, $own:expr) => {
+        $factory
     };
 }
 

@@ -1,0 +1,187 @@
+//! A broker of a case's own, which it may kill and pause: a process, a folder, two ports, and a password.
+
+use std::env;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ensue_core::bus::{Bus, Declare, Topology};
+use ensue_core::name::Channel;
+use ensue_core::{BoxFuture, Error};
+use ensue_kafka::{Config, Mechanism};
+use ensue_test::conformance::bus::{Broker, Fault};
+use tempfile::TempDir;
+
+const USER: &str = "ensue";
+const PASSWORD: &str = "for-tests";
+/// The identity of the cluster, base64url of sixteen bytes.
+const CLUSTER: &str = "ZW5zdWUtdGVzdC1rYWZrYQ";
+/// `ApiVersions`, version 0, from a client without a name.
+const API_VERSIONS: &[u8] = b"\0\0\0\x0a\0\x12\0\0\0\0\0\x01\xff\xff";
+/// How long a frozen broker is waited for.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// See [`Broker`].
+pub(crate) struct Own {
+    folder: TempDir,
+    ports: [u16; 2],
+    child: Mutex<Option<Child>>,
+}
+
+/// One that runs and holds nothing.
+pub(crate) async fn fresh() -> Arc<dyn Broker> {
+    let own = Own {
+        folder: tempfile::tempdir().expect("a folder"),
+        ports: free_ports(),
+        child: Mutex::new(None),
+    };
+    own.format();
+    own.start();
+    own.warm_up().await;
+    Arc::new(own)
+}
+
+fn free_ports() -> [u16; 2] {
+    let listeners = [0, 1].map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("it is bound").port())
+}
+
+impl Own {
+    fn config(&self, password: &str) -> Config {
+        Config::new(format!("kafka://127.0.0.1:{}", self.ports[0]))
+            .password(Mechanism::Plain, USER, password)
+            .partitions(2)
+            .answer_within(ANSWER)
+    }
+
+    fn properties(&self) -> String {
+        let [broker, controller] = self.ports;
+        format!(
+            "process.roles=broker,controller
+node.id=1
+listeners=BROKER://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=BROKER://127.0.0.1:{broker}
+controller.quorum.bootstrap.servers=127.0.0.1:{controller}
+inter.broker.listener.name=BROKER
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=BROKER:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
+sasl.mechanism.inter.broker.protocol=PLAIN
+listener.name.broker.sasl.enabled.mechanisms=PLAIN
+listener.name.broker.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+username=\"{USER}\" password=\"{PASSWORD}\" user_{USER}=\"{PASSWORD}\";
+log.dirs={}
+broker.session.timeout.ms=1500
+broker.heartbeat.interval.ms=300
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.consumer.min.session.timeout.ms=1000
+group.consumer.min.heartbeat.interval.ms=500
+log.cleaner.dedupe.buffer.size=4194304
+",
+            self.folder.path().join("log").display()
+        )
+    }
+
+    fn java(&self, arguments: &[&str]) -> Command {
+        let libraries = env::var("ENSUE_TEST_KAFKA_LIBRARIES").expect("it names the folder of Kafka's jars");
+        let mut command = Command::new("java");
+        command
+            .args(["-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+            .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=off")
+            .arg("-cp")
+            .arg(format!("{libraries}/*"))
+            .args(arguments)
+            .arg(self.folder.path().join("server.properties"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command
+    }
+
+    fn format(&self) {
+        let file = self.folder.path().join("server.properties");
+        fs::write(file, self.properties()).expect("the folder is ours");
+        let arguments = ["kafka.tools.StorageTool", "format", "--standalone", "-t", CLUSTER, "-c"];
+        let status = self.java(&arguments).status().expect("java runs");
+        assert!(status.success(), "Kafka formats its folder");
+    }
+
+    fn start(&self) {
+        *self.lock() = Some(self.java(&["kafka.Kafka"]).spawn().expect("the broker starts"));
+        while !self.answers() {
+            assert!(self.is_alive(), "the broker has ended while it started");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Whether it says what it can do, as it does before anybody has logged in.
+    fn answers(&self) -> bool {
+        let Ok(mut connection) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.ports[0])) else { return false };
+        let asked = connection.set_read_timeout(Some(ANSWER)).and_then(|()| connection.write_all(API_VERSIONS));
+        asked.and_then(|()| connection.read_exact(&mut [0; 8])).is_ok()
+    }
+
+    /// The first topic of a broker takes longer than one that runs may take.
+    async fn warm_up(&self) {
+        let bus = self.config(PASSWORD).answer_within(Duration::from_secs(30)).open().await;
+        let bus = bus.expect("the broker runs");
+        let first = Channel::new("warm-up").expect("a valid channel");
+        let topology = Topology { targets: vec![first], sources: Vec::new() };
+        bus.declare(&topology, Declare::Make).await.expect("the first topic can be made");
+    }
+
+    fn kill(&self) {
+        if let Some(mut child) = self.lock().take() {
+            child.kill().expect("it is ours");
+            child.wait().expect("it has ended");
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.lock().as_ref().expect("it runs").id().to_string();
+        let status = Command::new("kill").args([name, &pid]).status().expect("kill runs");
+        assert!(status.success(), "kill {name} {pid}");
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Child>> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Broker for Own {
+    fn open(&self) -> BoxFuture<'_, Result<Arc<dyn Bus>, Error>> {
+        Box::pin(async { Ok(Arc::new(self.config(PASSWORD).open().await?) as Arc<dyn Bus>) })
+    }
+
+    fn open_denied(&self) -> BoxFuture<'_, Result<Arc<dyn Bus>, Error>> {
+        Box::pin(async { Ok(Arc::new(self.config("wrong").open().await?) as Arc<dyn Bus>) })
+    }
+
+    fn strike(&self, fault: Fault) -> BoxFuture<'_, ()> {
+        match fault {
+            Fault::Kill => self.kill(),
+            Fault::Start => self.start(),
+            Fault::Pause => self.signal("-STOP"),
+            Fault::Resume => self.signal("-CONT"),
+        }
+        Box::pin(async {})
+    }
+
+    fn is_alive(&self) -> bool {
+        self.lock().as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
