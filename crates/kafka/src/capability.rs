@@ -15,7 +15,7 @@ pub(crate) fn of(config: &Config) -> BusCapabilities {
         can_delay: true,
         can_reject: true,
         can_detect_unroutable: true,
-        can_deduplicate: false,    // it knows its own repetitions, not a message that is published twice
+        can_deduplicate: false, // it knows its own repetitions, not a message that is published twice
         can_count_attempts: false, // the count is kept here, and begins anew with the next member
         can_refuse_late: true,
         message_bytes_max: config.message_bytes_max,

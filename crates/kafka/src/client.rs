@@ -21,6 +21,7 @@ use crate::{capability, publish};
 
 /// How often a cluster that is not there is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
+const CONNECTING: &str = "cannot connect to Kafka";
 /// The feature that tells whether the broker keeps groups itself (KIP-848).
 const GROUPS: &str = "group.version";
 
@@ -58,7 +59,7 @@ impl KafkaBus {
         match link.builder()?.connect().await {
             // One that is not there may come later, which is no error here.
             Err(cause) if cause.is_retriable() => {}
-            Err(cause) => return Err(failed("cannot connect to Kafka", cause)),
+            Err(cause) => return Err(failed(CONNECTING, cause)),
             Ok(_) => {}
         }
         Ok(Self { link, capabilities })
@@ -111,15 +112,18 @@ impl Link {
     pub(crate) async fn dial(&self) -> Result<Kafka, Error> {
         let until = Instant::now() + self.config.answer_within;
         let mut again = interval(AGAIN);
+        let mut last = KrafkaError::timeout("connect");
         loop {
             again.tick().await;
-            let cause = match timeout_at(until, self.builder()?.connect()).await {
+            match timeout_at(until, self.builder()?.connect()).await {
                 Ok(Ok(kafka)) => return Ok(kafka),
-                Ok(Err(cause)) if cause.is_retriable() && Instant::now() < until => continue,
-                Ok(Err(cause)) => cause,
-                Err(_) => KrafkaError::timeout("connect"),
-            };
-            return Err(failed("cannot connect to Kafka", cause));
+                Ok(Err(cause)) if cause.is_retriable() && Instant::now() < until => last = cause,
+                Ok(Err(cause)) if !cause.is_retriable() => return Err(failed(CONNECTING, cause)),
+                Ok(Err(_)) | Err(_) => {
+                    let message = format!("{CONNECTING}: {last}");
+                    return Err(Error::new(Code::BUS_UNREACHABLE, message).with_source(last));
+                }
+            }
         }
     }
 
@@ -145,12 +149,11 @@ impl Link {
 
 impl Connection {
     async fn open(link: &Link, kafka: Kafka) -> Result<Self, Error> {
-        let trying = "cannot connect to Kafka";
         let admin = kafka.admin().default_api_timeout(link.config.answer_within);
         let features = admin.describe_features(DescribeFeaturesOptions::default()).await;
-        let features = features.map_err(|cause| failed(trying, cause))?;
+        let features = features.map_err(|cause| failed(CONNECTING, cause))?;
         let mut levels = features.finalized.iter().filter(|feature| feature.name == GROUPS);
-        let producer = publish::producer(link, &kafka).await.map_err(|cause| failed(trying, cause))?;
+        let producer = publish::producer(link, &kafka).await.map_err(|cause| failed(CONNECTING, cause))?;
         Ok(Self {
             admin,
             producer,

@@ -8,9 +8,7 @@ use ensue_core::bus::{Consume, Consumer, Delivery, Seek, Settled};
 use ensue_core::{Code, Error, Timestamp};
 use futures_util::future::BoxFuture;
 use krafka::admin::{ListConsumerGroupOffsetsOptions, ListOffsetsOptions, OffsetSpec, TopicPartition};
-use krafka::consumer::{
-    AutoOffsetReset, ConsumerRebalanceListener, GroupProtocol, OffsetAndMetadata,
-};
+use krafka::consumer::{AutoOffsetReset, ConsumerRebalanceListener, GroupProtocol, OffsetAndMetadata};
 use krafka::{CloseOptions, KrafkaError};
 use tokio::time::{Instant, interval};
 
@@ -146,8 +144,7 @@ impl Member {
 
     /// Looks for messages once, which also keeps the membership.
     async fn look(&mut self) -> Result<(), Error> {
-        let now = Instant::now();
-        let wait = self.work.next_at().map_or(LOOK, |due| due.saturating_duration_since(now).min(LOOK));
+        let wait = self.work.ready_in(Instant::now()).map_or(LOOK, |wait| wait.min(LOOK));
         let is_full = self.work.waiting() >= WAITING_MAX;
         let topic = self.topic.clone();
         self.session().await?;
@@ -166,7 +163,7 @@ impl Member {
             Ok(records) => self.work.take(records),
             Err(cause) => {
                 if !cause.is_retriable() {
-                    self.session = None;
+                    self.leave();
                 }
                 return Err(self.failed(cause));
             }
@@ -210,6 +207,10 @@ impl Member {
     fn must_look(&self) -> bool {
         self.looked_at.is_none_or(|at| at.elapsed() >= LOOK)
     }
+}
+
+fn not_open() -> Error {
+    Error::new(Code::BUS_TOO_LATE, "the delivery is not open any more")
 }
 
 impl Consumer for Member {
@@ -274,7 +275,10 @@ impl Consumer for Member {
 
 impl Member {
     /// All partitions of the topic.
-    pub(crate) async fn partitions(&self, connection: &Connection) -> Result<Vec<TopicPartition>, KrafkaError> {
+    pub(crate) async fn partitions(
+        &self,
+        connection: &Connection,
+    ) -> Result<Vec<TopicPartition>, KrafkaError> {
         let partitions = connection.producer.partitions_for(&self.topic).await?;
         Ok(partitions.iter().map(|found| TopicPartition::new(self.topic.clone(), found.partition)).collect())
     }
@@ -306,9 +310,9 @@ impl Member {
     }
 }
 
-impl Drop for Member {
-    /// Leaves the group behind the back of whoever drops it, so that others get its partitions at once.
-    fn drop(&mut self) {
+impl Member {
+    /// Leaves the group behind the back of whoever goes on, so that others get its partitions at once.
+    pub(crate) fn leave(&mut self) {
         let (Some(session), Ok(runtime)) = (self.session.take(), tokio::runtime::Handle::try_current())
         else {
             return;
@@ -318,5 +322,11 @@ impl Drop for Member {
             // One that cannot say so is taken out when its session is over.
             drop(session.consumer.close_with(options).await);
         });
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.leave();
     }
 }

@@ -17,8 +17,8 @@ use krafka::{Kafka, KrafkaError, Record};
 use smol_str::format_smolstr;
 
 use crate::client::{Connection, Link};
-use crate::error::{failed, is_missing, too_large};
 use crate::codec;
+use crate::error::{failed, is_missing, too_large};
 
 /// How many calls are under way at once.
 pub(crate) const CALLS_MAX: usize = 16;
@@ -70,8 +70,8 @@ struct Call<'a> {
     link: &'a Link,
     connection: &'a Arc<Connection>,
     answers: Vec<Option<Answer>>,
-    /// What failed first for a key.
-    failures: HashMap<(Channel, Key), Error>,
+    /// What failed first for a key, and where in the call.
+    failures: HashMap<(Channel, Key), (usize, Error)>,
     /// What goes out next.
     chunk: Vec<Pending>,
     chunk_bytes: usize,
@@ -100,6 +100,9 @@ impl<'a> Call<'a> {
 
     async fn add(&mut self, index: usize, outgoing: &Outgoing) {
         let key = (outgoing.to.clone(), outgoing.stream.key.clone());
+        if let Some(before) = self.failure_before(index, &key) {
+            return self.settle(index, key, Err(before));
+        }
         let topic = self.link.topic(&outgoing.to);
         let record = codec::encode(outgoing, &topic);
         let bytes = record.estimated_size();
@@ -120,15 +123,22 @@ impl<'a> Call<'a> {
     }
 
     /// Once one of a key has failed, those behind it fail too.
+    fn failure_before(&self, index: usize, key: &(Channel, Key)) -> Option<Error> {
+        let (first, error) = self.failures.get(key)?;
+        (*first < index).then(|| {
+            let message = format!("not sent, because one of the same key before it failed: {error}");
+            Error::new(error.code(), message)
+        })
+    }
+
     fn settle(&mut self, index: usize, key: (Channel, Key), answer: Answer) {
-        let answer = match (self.failures.get(&key), answer) {
-            (Some(before), _) => Err(not_sent(before)),
-            (None, Err(error)) => {
-                self.failures.insert(key, error.clone());
-                Err(error)
+        let answer = self.failure_before(index, &key).map_or(answer, Err);
+        if let Err(error) = &answer {
+            let failure = self.failures.entry(key).or_insert_with(|| (index, error.clone()));
+            if index < failure.0 {
+                *failure = (index, error.clone());
             }
-            (None, published) => published,
-        };
+        }
         if let Some(slot) = self.answers.get_mut(index) {
             *slot = Some(answer);
         }
@@ -160,7 +170,7 @@ impl<'a> Call<'a> {
         let _gate = self.connection.gate.lock().await;
         let mut handed = Vec::with_capacity(chunk.len());
         for Pending { index, key, record } in chunk {
-            if let Some(before) = self.failures.get(&key).map(not_sent) {
+            if let Some(before) = self.failure_before(index, &key) {
                 self.settle(index, key, Err(before));
                 continue;
             }
@@ -182,10 +192,6 @@ impl<'a> Call<'a> {
 /// Cannot happen while the driver keeps its word.
 fn unanswered() -> Error {
     Error::new(Code::BUS_REFUSED, "the driver gave no answer for a message")
-}
-
-fn not_sent(before: &Error) -> Error {
-    Error::new(before.code(), format!("not sent, because one of the same key before it failed: {before}"))
 }
 
 fn unpublished(channel: &Channel, cause: KrafkaError) -> Error {

@@ -1,12 +1,13 @@
 //! Going on from elsewhere. The place of a group is a number for each partition, and whoever holds a partition goes on from its own; so the
 //! place can be moved only by a member that holds all of them.
 
+use std::time::Duration;
+
 use ensue_core::bus::Seek;
 use ensue_core::{Code, Error};
 use krafka::KrafkaError;
 use krafka::admin::{DescribeConsumerGroupsOptions, ListOffsetsOptions, OffsetSpec, TopicPartition};
 use krafka::consumer::OffsetAndMetadata;
-use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::client::Connection;
@@ -27,6 +28,10 @@ impl Member {
             Some(session) => move_to(&session.consumer, places).await,
             None => Err(KrafkaError::closed("the membership is gone")),
         };
+        if moved.is_err() {
+            // Another membership begins where the broker says.
+            self.leave();
+        }
         moved.map_err(|cause| self.failed(cause))
     }
 
@@ -36,15 +41,16 @@ impl Member {
         loop {
             self.session().await?;
             let Some(session) = &self.session else { continue };
-            // What comes with it is dropped, because it is of the old place.
             let looked = session.consumer.poll(LOOK).await;
             let held = session.consumer.assignment().await.remove(&self.topic).unwrap_or_default();
             self.forget_lost();
             match looked {
-                Ok(_) if held.len() == all.len() => return Ok(()),
-                Ok(_) => {}
+                Ok(records) => self.work.take(records),
                 Err(cause) if cause.is_retriable() => {}
                 Err(cause) => return Err(self.failed(cause)),
+            }
+            if held.len() == all.len() {
+                return Ok(());
             }
             if Instant::now() > until {
                 return Err(self.not_alone(connection, held.len(), all.len()).await);
@@ -61,8 +67,9 @@ impl Member {
             "the group `{}` has {members} members, and this one holds {held} of {all} partitions of `{}`",
             self.group, self.topic
         );
-        Error::new(Code::UNSUPPORTED, message)
-            .with_fix("stop the other members, or move the group with the broker's own tools while nobody is in it")
+        Error::new(Code::UNSUPPORTED, message).with_fix(
+            "stop the other members, or move the group with the broker's own tools while nobody is in it",
+        )
     }
 
     async fn places(
@@ -71,19 +78,23 @@ impl Member {
         partitions: &[TopicPartition],
         to: Seek,
     ) -> Result<Vec<(TopicPartition, i64)>, KrafkaError> {
-        let spec = match to {
-            Seek::Begin => OffsetSpec::Earliest,
-            Seek::End => OffsetSpec::Latest,
-            Seek::At(time) => OffsetSpec::Timestamp(time.as_millisecond()),
+        let time = match to {
+            Seek::Begin => return list(connection, partitions, OffsetSpec::Earliest).await,
+            Seek::End => return list(connection, partitions, OffsetSpec::Latest).await,
+            Seek::At(time) => time.as_millisecond(),
         };
-        let found = list(connection, partitions, spec).await?;
-        // A partition in which nothing is as new as that goes on with what comes.
+        let Some(session) = &self.session else { return Err(KrafkaError::closed("there is no membership")) };
+        // Before the question about the time: what comes in between is as new as that.
         let ends = list(connection, partitions, OffsetSpec::Latest).await?;
-        let places = found.into_iter().zip(ends).map(|((place, offset), (_, end))| {
-            let offset = if offset < 0 { end } else { offset };
-            (place, offset)
-        });
-        Ok(places.collect())
+        let wanted: Vec<_> = partitions.iter().map(|place| (self.topic.as_str(), place.partition)).collect();
+        let mut found = session.consumer.offsets_for_times(&wanted, time).await;
+        let place = |(place, end): (TopicPartition, i64)| {
+            let key = (place.topic.clone(), place.partition);
+            let offset = found.remove(&key).unwrap_or_else(|| Err(KrafkaError::timeout("list offsets")))?;
+            // A partition in which nothing is as new as that goes on with what comes.
+            Ok((place, if offset < 0 { end } else { offset }))
+        };
+        ends.into_iter().map(place).collect()
     }
 }
 

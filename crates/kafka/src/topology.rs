@@ -82,8 +82,7 @@ impl Link {
         let trying = format!("cannot make the topic `{topic}`");
         let (partitions, replicas) =
             (self.config.partitions.unwrap_or(-1), self.config.replicas.unwrap_or(-1));
-        let wanted =
-            NewTopic::new(topic, partitions, replicas).map_err(|cause| failed(&trying, cause))?;
+        let wanted = NewTopic::new(topic, partitions, replicas).map_err(|cause| failed(&trying, cause))?;
         let wanted = match self.config.retention {
             Some(time) => wanted.with_config(RETENTION, time.as_millis().to_string()),
             None => wanted,
@@ -92,7 +91,7 @@ impl Link {
         let made = made.map_err(|cause| failed(&trying, cause))?;
         for (_, answer) in made {
             match answer {
-                Ok(_) => {}
+                Ok(()) => {}
                 Err(KrafkaError::Broker { code: ErrorCode::TopicAlreadyExists, .. }) => return Ok(false),
                 Err(cause) => return Err(failed(&trying, cause)),
             }

@@ -7,6 +7,7 @@
 //! Not here: the driver, the clock and the network.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 use krafka::ConsumerRecord;
@@ -131,8 +132,7 @@ impl Work {
         self.last_token += 1;
         item.delivered += 1;
         item.due = None;
-        let handed =
-            Handed { token: self.last_token, attempt: item.delivered, record: item.record.clone() };
+        let handed = Handed { token: self.last_token, attempt: item.delivered, record: item.record.clone() };
         self.open.insert(self.last_token, item);
         handed
     }
@@ -174,8 +174,7 @@ impl Work {
 
     /// What is ready in a lane waits with it from now on.
     fn take_ready(&mut self, lane: &Lane) -> VecDeque<Item> {
-        let (of_lane, others) =
-            self.ready.drain(..).partition(|item| Lane::of(&item.record) == *lane);
+        let (of_lane, others) = self.ready.drain(..).partition(|item| Lane::of(&item.record) == *lane);
         self.ready = others;
         of_lane
     }
@@ -216,9 +215,12 @@ impl Work {
         self.progress.get(&partition).map(Progress::committable)
     }
 
-    /// When the next one that was handed back is due.
-    pub(crate) fn next_at(&self) -> Option<Instant> {
-        self.due.first().map(|(due, _)| *due)
+    /// How long it takes until there is something to deliver, as far as that is known here.
+    pub(crate) fn ready_in(&self, now: Instant) -> Option<Duration> {
+        if !self.ready.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        self.due.first().map(|(due, _)| due.saturating_duration_since(now))
     }
 
     /// How many are here and not delivered.
@@ -229,8 +231,6 @@ impl Work {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     /// Records of partition 0, `key` and offset.
@@ -272,13 +272,13 @@ mod tests {
         work.again(first.first().expect("one").token, later);
         work.take(records(&[("a", 3)]));
         assert_eq!(offsets(&work.deliver(9, now)), [(2, 1)], "only the other key goes on");
-        assert_eq!(work.next_at(), Some(later));
+        assert_eq!(work.ready_in(now), Some(later - now));
         let again = work.deliver(9, later);
         assert_eq!(offsets(&again), [(0, 2)], "alone, until it is settled");
         assert_eq!(offsets(&work.deliver(9, later)), []);
         work.done(again.first().expect("one").token);
         assert_eq!(offsets(&work.deliver(9, later)), [(1, 1), (3, 1)]);
-        assert_eq!((work.waiting(), work.next_at()), (0, None));
+        assert_eq!((work.waiting(), work.ready_in(now)), (0, None));
         assert_eq!(work.committable(0), Some(1));
     }
 
@@ -316,7 +316,7 @@ mod tests {
         work.again(token, now);
         work.deliver(1, now);
         work.lose(|partition| partition == 0);
-        assert_eq!((work.waiting(), work.next_at(), work.committable(0)), (0, None, None));
+        assert_eq!((work.waiting(), work.ready_in(now), work.committable(0)), (0, None, None));
         assert_eq!(offsets(&work.deliver(9, now)), []);
         assert_eq!(work.done(token + 1), None, "its delivery can no longer be settled");
     }

@@ -2,8 +2,8 @@
 
 use std::env;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,8 +19,9 @@ const USER: &str = "ensue";
 const PASSWORD: &str = "for-tests";
 /// The identity of the cluster, base64url of sixteen bytes.
 const CLUSTER: &str = "ZW5zdWUtdGVzdC1rYWZrYQ";
-/// `ApiVersions`, version 0, from a client without a name.
-const API_VERSIONS: &[u8] = b"\0\0\0\x0a\0\x12\0\0\0\0\0\x01\xff\xff";
+/// Who says in the log of the broker that it runs, and how.
+const LOGGER: &str = "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info";
+const STARTED: &str = "Kafka Server started";
 /// How long a frozen broker is waited for.
 const ANSWER: Duration = Duration::from_secs(2);
 
@@ -33,11 +34,8 @@ pub(crate) struct Own {
 
 /// One that runs and holds nothing.
 pub(crate) async fn fresh() -> Arc<dyn Broker> {
-    let own = Own {
-        folder: tempfile::tempdir().expect("a folder"),
-        ports: free_ports(),
-        child: Mutex::new(None),
-    };
+    let own =
+        Own { folder: tempfile::tempdir().expect("a folder"), ports: free_ports(), child: Mutex::new(None) };
     own.format();
     own.start();
     own.warm_up().await;
@@ -95,7 +93,7 @@ log.cleaner.dedupe.buffer.size=4194304
         let mut command = Command::new("java");
         command
             .args(["-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
-            .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=off")
+            .args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=off", LOGGER])
             .arg("-cp")
             .arg(format!("{libraries}/*"))
             .args(arguments)
@@ -115,18 +113,12 @@ log.cleaner.dedupe.buffer.size=4194304
     }
 
     fn start(&self) {
-        *self.lock() = Some(self.java(&["kafka.Kafka"]).spawn().expect("the broker starts"));
-        while !self.answers() {
-            assert!(self.is_alive(), "the broker has ended while it started");
-            std::thread::yield_now();
-        }
-    }
-
-    /// Whether it says what it can do, as it does before anybody has logged in.
-    fn answers(&self) -> bool {
-        let Ok(mut connection) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.ports[0])) else { return false };
-        let asked = connection.set_read_timeout(Some(ANSWER)).and_then(|()| connection.write_all(API_VERSIONS));
-        asked.and_then(|()| connection.read_exact(&mut [0; 8])).is_ok()
+        let mut child =
+            self.java(&["kafka.Kafka"]).stderr(Stdio::piped()).spawn().expect("the broker starts");
+        let log = BufReader::new(child.stderr.take().expect("it is piped"));
+        *self.lock() = Some(child);
+        let mut lines = log.lines().map_while(Result::ok);
+        assert!(lines.any(|line| line.contains(STARTED)), "the broker has ended while it started");
     }
 
     /// The first topic of a broker takes longer than one that runs may take.
