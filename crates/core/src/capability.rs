@@ -1,5 +1,7 @@
 //! What a backend can do, as plain booleans and numbers with one grammar: `can_…`, `…_bytes_max`, `is_…`.
 
+use std::time::Duration;
+
 use crate::cloudevents::Binding;
 
 /// What a store can do.
@@ -42,8 +44,15 @@ pub struct BusCapabilities {
     pub can_seek: bool,
     /// Whether a message can be handed back to be delivered later; without it a message that is handed back comes at once.
     pub can_delay: bool,
-    /// Whether a message can be refused for good, to the broker's own dead letters.
+    /// Whether a message can be refused for good, so that it does not come again.
     pub can_reject: bool,
+    /// Whether what was refused for good can be read from the broker's dead letters.
+    pub has_dead_letters: bool,
+    /// After which time a delivery that was not settled is handed out again although its member lives; nothing where it stays
+    /// with its member.
+    pub redelivers_after: Option<Duration>,
+    /// Whether the broker says how many messages wait for a group.
+    pub can_count_waiting: bool,
     /// Whether publishing to nowhere is an error.
     pub can_detect_unroutable: bool,
     /// Whether the broker drops a message that is published twice.

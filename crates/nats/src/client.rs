@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_nats::connection::State;
+use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::pull;
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
+use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy};
 use async_nats::jetstream::context::{Context, ContextBuilder};
-use async_nats::jetstream::stream::{self, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::stream::{
+    self, ConsumerError, ConsumerErrorKind, DiscardPolicy, RetentionPolicy, StorageType,
+};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
 use ensue_core::bus::{Bus, Consume, Consumer, Declare, Declared, Outgoing, Receipt, Topology};
 use ensue_core::{BusCapabilities, Code, Error};
@@ -17,6 +20,12 @@ use crate::capability;
 use crate::config::{Config, Login};
 use crate::consume::Member;
 use crate::publish;
+
+/// How often a consumer is made anew at another place, if members make it anew at the beginning in between.
+const MOVE_TRIES: usize = 10;
+
+/// The durable pull consumer of a group.
+pub(crate) type Durable = consumer::Consumer<pull::Config>;
 
 /// A connection to NATS with `JetStream`.
 pub struct NatsBus {
@@ -177,18 +186,18 @@ impl Link {
     ) -> Result<(), Error> {
         let name = consumer_name(source);
         let line = format!("consumer `{name}` of `{}`", source.from);
-        let is_there = match self.stream_of(source.from.as_str()).await? {
-            Some(stream) => {
-                let found = self.context.get_consumer_from_stream::<pull::Config, _, _>(&name, &stream);
-                found.await.is_ok()
-            }
-            None => false,
+        let found = match self.stream_of(source.from.as_str()).await? {
+            Some(stream) => self.find_consumer(&stream, &name).await?,
+            None => None,
         };
-        if is_there {
-            push(&mut declared.found, line);
-        } else {
-            push(&mut declared.missing, line);
-            if how == Declare::Make {
+        match (found, how) {
+            (Some(consumer), _) => {
+                self.check_consumer(&consumer, source)?;
+                push(&mut declared.found, line);
+            }
+            (None, Declare::DryRun) => push(&mut declared.missing, line),
+            (None, Declare::Make) => {
+                push(&mut declared.missing, line);
                 self.consumer(source).await?;
             }
         }
@@ -196,46 +205,113 @@ impl Link {
     }
 
     /// The durable consumer of a group, made where it is missing.
-    pub(crate) async fn consumer(
-        &self,
-        source: &Consume,
-    ) -> Result<async_nats::jetstream::consumer::Consumer<pull::Config>, Error> {
+    pub(crate) async fn consumer(&self, source: &Consume) -> Result<Durable, Error> {
+        let stream = self.stream_to_consume(source).await?;
+        let found = self.find_consumer(&stream, &consumer_name(source)).await?;
+        let consumer = match found {
+            Some(consumer) => consumer,
+            // A create that meets one of other settings is refused by the server, so a race of two members is none.
+            None => self.make_consumer(&stream, source, DeliverPolicy::All).await?,
+        };
+        self.check_consumer(&consumer, source)?;
+        Ok(consumer)
+    }
+
+    /// The durable consumer of a group, made anew at another place. Members that are at it find the new one by themselves.
+    pub(crate) async fn move_consumer(&self, source: &Consume, to: DeliverPolicy) -> Result<Durable, Error> {
+        let (stream, name) = (self.stream_to_consume(source).await?, consumer_name(source));
+        let mut tries_left = MOVE_TRIES;
+        loop {
+            let deleted = self.context.delete_consumer_from_stream(&name, &stream).await;
+            if let Err(cause) = deleted
+                && !is_not_found(&cause)
+            {
+                let trying = format!("cannot move the consumer `{name}` of the stream `{stream}`");
+                return Err(self.failed(&trying, Code::BUS_TIMEOUT, cause));
+            }
+            tries_left -= 1;
+            match self.make_consumer(&stream, source, to).await {
+                // Another member was quicker and has made it anew at the beginning.
+                Err(_) if tries_left > 0 && !self.is_down() => {}
+                made => return made,
+            }
+        }
+    }
+
+    async fn stream_to_consume(&self, source: &Consume) -> Result<String, Error> {
         let subject = source.from.as_str();
-        let stream = self.stream_of(subject).await?.ok_or_else(|| {
-            Error::new(
-                Code::BUS_UNROUTABLE,
-                format!("cannot consume `{subject}`: no stream keeps this subject"),
-            )
-        })?;
+        self.stream_of(subject).await?.ok_or_else(|| {
+            let message = format!("cannot consume `{subject}`: no stream keeps this subject");
+            Error::new(Code::BUS_UNROUTABLE, message)
+        })
+    }
+
+    async fn find_consumer(&self, stream: &str, name: &str) -> Result<Option<Durable>, Error> {
+        match self.context.get_consumer_from_stream(name, stream).await {
+            Ok(consumer) => Ok(Some(consumer)),
+            Err(cause) if is_not_found(&cause) => Ok(None),
+            Err(cause) => {
+                let trying = format!("cannot look at the consumer `{name}` of the stream `{stream}`");
+                Err(self.failed(&trying, Code::BUS_TIMEOUT, cause))
+            }
+        }
+    }
+
+    async fn make_consumer(
+        &self,
+        stream: &str,
+        source: &Consume,
+        from: DeliverPolicy,
+    ) -> Result<Durable, Error> {
         let name = consumer_name(source);
         let wanted = pull::Config {
             durable_name: Some(name.clone()),
-            filter_subject: subject.to_owned(),
-            deliver_policy: DeliverPolicy::All,
+            filter_subject: source.from.to_string(),
+            deliver_policy: from,
             ack_policy: AckPolicy::Explicit,
             ack_wait: self.config.settle_within,
-            max_ack_pending: i64::try_from(self.config.in_flight_max).unwrap_or(i64::MAX),
+            max_ack_pending: self.in_flight_max(),
             ..pull::Config::default()
         };
-        let trying = format!("cannot join the consumer `{name}` of the stream `{stream}`");
-        let found = self.context.get_consumer_from_stream::<pull::Config, _, _>(&name, &stream).await;
-        let consumer = match found {
-            Ok(consumer) => consumer,
-            // A create that meets one of other settings is refused by the server, so a race of two members is none.
-            Err(_) => self
-                .context
-                .create_consumer_on_stream(wanted, &stream)
-                .await
-                .map_err(|cause| self.failed(&trying, Code::BUS_UNREACHABLE, cause))?,
-        };
-        let settings = &consumer.cached_info().config;
-        if settings.ack_policy != AckPolicy::Explicit || settings.filter_subject != subject {
-            let message =
-                format!("{trying}: it does not settle message by message, or filters another subject");
-            return Err(Error::new(Code::BUS_TOPOLOGY, message));
-        }
-        Ok(consumer)
+        let trying = format!("cannot make the consumer `{name}` of the stream `{stream}`");
+        let made = self.context.create_consumer_on_stream(wanted, stream).await;
+        made.map_err(|cause| self.failed(&trying, Code::BUS_TOPOLOGY, cause))
     }
+
+    /// A consumer that somebody else made, or that we made with another configuration, must do what this one says.
+    fn check_consumer(&self, consumer: &Durable, source: &Consume) -> Result<(), Error> {
+        let settings = &consumer.cached_info().config;
+        let (wait, wait_wanted) = (settings.ack_wait, self.config.settle_within);
+        let (open, open_wanted) = (settings.max_ack_pending, self.in_flight_max());
+        let wrong = if settings.ack_policy != AckPolicy::Explicit {
+            "does not settle message by message (`ack_policy`)".to_owned()
+        } else if settings.filter_subject != source.from.as_str() {
+            format!("filters `{}`", settings.filter_subject)
+        } else if wait != wait_wanted {
+            format!(
+                "delivers again after {wait:?} (`ack_wait`), and the bus is configured for {wait_wanted:?} (`settle_within`)"
+            )
+        } else if open != open_wanted {
+            format!(
+                "has {open} messages in flight (`max_ack_pending`), and the bus is configured for {open_wanted} (`in_flight_max`)"
+            )
+        } else {
+            return Ok(());
+        };
+        let message = format!("the consumer `{}` of `{}` {wrong}", consumer_name(source), source.from);
+        Err(Error::new(Code::BUS_TOPOLOGY, message).with_fix(
+            "configure the bus as the consumer is, or change the consumer with the broker's own tools",
+        ))
+    }
+
+    fn in_flight_max(&self) -> i64 {
+        i64::try_from(self.config.in_flight_max).unwrap_or(i64::MAX)
+    }
+}
+
+/// Whether the server says that there is no such consumer; anything else says nothing about it.
+fn is_not_found(cause: &ConsumerError) -> bool {
+    matches!(cause.kind(), ConsumerErrorKind::JetStream(error) if error.error_code() == ErrorCode::CONSUMER_NOT_FOUND)
 }
 
 fn push(lines: &mut Vec<String>, line: String) {

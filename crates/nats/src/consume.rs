@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{self, pull};
+use async_nats::datetime::DateTime;
+use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use async_nats::jetstream::{AckKind, Message};
 use ensue_core::bus::{Consume, Consumer, Delivery, Seek, Settled};
 use ensue_core::name::Channel;
@@ -15,7 +16,7 @@ use futures_util::future::{BoxFuture, join_all};
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, timeout};
 
-use crate::client::Link;
+use crate::client::{Durable, Link};
 use crate::codec;
 
 /// How long the server keeps a pull open, and how much later it is given up.
@@ -26,7 +27,7 @@ const GRACE: Duration = Duration::from_millis(500);
 pub(crate) struct Member {
     link: Link,
     consume: Consume,
-    consumer: Option<consumer::Consumer<pull::Config>>,
+    consumer: Option<Durable>,
     pull: Option<pull::Batch>,
     last_token: u64,
     /// Delivered and not settled, with the time of delivery.
@@ -44,7 +45,7 @@ impl Member {
         self.link.failed(&trying, Code::BUS_UNREACHABLE, cause)
     }
 
-    async fn consumer(&mut self) -> Result<&consumer::Consumer<pull::Config>, Error> {
+    async fn consumer(&mut self) -> Result<&Durable, Error> {
         if self.consumer.is_none() {
             self.consumer = Some(self.link.consumer(&self.consume).await?);
         }
@@ -141,11 +142,17 @@ impl Consumer for Member {
         })
     }
 
-    fn seek(&mut self, _to: Seek) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async {
-            Err(Error::new(Code::UNSUPPORTED, "the place of a NATS consumer cannot be moved from here").with_fix(
-                "delete the consumer with the broker's own tools; it is made anew from the beginning, and duplicates are dropped",
-            ))
+    fn seek(&mut self, to: Seek) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            let policy = match to {
+                Seek::Begin => DeliverPolicy::All,
+                Seek::End => DeliverPolicy::New,
+                Seek::At(time) => DeliverPolicy::ByStartTime { start_time: date_time(time)? },
+            };
+            (self.pull, self.consumer) = (None, None);
+            self.open.clear();
+            self.consumer = Some(self.link.move_consumer(&self.consume, policy).await?);
+            Ok(())
         })
     }
 
@@ -156,4 +163,10 @@ impl Consumer for Member {
             Ok(Some(info.num_pending + info.num_ack_pending as u64))
         })
     }
+}
+
+fn date_time(time: Timestamp) -> Result<DateTime, Error> {
+    DateTime::from_unix_timestamp_nanos(time.as_nanosecond()).map_err(|cause| {
+        Error::new(Code::BUS_REFUSED, format!("NATS knows no such time as {time}")).with_source(cause)
+    })
 }

@@ -2,7 +2,7 @@
 
 use async_nats::jetstream::stream::{Config, RetentionPolicy, StorageType};
 use ensue_core::Code;
-use ensue_core::bus::{Consume, Declare, Topology};
+use ensue_core::bus::{Bus, Consume, Declare, Topology};
 use ensue_core::name::{Channel, SubscriptionName};
 use ensue_test::conformance::bus::Broker;
 
@@ -65,4 +65,24 @@ async fn a_consumer_that_was_deleted_is_made_anew_and_reads_foreign_bytes() {
     let bodies: Vec<&[u8]> = deliveries.iter().map(|delivery| &delivery.message.body[..]).collect();
     assert_eq!(bodies, [bytes]);
     assert_eq!(deliveries.iter().map(|delivery| &delivery.key).collect::<Vec<_>>(), [&None]);
+}
+
+#[tokio::test]
+#[ignore = "needs a NATS server: cargo xtask test"]
+async fn a_consumer_of_other_settings_is_refused_and_left_alone() {
+    let server = given::server().await;
+    let bus = server.open().await.expect("the server runs");
+    let group = SubscriptionName::new("billing").expect("a valid name");
+    let consume = Consume { group, from: orders(), fed_by: None };
+    let topology = Topology { targets: Vec::new(), sources: vec![consume.clone()] };
+    bus.declare(&topology, Declare::Make).await.expect("the topology can be made");
+    let other = server.config(given::TOKEN).in_flight_max(7).open().await.expect("the server runs");
+    let declared = other.declare(&topology, Declare::Make).await.map(|_| ());
+    let joined = other.consume(consume.clone()).await.map(|_| ());
+    for error in [declared.expect_err("it is otherwise"), joined.expect_err("it is otherwise")] {
+        assert_eq!(error.code(), Code::BUS_TOPOLOGY, "{error:?}");
+        let text = error.to_string();
+        assert!(text.contains("256 messages") && text.contains("for 7"), "it names both: {text}");
+    }
+    bus.consume(consume).await.expect("it is as it was");
 }

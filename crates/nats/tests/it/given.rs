@@ -12,7 +12,7 @@ use std::time::Duration;
 use ensue_core::bus::Bus;
 use ensue_core::{BoxFuture, Error};
 use ensue_nats::Config;
-use ensue_test::conformance::bus::{Broker, Fault};
+use ensue_test::conformance::bus::{Broker, Fault, Tunnel};
 use tempfile::TempDir;
 
 pub(crate) const TOKEN: &str = "for-tests";
@@ -21,6 +21,7 @@ pub(crate) const TOKEN: &str = "for-tests";
 pub(crate) struct Server {
     folder: TempDir,
     port: u16,
+    tunnel: Tunnel,
     child: Mutex<Option<Child>>,
 }
 
@@ -29,12 +30,21 @@ pub(crate) async fn fresh() -> Arc<dyn Broker> {
     server().await
 }
 
+fn config(port: u16, token: &str) -> Config {
+    Config::new(format!("nats://127.0.0.1:{port}"))
+        .token(token)
+        .answer_within(Duration::from_secs(2))
+        .settle_within(Duration::from_secs(3))
+}
+
 /// The same, for what the suite does not know.
 pub(crate) async fn server() -> Arc<Server> {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    let address = port.expect("a free port");
     let server = Server {
         folder: tempfile::tempdir().expect("a folder"),
-        port: port.expect("a free port").port(),
+        port: address.port(),
+        tunnel: Tunnel::to(address).await,
         child: Mutex::new(None),
     };
     server.strike(Fault::Start).await;
@@ -50,11 +60,7 @@ impl Server {
     }
 
     pub(crate) fn config(&self, token: &str) -> Config {
-        let url = format!("nats://127.0.0.1:{}", self.port);
-        Config::new(url)
-            .token(token)
-            .answer_within(Duration::from_secs(2))
-            .settle_within(Duration::from_secs(3))
+        config(self.port, token)
     }
 
     fn start(&self) {
@@ -107,6 +113,15 @@ impl Broker for Server {
 
     fn open_denied(&self) -> BoxFuture<'_, Result<Arc<dyn Bus>, Error>> {
         Box::pin(async { Ok(Arc::new(self.config("wrong").open().await?) as Arc<dyn Bus>) })
+    }
+
+    fn open_tunnelled(&self) -> BoxFuture<'_, Result<Arc<dyn Bus>, Error>> {
+        let config = config(self.tunnel.address().port(), TOKEN);
+        Box::pin(async { Ok(Arc::new(config.open().await?) as Arc<dyn Bus>) })
+    }
+
+    fn cut(&self) -> usize {
+        self.tunnel.cut()
     }
 
     fn strike(&self, fault: Fault) -> BoxFuture<'_, ()> {

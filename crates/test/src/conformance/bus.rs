@@ -10,7 +10,7 @@
 //! broker takes long to start, `faults = own` names another one for the cases that strike it or log in wrongly, and the others may share.
 //!
 //! Invariants: what a broker does not declare, the case asserts the absence of; a case of a fault asserts that the fault happened; no
-//! case waits for time to pass.
+//! case waits for time to pass but where the time is what it is about.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,10 @@ mod deliver;
 mod fault;
 mod publish;
 mod settle;
+mod tunnel;
 mod words;
+
+pub use tunnel::Tunnel;
 
 /// A case that has not ended by then hangs.
 const CASE_SECONDS_MAX: u64 = 180;
@@ -43,8 +46,19 @@ pub trait Broker: Send + Sync {
         Consume { group, from: target.clone(), fed_by: None }
     }
 
+    /// Where this broker keeps what a group has refused for good; nothing where it has no dead letters.
+    fn dead_letters(&self, _source: &Consume) -> Option<Consume> {
+        None
+    }
+
     /// Strikes. When it ends, the fault is there: a killed process is gone, a started one answers.
     fn strike(&self, fault: Fault) -> BoxFuture<'_, ()>;
+
+    /// A connection of its own that goes through a [`Tunnel`].
+    fn open_tunnelled(&self) -> BoxFuture<'_, Result<Arc<dyn Bus>, Error>>;
+
+    /// Cuts what goes through the tunnel, and says how many connections there were. New ones are let through.
+    fn cut(&self) -> usize;
 
     /// Whether the process of the broker lives, asked of the operating system.
     fn is_alive(&self) -> bool;
@@ -76,18 +90,26 @@ macro_rules! bus_conformance_cases {
             publish::publishing_to_nowhere_is_refused needs ROUTING,
             publish::a_message_published_twice_is_kept_once needs DEDUPLICATION,
             publish::many_publishers_at_once_lose_nothing needs NOTHING,
+            publish::a_publisher_that_is_dropped_loses_nothing_confirmed needs NOTHING,
             publish::a_dry_run_says_what_is_missing_and_makes_nothing needs NOTHING,
             deliver::each_group_gets_everything needs NOTHING,
             deliver::members_of_a_group_share needs NOTHING,
             deliver::channels_are_apart needs NOTHING,
             deliver::a_late_group_gets_the_history needs REPLAY,
             deliver::one_member_sees_each_key_in_order needs NOTHING,
+            deliver::a_key_keeps_its_order_while_members_come_and_go needs ORDER,
+            deliver::a_group_goes_on_from_elsewhere needs SEEK,
+            deliver::what_waits_is_counted needs LAG,
             settle::what_is_handed_back_comes_again needs NOTHING,
             settle::what_is_refused_for_good_does_not_come_again needs REJECTION,
             settle::what_a_lost_member_had_in_hand_comes_again needs NOTHING,
+            settle::what_is_refused_for_good_is_in_the_dead_letters needs DEAD_LETTERS,
             settle::a_delivery_is_settled_once needs NOTHING,
+            settle::what_is_not_settled_in_time_comes_again needs TIME_LIMIT,
+            settle::settling_too_late_is_refused needs LATE_REFUSAL,
             fault::a_broker_killed_twice_in_mid_stream_loses_nothing needs NOTHING,
-            fault::a_paused_broker_confirms_nothing_and_goes_on needs NOTHING,
+            fault::connections_cut_in_mid_stream_lose_nothing needs NOTHING,
+            fault::a_broker_paused_for_30_seconds_confirms_nothing_and_goes_on needs NOTHING,
             fault::a_broker_that_is_absent_at_the_start_is_found_later needs NOTHING,
             fault::wrong_credentials_are_refused needs NOTHING,
         }
@@ -179,6 +201,30 @@ impl Need {
     const REJECTION: Self = Self {
         is_met: |capabilities| capabilities.can_reject,
         assert_absent: |broker| Box::pin(settle::rejection_is_refused(broker)),
+    };
+    const ORDER: Self = Self {
+        is_met: |capabilities| capabilities.can_order_by_key,
+        assert_absent: |broker| Box::pin(deliver::everything_comes_while_members_come_and_go(broker)),
+    };
+    const SEEK: Self = Self {
+        is_met: |capabilities| capabilities.can_seek,
+        assert_absent: |broker| Box::pin(deliver::seeking_is_refused(broker)),
+    };
+    const LAG: Self = Self {
+        is_met: |capabilities| capabilities.can_count_waiting,
+        assert_absent: |broker| Box::pin(deliver::what_waits_is_unknown(broker)),
+    };
+    const DEAD_LETTERS: Self = Self {
+        is_met: |capabilities| capabilities.has_dead_letters,
+        assert_absent: |broker| Box::pin(settle::there_are_no_dead_letters(broker)),
+    };
+    const TIME_LIMIT: Self = Self {
+        is_met: |capabilities| capabilities.redelivers_after.is_some(),
+        assert_absent: |broker| Box::pin(settle::what_is_in_hand_stays_there(broker)),
+    };
+    const LATE_REFUSAL: Self = Self {
+        is_met: |capabilities| capabilities.can_refuse_late,
+        assert_absent: |broker| Box::pin(settle::settling_late_harms_nobody(broker)),
     };
 }
 

@@ -1,11 +1,13 @@
 //! Who gets what, and in which order.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ensue_core::bus::Settled;
+use ensue_core::bus::{Bus, Consumer, Seek, Settled};
+use ensue_core::{Code, Timestamp};
 
 use super::Broker;
-use super::words::{channel, declare, id, ids, join, message, next, open, publish, take};
+use super::words::{channel, declare, id, ids, join, message, next, open, pause, publish, take};
 
 pub(super) async fn each_group_gets_everything(broker: Arc<dyn Broker>) {
     let (bus, orders) = (open(&broker).await, channel("groups"));
@@ -26,7 +28,7 @@ pub(super) async fn members_of_a_group_share(broker: Arc<dyn Broker>) {
     let (sender, mut came) = tokio::sync::mpsc::channel(wanted.len());
     let mut members = tokio::task::JoinSet::new();
     for _ in 0..3 {
-        let (bus, sender) = (Arc::clone(&bus), sender.clone());
+        let (bus, sender) = (open(&broker).await, sender.clone());
         let mut consumer = join(&broker, &bus, &orders, "one").await;
         members.spawn(async move {
             loop {
@@ -102,4 +104,127 @@ pub(super) async fn one_member_sees_each_key_in_order(broker: Arc<dyn Broker>) {
             assert_eq!(of_key, ids(key, 50));
         }
     }
+}
+
+/// Members of one group that come and go while messages of a few keys are handled; asserts that each comes.
+async fn come_and_go(broker: &Arc<dyn Broker>, mut see: impl FnMut(&str, usize)) {
+    const KEYS: [&str; 8] = ["A", "B", "C", "D", "E", "F", "G", "H"];
+    const EACH: usize = 25;
+    let (bus, orders) = (open(broker).await, channel("members-change"));
+    declare(broker, &bus, &[&orders], &["one"]).await;
+    let all = (0..EACH).flat_map(|number| KEYS.map(|key| message(&orders, key, &format!("{key}-{number}"))));
+    publish(&bus, all.collect()).await;
+    let mut missing: BTreeSet<String> = KEYS.iter().flat_map(|key| ids(key, EACH)).collect();
+    let mut stays = join(broker, &bus, &orders, "one").await;
+    while !missing.is_empty() {
+        // One that handles a page and leaves with half of it not settled.
+        let mut goes = join(broker, &open(broker).await, &orders, "one").await;
+        let (deliveries, is_leaving) = tokio::select! {
+            came = next(&mut stays) => (came, false),
+            came = next(&mut goes) => (came, true),
+        };
+        let handled = if is_leaving { deliveries.len().div_ceil(2) } else { deliveries.len() };
+        for delivery in deliveries.iter().take(handled) {
+            let id = id(&bus, delivery);
+            let (key, number) = id.split_once('-').expect("a key and a number");
+            see(key, number.parse().expect("a number"));
+            missing.remove(&id);
+        }
+        let settled = deliveries.iter().take(handled).map(|delivery| Settled::Ack(delivery.token)).collect();
+        let member = if is_leaving { &mut goes } else { &mut stays };
+        drop(member.settle(settled).await); // one that is not settled comes again
+    }
+}
+
+pub(super) async fn a_key_keeps_its_order_while_members_come_and_go(broker: Arc<dyn Broker>) {
+    let mut expected: BTreeMap<String, usize> = BTreeMap::new();
+    come_and_go(&broker, |key, number| {
+        let expected = expected.entry(key.to_owned()).or_default();
+        assert!(number <= *expected, "{key}-{number} came although {key}-{expected} had not been handled");
+        *expected = number + 1; // what was handled may come again, then in order
+    })
+    .await;
+}
+
+/// What is to be seen where keys have no order: all of it comes all the same.
+pub(super) async fn everything_comes_while_members_come_and_go(broker: Arc<dyn Broker>) {
+    come_and_go(&broker, |_, _| {}).await;
+}
+
+pub(super) async fn a_group_goes_on_from_elsewhere(broker: Arc<dyn Broker>) {
+    let (bus, orders) = (open(&broker).await, channel("seek"));
+    declare(&broker, &bus, &[&orders], &["one"]).await;
+    let (early, late) = (ids("early", 10), ids("late", 10));
+    publish(&bus, early.iter().map(|id| message(&orders, "A", id)).collect()).await;
+    // The broker's clock decides, so a time is taken from what it has written. It may count in milliseconds.
+    pause().await;
+    publish(&bus, late.iter().map(|id| message(&orders, "A", id)).collect()).await;
+    let all: Vec<String> = early.iter().chain(&late).cloned().collect();
+    let mut consumer = join(&broker, &bus, &orders, "one").await;
+    let (came, first_late_at) = take_timed(&bus, &mut consumer, &all, "late-0").await;
+    assert_eq!(came, all);
+    consumer.seek(Seek::Begin).await.expect("it can go back");
+    assert_eq!(take(&bus, &mut consumer, &all).await, all);
+    consumer.seek(Seek::At(first_late_at)).await.expect("it can go to a time");
+    assert_eq!(take(&bus, &mut consumer, &late).await, late);
+    consumer.seek(Seek::Begin).await.expect("it can go back");
+    consumer.seek(Seek::End).await.expect("it can go to the end");
+    publish(&bus, vec![message(&orders, "A", "new")]).await;
+    assert_eq!(take(&bus, &mut consumer, &["new".to_owned()]).await, ["new"]);
+}
+
+/// What is to be seen where a broker keeps no history, or cannot move a group in it.
+pub(super) async fn seeking_is_refused(broker: Arc<dyn Broker>) {
+    let (bus, orders) = (open(&broker).await, channel("seek"));
+    declare(&broker, &bus, &[&orders], &["one"]).await;
+    let mut consumer = join(&broker, &bus, &orders, "one").await;
+    let error = consumer.seek(Seek::Begin).await.expect_err("it cannot");
+    assert_eq!(error.code(), Code::UNSUPPORTED, "{error:?}");
+}
+
+pub(super) async fn what_waits_is_counted(broker: Arc<dyn Broker>) {
+    let (bus, orders) = (open(&broker).await, channel("lag"));
+    declare(&broker, &bus, &[&orders], &["one"]).await;
+    let mut consumer = join(&broker, &bus, &orders, "one").await;
+    let wanted = ids("event", 7);
+    publish(&bus, wanted.iter().map(|id| message(&orders, "A", id)).collect()).await;
+    await_lag(&mut consumer, 7).await;
+    take(&bus, &mut consumer, &wanted).await;
+    await_lag(&mut consumer, 0).await;
+}
+
+/// Brokers count with some delay; one that never comes to this number fails the case by its time limit.
+async fn await_lag(consumer: &mut Box<dyn Consumer>, wanted: u64) {
+    while consumer.lag().await.expect("the broker runs").expect("it declares that it counts") != wanted {
+        pause().await;
+    }
+}
+
+/// What is to be seen where a broker does not count.
+pub(super) async fn what_waits_is_unknown(broker: Arc<dyn Broker>) {
+    let (bus, orders) = (open(&broker).await, channel("lag"));
+    declare(&broker, &bus, &[&orders], &["one"]).await;
+    let mut consumer = join(&broker, &bus, &orders, "one").await;
+    assert_eq!(consumer.lag().await.expect("the broker runs"), None, "it counts, so it should declare it");
+}
+
+/// Takes all of these; answers with them in order, and with the broker's time of one of them.
+async fn take_timed(
+    bus: &Arc<dyn Bus>,
+    consumer: &mut Box<dyn Consumer>,
+    wanted: &[String],
+    timed: &str,
+) -> (Vec<String>, Timestamp) {
+    let (mut came, mut at) = (Vec::new(), None);
+    while came.len() < wanted.len() {
+        let deliveries = next(consumer).await;
+        for delivery in &deliveries {
+            let id = id(bus, delivery);
+            at = at.or(delivery.published_at.filter(|_| id == timed));
+            came.push(id);
+        }
+        let settled = deliveries.iter().map(|delivery| Settled::Ack(delivery.token)).collect();
+        assert!(consumer.settle(settled).await.iter().all(Result::is_ok));
+    }
+    (came, at.expect("a broker that can go to a time says the time of each message"))
 }

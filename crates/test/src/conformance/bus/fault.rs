@@ -2,67 +2,127 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use ensue_core::Kind;
-use ensue_core::bus::{Declare, Topology};
+use ensue_core::bus::{Bus, Declare, Topology};
+use ensue_core::name::Channel;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-use super::words::{channel, declare, ids, join, message, open, publish_stubbornly, take};
+use super::words::{channel, declare, ids, join, message, open, pause, publish, publish_stubbornly, take};
 use super::{Broker, Fault};
+
+/// Messages that are published one by one and taken meanwhile by a group.
+struct Traffic {
+    messages: usize,
+    confirmed: Arc<AtomicUsize>,
+    publishing: JoinHandle<usize>,
+    taking: JoinHandle<Vec<String>>,
+}
+
+impl Traffic {
+    fn start(broker: &Arc<dyn Broker>, bus: &Arc<dyn Bus>, to: &Channel, messages: usize) -> Self {
+        let confirmed = Arc::new(AtomicUsize::new(0));
+        let publishing = tokio::spawn({
+            let (bus, to, confirmed) = (Arc::clone(bus), to.clone(), Arc::clone(&confirmed));
+            async move {
+                let mut failures = 0;
+                for id in ids("event", messages) {
+                    failures += publish_stubbornly(&bus, message(&to, "A", &id)).await;
+                    confirmed.fetch_add(1, Ordering::SeqCst);
+                }
+                failures
+            }
+        });
+        let taking = tokio::spawn({
+            let (broker, bus, to) = (Arc::clone(broker), Arc::clone(bus), to.clone());
+            async move {
+                let mut consumer = join(&broker, &bus, &to, "one").await;
+                take(&bus, &mut consumer, &ids("event", messages)).await
+            }
+        });
+        Self { messages, confirmed, publishing, taking }
+    }
+
+    /// Waits until this many are confirmed; there are more to come.
+    async fn await_confirmed(&self, count: usize) {
+        while self.confirmed.load(Ordering::SeqCst) < count {
+            pause().await;
+        }
+    }
+
+    fn assert_in_mid_stream(&self) {
+        assert!(
+            self.confirmed.load(Ordering::SeqCst) < self.messages,
+            "it struck too late to be in mid-stream"
+        );
+    }
+
+    /// Asserts that everything came; answers with how often publishing failed.
+    async fn end(self) -> usize {
+        let failures = self.publishing.await.expect("everything is confirmed in the end");
+        let mut came = self.taking.await.expect("everything that was confirmed comes");
+        came.sort();
+        came.dedup();
+        assert_eq!(came.len(), self.messages);
+        failures
+    }
+}
 
 pub(super) async fn a_broker_killed_twice_in_mid_stream_loses_nothing(broker: Arc<dyn Broker>) {
     const MESSAGES: usize = 600;
     let (bus, orders) = (open(&broker).await, channel("killed"));
     declare(&broker, &bus, &[&orders], &["one"]).await;
-    let confirmed = Arc::new(AtomicUsize::new(0));
-    let publishing = {
-        let (bus, orders, confirmed) = (Arc::clone(&bus), orders.clone(), Arc::clone(&confirmed));
-        tokio::spawn(async move {
-            let mut failures = 0;
-            for id in ids("event", MESSAGES) {
-                failures += publish_stubbornly(&bus, message(&orders, "A", &id)).await;
-                confirmed.fetch_add(1, Ordering::SeqCst);
-            }
-            failures
-        })
-    };
-    let taking = {
-        let (broker, bus, orders) = (Arc::clone(&broker), Arc::clone(&bus), orders.clone());
-        tokio::spawn(async move {
-            let mut consumer = join(&broker, &bus, &orders, "one").await;
-            take(&bus, &mut consumer, &ids("event", MESSAGES)).await
-        })
-    };
+    let traffic = Traffic::start(&broker, &bus, &orders, MESSAGES);
     for part in [1, 2] {
-        while confirmed.load(Ordering::SeqCst) < part * MESSAGES / 4 {
-            tokio::task::yield_now().await;
-        }
+        traffic.await_confirmed(part * MESSAGES / 4).await;
         broker.strike(Fault::Kill).await;
         assert!(!broker.is_alive(), "the broker was not killed");
-        let at_kill = confirmed.load(Ordering::SeqCst);
-        assert!(at_kill < MESSAGES, "it was killed too late to be in mid-stream");
+        traffic.assert_in_mid_stream();
         broker.strike(Fault::Start).await;
         assert!(broker.is_alive(), "the broker is back");
     }
-    let failures = publishing.await.expect("everything is confirmed in the end");
+    let failures = traffic.end().await;
     assert!(failures >= 2, "publishing failed {failures} times although the broker was killed twice");
-    let came = taking.await.expect("everything that was confirmed comes");
-    let mut once = came.clone();
-    once.sort();
-    once.dedup();
-    assert_eq!(once.len(), MESSAGES, "{} came", came.len());
 }
 
-pub(super) async fn a_paused_broker_confirms_nothing_and_goes_on(broker: Arc<dyn Broker>) {
+pub(super) async fn connections_cut_in_mid_stream_lose_nothing(broker: Arc<dyn Broker>) {
+    const MESSAGES: usize = 600;
+    const CUTS: usize = 5;
+    let bus = broker.open_tunnelled().await.expect("the broker runs");
+    let orders = channel("cut");
+    declare(&broker, &bus, &[&orders], &["one"]).await;
+    let traffic = Traffic::start(&broker, &bus, &orders, MESSAGES);
+    for part in 1..=CUTS {
+        traffic.await_confirmed(part * MESSAGES / (CUTS + 2)).await;
+        assert!(broker.cut() > 0, "there was no connection to cut");
+        assert!(broker.is_alive(), "only the connection was to go");
+        traffic.assert_in_mid_stream();
+    }
+    traffic.end().await;
+}
+
+pub(super) async fn a_broker_paused_for_30_seconds_confirms_nothing_and_goes_on(broker: Arc<dyn Broker>) {
+    const PAUSE: Duration = Duration::from_secs(30);
     let (bus, orders) = (open(&broker).await, channel("paused"));
     declare(&broker, &bus, &[&orders], &["one"]).await;
+    publish(&bus, vec![message(&orders, "A", "before")]).await;
+    let mut consumer = join(&broker, &bus, &orders, "one").await;
     broker.strike(Fault::Pause).await;
-    let answer = bus.publish(vec![message(&orders, "A", "paused")]).await.pop().expect("an answer for each");
-    let error = answer.expect_err("a broker that stands still confirms nothing");
-    assert!(error.is_retryable(), "{error:?}");
+    let paused_at = Instant::now();
+    while paused_at.elapsed() < PAUSE {
+        let answer = bus.publish(vec![message(&orders, "A", "paused")]).await.pop();
+        let error =
+            answer.expect("an answer for each").expect_err("a broker that stands still confirms nothing");
+        assert!(error.is_retryable(), "{error:?}");
+        pause().await;
+    }
+    assert!(broker.is_alive(), "it stood still and was not gone");
     broker.strike(Fault::Resume).await;
     publish_stubbornly(&bus, message(&orders, "A", "paused")).await;
-    let mut consumer = join(&broker, &bus, &orders, "one").await;
-    take(&bus, &mut consumer, &["paused".to_owned()]).await;
+    // The one that joined before the pause goes on.
+    take(&bus, &mut consumer, &["before".to_owned(), "paused".to_owned()]).await;
 }
 
 pub(super) async fn a_broker_that_is_absent_at_the_start_is_found_later(broker: Arc<dyn Broker>) {

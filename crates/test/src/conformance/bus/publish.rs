@@ -1,14 +1,17 @@
 //! Publishing: what goes in comes out, what cannot go in is refused.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use ensue_core::bus::{Declare, Mode, Topology};
+use ensue_core::bus::{Declare, Mode, Settled, Topology};
 use ensue_core::name::Source;
 use ensue_core::{Code, Kind};
 
 use super::Broker;
-use super::words::{channel, declare, event, group, id, ids, join, message, next, open, publish, take};
+use super::words::{
+    channel, declare, event, group, id, ids, join, message, next, open, pause, publish, take,
+};
 
 pub(super) async fn what_is_published_arrives_equal(broker: Arc<dyn Broker>) {
     let (bus, orders) = (open(&broker).await, channel("equal"));
@@ -28,7 +31,7 @@ pub(super) async fn what_is_published_arrives_equal(broker: Arc<dyn Broker>) {
         if mode == Mode::Binary {
             assert_eq!(delivery.key.as_deref(), Some("ORD-1"));
         }
-        let acknowledged = deliveries.iter().map(|delivery| ensue_core::bus::Settled::Ack(delivery.token));
+        let acknowledged = deliveries.iter().map(|delivery| Settled::Ack(delivery.token));
         for settled in consumer.settle(acknowledged.collect()).await {
             settled.expect("it can be settled");
         }
@@ -121,6 +124,36 @@ pub(super) async fn many_publishers_at_once_lose_nothing(broker: Arc<dyn Broker>
     let wanted: Vec<String> = (0..PUBLISHERS).flat_map(|number| ids(&format!("p{number}"), EACH)).collect();
     let mut consumer = join(&broker, &bus, &orders, "one").await;
     take(&bus, &mut consumer, &wanted).await;
+}
+
+pub(super) async fn a_publisher_that_is_dropped_loses_nothing_confirmed(broker: Arc<dyn Broker>) {
+    let (bus, orders) = (open(&broker).await, channel("dropped"));
+    declare(&broker, &bus, &[&orders], &["one"]).await;
+    let confirmed = Arc::new(Mutex::new(Vec::new()));
+    let publisher = tokio::spawn({
+        let (bus, orders, confirmed) = (open(&broker).await, orders.clone(), Arc::clone(&confirmed));
+        async move {
+            for number in 0.. {
+                let id = format!("event-{number}");
+                publish(&bus, vec![message(&orders, "A", &id)]).await;
+                confirmed.lock().expect("nobody panics").push(id);
+            }
+        }
+    });
+    while confirmed.lock().expect("nobody panics").len() < 100 {
+        pause().await;
+    }
+    publisher.abort();
+    assert!(publisher.await.is_err_and(|end| end.is_cancelled()), "it was dropped in the middle");
+    let mut missing: BTreeSet<String> = confirmed.lock().expect("nobody panics").iter().cloned().collect();
+    let mut consumer = join(&broker, &bus, &orders, "one").await;
+    while !missing.is_empty() {
+        let deliveries = next(&mut consumer).await;
+        for delivery in &deliveries {
+            missing.remove(&id(&bus, delivery)); // one that was on its way may have come too
+        }
+        drop(consumer.settle(deliveries.iter().map(|delivery| Settled::Ack(delivery.token)).collect()).await);
+    }
 }
 
 pub(super) async fn a_dry_run_says_what_is_missing_and_makes_nothing(broker: Arc<dyn Broker>) {

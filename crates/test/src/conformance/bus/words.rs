@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ensue_core::bus::{Bus, Consumer, Declare, Delivery, Mode, Outgoing, Settled, Topology};
 use ensue_core::cloudevents::{Parsed, json};
@@ -91,8 +92,13 @@ pub(super) async fn publish_stubbornly(bus: &Arc<dyn Bus>, message: Outgoing) ->
             Err(error) => assert!(error.is_retryable(), "{error:?}"),
         }
         failures += 1;
-        tokio::task::yield_now().await;
+        pause().await;
     }
+}
+
+/// Between two tries, so that a broker that is down is not asked as fast as a processor can.
+pub(super) async fn pause() {
+    tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
 /// The event that was delivered, as a link reads it.
@@ -121,7 +127,7 @@ pub(super) async fn next(consumer: &mut Box<dyn Consumer>) -> Vec<Delivery> {
             Ok(deliveries) => return deliveries,
             Err(error) => assert!(error.is_retryable(), "{error:?}"),
         }
-        tokio::task::yield_now().await;
+        pause().await;
     }
 }
 
