@@ -14,6 +14,9 @@ pub(crate) fn of(config: &Config) -> BusCapabilities {
         can_seek: true,
         can_delay: true,
         can_reject: true,
+        has_dead_letters: false,
+        redelivers_after: Some(config.settle_within),
+        can_count_waiting: true,
         can_detect_unroutable: true,
         can_deduplicate: false, // it knows its own repetitions, not a message that is published twice
         can_count_attempts: false, // the count is kept here, and begins anew with the next member

@@ -17,7 +17,7 @@ pub struct Config {
     pub(crate) authorities: Option<PathBuf>,
     pub(crate) certificate: Option<(PathBuf, PathBuf)>,
     pub(crate) answer_within: Duration,
-    pub(crate) next_within: Duration,
+    pub(crate) settle_within: Duration,
     pub(crate) prefix: String,
     pub(crate) instance: Option<String>,
     pub(crate) partitions: Option<i32>,
@@ -69,7 +69,7 @@ impl Config {
             authorities: None,
             certificate: None,
             answer_within: Duration::from_secs(5),
-            next_within: Duration::from_mins(5),
+            settle_within: Duration::from_mins(5),
             prefix: String::new(),
             instance: None,
             partitions: None,
@@ -119,11 +119,11 @@ impl Config {
         self
     }
 
-    /// After which time a member that asks for nothing more is taken out of its group, so that others get what it has in hand; 5 min
-    /// where nothing is said.
+    /// After which time a message that was not settled is delivered again: to its member, or, where that asks for nothing more, to
+    /// another one, because it is then taken out of its group; 5 min where nothing is said.
     #[must_use]
-    pub fn next_within(mut self, time: Duration) -> Self {
-        self.next_within = time;
+    pub fn settle_within(mut self, time: Duration) -> Self {
+        self.settle_within = time;
         self
     }
 

@@ -117,7 +117,7 @@ impl Member {
             .group_protocol(if has_groups { GroupProtocol::Consumer } else { GroupProtocol::Classic })
             .auto_offset_reset(AutoOffsetReset::Earliest)
             .enable_auto_commit(false)
-            .max_poll_interval(self.link.config.next_within)
+            .max_poll_interval(self.link.config.settle_within)
             .metrics_push(false)
             .rebalance_listener(lost.clone());
         let builder = match &self.link.config.instance {
@@ -220,6 +220,7 @@ impl Consumer for Member {
             let mut again = interval(AGAIN);
             loop {
                 if !self.must_look() {
+                    self.work.expire(Instant::now(), self.link.config.settle_within);
                     let handed = self.work.deliver(max.max(1), Instant::now());
                     if !handed.is_empty() {
                         return Ok(handed.into_iter().map(|handed| self.deliver(handed)).collect());
@@ -241,6 +242,7 @@ impl Consumer for Member {
         Box::pin(async move {
             self.forget_lost();
             let now = Instant::now();
+            self.work.expire(now, self.link.config.settle_within);
             let mut answers: Vec<(bool, Result<(), Error>)> = Vec::with_capacity(settled.len());
             for settled in settled {
                 let (is_done, partition) = match settled {

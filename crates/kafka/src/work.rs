@@ -83,7 +83,8 @@ pub(crate) struct Work {
     last_token: u64,
     progress: HashMap<i32, Progress>,
     ready: VecDeque<Item>,
-    open: BTreeMap<u64, Item>,
+    /// What is delivered and not settled, and since when.
+    open: BTreeMap<u64, (Instant, Item)>,
     held: HashMap<Lane, Held>,
     due: BTreeSet<(Instant, Lane)>,
 }
@@ -113,7 +114,7 @@ impl Work {
         let mut handed = Vec::new();
         while handed.len() < max {
             let Some(item) = self.next_due(now).or_else(|| self.ready.pop_front()) else { break };
-            handed.push(self.hand_out(item));
+            handed.push(self.hand_out(item, now));
         }
         handed
     }
@@ -128,18 +129,18 @@ impl Work {
         Some(item)
     }
 
-    fn hand_out(&mut self, mut item: Item) -> Handed {
+    fn hand_out(&mut self, mut item: Item, now: Instant) -> Handed {
         self.last_token += 1;
         item.delivered += 1;
         item.due = None;
         let handed = Handed { token: self.last_token, attempt: item.delivered, record: item.record.clone() };
-        self.open.insert(self.last_token, item);
+        self.open.insert(self.last_token, (now, item));
         handed
     }
 
     /// Done with: the partition it was of, or nothing where the delivery is not open.
     pub(crate) fn done(&mut self, token: u64) -> Option<i32> {
-        let item = self.open.remove(&token)?;
+        let (_, item) = self.open.remove(&token)?;
         let (partition, offset) = (item.record.partition, item.record.offset);
         if let Some(progress) = self.progress.get_mut(&partition) {
             progress.unsettled.remove(&offset);
@@ -156,7 +157,7 @@ impl Work {
 
     /// Again, not before then: the partition it was of, or nothing where the delivery is not open.
     pub(crate) fn again(&mut self, token: u64, due: Instant) -> Option<i32> {
-        let mut item = self.open.remove(&token)?;
+        let (_, mut item) = self.open.remove(&token)?;
         item.due = Some(due);
         let (partition, offset) = (item.record.partition, item.record.offset);
         let lane = Lane::of(&item.record);
@@ -170,6 +171,16 @@ impl Work {
         held.queue.insert(place, item);
         self.advance(&lane);
         Some(partition)
+    }
+
+    /// What was not settled for so long is due again.
+    pub(crate) fn expire(&mut self, now: Instant, limit: Duration) {
+        // Tokens are given in the order of time.
+        while let Some((&token, (since, _))) = self.open.first_key_value()
+            && now.saturating_duration_since(*since) >= limit
+        {
+            self.again(token, now);
+        }
     }
 
     /// What is ready in a lane waits with it from now on.
@@ -205,7 +216,7 @@ impl Work {
     pub(crate) fn lose(&mut self, is_lost: impl Fn(i32) -> bool) {
         self.progress.retain(|partition, _| !is_lost(*partition));
         self.ready.retain(|item| !is_lost(item.record.partition));
-        self.open.retain(|_, item| !is_lost(item.record.partition));
+        self.open.retain(|_, (_, item)| !is_lost(item.record.partition));
         self.held.retain(|lane, _| !is_lost(lane.partition()));
         self.due.retain(|(_, lane)| !is_lost(lane.partition()));
     }
@@ -296,6 +307,19 @@ mod tests {
             work.done(again.first().expect("one").token);
         }
         assert_eq!(work.committable(0), Some(3));
+    }
+
+    #[test]
+    fn what_is_not_settled_in_time_is_due_again_and_too_late_to_be_settled() {
+        let (mut work, now) = (Work::default(), Instant::now());
+        let limit = Duration::from_secs(1);
+        work.take(records(&[("a", 0)]));
+        let first = work.deliver(9, now);
+        work.expire(now + limit / 2, limit);
+        assert_eq!(offsets(&work.deliver(9, now + limit / 2)), [], "its time is not over");
+        work.expire(now + limit, limit);
+        assert_eq!(offsets(&work.deliver(9, now + limit)), [(0, 2)]);
+        assert_eq!(work.done(first.first().expect("one").token), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::env;
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ensue_core::bus::{Bus, Consume, Consumer, Declare, Delivery, Mode, Outgoing, Topology};
 use ensue_core::name::{Channel, ContentType, EventId, EventType, Source, StreamName, SubscriptionName};
@@ -15,6 +15,9 @@ use krafka::Kafka;
 
 /// How many partitions the topics of the tests have.
 pub(crate) const PARTITIONS: u16 = 4;
+
+/// How long a message may be in hand.
+const SETTLE: Duration = Duration::from_secs(5);
 
 static CASES: AtomicU32 = AtomicU32::new(0);
 
@@ -38,7 +41,10 @@ pub(crate) fn shared() -> Shared {
 
 impl Shared {
     pub(crate) fn config(&self) -> Config {
-        Config::new(format!("kafka://{}", self.address)).prefix(&self.prefix).partitions(PARTITIONS)
+        Config::new(format!("kafka://{}", self.address))
+            .prefix(&self.prefix)
+            .partitions(PARTITIONS)
+            .settle_within(SETTLE)
     }
 
     pub(crate) async fn bus(&self) -> Arc<dyn Bus> {
@@ -67,6 +73,14 @@ impl Broker for Shared {
 
     fn strike(&self, fault: Fault) -> BoxFuture<'_, ()> {
         panic!("{fault:?} would strike every case that runs: ask for a broker of the case's own")
+    }
+
+    fn open_tunnelled(&self) -> BoxFuture<'_, Result<Arc<dyn Bus>, Error>> {
+        Box::pin(async { panic!("the shared broker has no tunnel: ask for one of the case's own") })
+    }
+
+    fn cut(&self) -> usize {
+        panic!("the shared broker has no tunnel: ask for one of the case's own")
     }
 
     fn is_alive(&self) -> bool {

@@ -1,4 +1,5 @@
-//! A broker of a case's own, which it may kill and pause: a process, a folder, two ports, and a password.
+//! A broker of a case's own, which it may kill, pause and be cut from: a process, a folder, three ports, and a password. Brokers say
+//! where they are to be found, so the tunnel leads to a port of its own, of which the broker says that it is the tunnel's.
 
 use std::env;
 use std::fs;
@@ -12,10 +13,11 @@ use ensue_core::bus::{Bus, Declare, Topology};
 use ensue_core::name::Channel;
 use ensue_core::{BoxFuture, Error};
 use ensue_kafka::{Config, Mechanism};
-use ensue_test::conformance::bus::{Broker, Fault};
+use ensue_test::conformance::bus::{Broker, Fault, Tunnel};
 use tempfile::TempDir;
 
 const USER: &str = "ensue";
+const MODULE: &str = "org.apache.kafka.common.security.plain.PlainLoginModule required";
 const PASSWORD: &str = "for-tests";
 /// The identity of the cluster, base64url of sixteen bytes.
 const CLUSTER: &str = "ZW5zdWUtdGVzdC1rYWZrYQ";
@@ -28,7 +30,8 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// See [`Broker`].
 pub(crate) struct Own {
     folder: TempDir,
-    ports: [u16; 2],
+    ports: [u16; 3],
+    tunnel: Tunnel,
     child: Mutex<Option<Child>>,
 }
 
@@ -42,34 +45,35 @@ pub(crate) async fn fresh() -> Arc<dyn Broker> {
     Arc::new(own)
 }
 
-fn free_ports() -> [u16; 2] {
-    let listeners = [0, 1].map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
+fn free_ports() -> [u16; 3] {
+    let listeners = [(); 3].map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
     listeners.map(|listener| listener.local_addr().expect("it is bound").port())
 }
 
 impl Own {
-    fn config(&self, password: &str) -> Config {
-        Config::new(format!("kafka://127.0.0.1:{}", self.ports[0]))
+    fn config(&self, port: u16, password: &str) -> Config {
+        Config::new(format!("kafka://127.0.0.1:{port}"))
             .password(Mechanism::Plain, USER, password)
             .partitions(2)
             .answer_within(ANSWER)
     }
 
     fn properties(&self) -> String {
-        let [broker, controller] = self.ports;
+        let [broker, controller, tunnelled] = self.ports;
+        let tunnel = self.tunnel.address();
         format!(
             "process.roles=broker,controller
 node.id=1
-listeners=BROKER://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=BROKER://127.0.0.1:{broker}
+listeners=BROKER://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller},TUNNEL://127.0.0.1:{tunnelled}
+advertised.listeners=BROKER://127.0.0.1:{broker},TUNNEL://{tunnel}
 controller.quorum.bootstrap.servers=127.0.0.1:{controller}
 inter.broker.listener.name=BROKER
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=BROKER:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=BROKER:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT,TUNNEL:SASL_PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
 sasl.mechanism.inter.broker.protocol=PLAIN
-listener.name.broker.sasl.enabled.mechanisms=PLAIN
-listener.name.broker.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
-username=\"{USER}\" password=\"{PASSWORD}\" user_{USER}=\"{PASSWORD}\";
+listener.name.broker.plain.sasl.jaas.config={MODULE} username=\"{USER}\" password=\"{PASSWORD}\" user_{USER}=\"{PASSWORD}\";
+listener.name.tunnel.plain.sasl.jaas.config={MODULE} user_{USER}=\"{PASSWORD}\";
 log.dirs={}
 broker.session.timeout.ms=1500
 broker.heartbeat.interval.ms=300
@@ -123,7 +127,7 @@ log.cleaner.dedupe.buffer.size=4194304
 
     /// The first topic of a broker takes longer than one that runs may take.
     async fn warm_up(&self) {
-        let bus = self.config(PASSWORD).answer_within(Duration::from_secs(30)).open().await;
+        let bus = self.config(self.ports[0], PASSWORD).answer_within(Duration::from_secs(30)).open().await;
         let bus = bus.expect("the broker runs");
         let first = Channel::new("warm-up").expect("a valid channel");
         let topology = Topology { targets: vec![first], sources: Vec::new() };
@@ -150,11 +154,20 @@ log.cleaner.dedupe.buffer.size=4194304
 
 impl Broker for Own {
     fn open(&self) -> BoxFuture<'_, Result<Arc<dyn Bus>, Error>> {
-        Box::pin(async { Ok(Arc::new(self.config(PASSWORD).open().await?) as Arc<dyn Bus>) })
+        Box::pin(async { Ok(Arc::new(self.config(self.ports[0], PASSWORD).open().await?) as Arc<dyn Bus>) })
     }
 
     fn open_denied(&self) -> BoxFuture<'_, Result<Arc<dyn Bus>, Error>> {
-        Box::pin(async { Ok(Arc::new(self.config("wrong").open().await?) as Arc<dyn Bus>) })
+        Box::pin(async { Ok(Arc::new(self.config(self.ports[0], "wrong").open().await?) as Arc<dyn Bus>) })
+    }
+
+    fn open_tunnelled(&self) -> BoxFuture<'_, Result<Arc<dyn Bus>, Error>> {
+        let config = self.config(self.tunnel.address().port(), PASSWORD);
+        Box::pin(async { Ok(Arc::new(config.open().await?) as Arc<dyn Bus>) })
+    }
+
+    fn cut(&self) -> usize {
+        self.tunnel.cut()
     }
 
     fn strike(&self, fault: Fault) -> BoxFuture<'_, ()> {
