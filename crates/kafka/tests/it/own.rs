@@ -37,8 +37,13 @@ pub(crate) struct Own {
 
 /// One that runs and holds nothing.
 pub(crate) async fn fresh() -> Arc<dyn Broker> {
-    let own =
-        Own { folder: tempfile::tempdir().expect("a folder"), ports: free_ports(), child: Mutex::new(None) };
+    let ports = free_ports();
+    let own = Own {
+        folder: tempfile::tempdir().expect("a folder"),
+        ports,
+        tunnel: Tunnel::to((Ipv4Addr::LOCALHOST, ports[2]).into()).await,
+        child: Mutex::new(None),
+    };
     own.format();
     own.start();
     own.warm_up().await;
