@@ -33,6 +33,8 @@ usage: cargo xtask COMMAND
                      a fault for a server that runs
   bench orders [--peers] [--seconds S] [--rate R] [--runs N] [--runner PROGRAM]
                      writes bench/results/orders.md; --runner stands before what is measured, such as `nice -n -10`
+  bench postgres [--seconds S] [--runs N] [--runner PROGRAM]
+                     writes bench/results/postgres.md
 ";
 
 fn main() -> ExitCode {

@@ -18,7 +18,7 @@ mod http;
 mod kafka;
 mod nats;
 mod place;
-mod postgres;
+pub(crate) mod postgres;
 mod process;
 mod pubsub;
 mod rabbitmq;
@@ -113,7 +113,7 @@ pub(crate) fn up(service: &dyn Service, purpose: Purpose) -> Result<Place, Strin
     if place.pid().is_none() {
         place.make()?;
         let command = service.command(&cache, &place)?;
-        process::spawn(command, &place)?;
+        process::spawn(&command, &place)?;
     }
     process::await_ready(&place, || service.is_ready(&place))?;
     Ok(place)

@@ -12,13 +12,14 @@ use crate::error;
 use crate::pool::{Connection, Pool};
 
 /// In the order in which they are applied; the first has number 1. One that was released is never changed.
-const MIGRATIONS: [(&str, &str); 6] = [
+const MIGRATIONS: [(&str, &str); 7] = [
     ("log", include_str!("../migrations/0001_log.sql")),
     ("positions", include_str!("../migrations/0002_positions.sql")),
     ("sql", include_str!("../migrations/0003_sql.sql")),
     ("batch", include_str!("../migrations/0004_batch.sql")),
     ("import", include_str!("../migrations/0005_import.sql")),
     ("commit", include_str!("../migrations/0006_commit.sql")),
+    ("lean", include_str!("../migrations/0007_lean.sql")),
 ];
 
 /// The oldest server that has what the migrations use.

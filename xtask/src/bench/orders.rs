@@ -58,12 +58,13 @@ impl Default for Options {
 }
 
 impl Options {
-    pub(super) fn parse(words: &[&str]) -> Result<Self, String> {
+    /// Of the benchmark of this name.
+    pub(super) fn of(bench: &str, words: &[&str]) -> Result<Self, String> {
         let mut options = Self::default();
-        let mut line = vec!["cargo xtask bench orders".to_owned()];
+        let mut line = vec![format!("cargo xtask bench {bench}")];
         let mut words = words.iter();
         while let Some(word) = words.next() {
-            if *word == "--peers" {
+            if *word == "--peers" && bench == "orders" {
                 options.scope = Scope::WithPeers;
                 line.push((*word).to_owned());
                 continue;
@@ -84,7 +85,7 @@ impl Options {
                     options.group = Some(value.parse().map_err(|_| "--group wants a number".to_owned())?);
                 }
                 "--runner" => options.runner = value.split(' ').map(str::to_owned).collect(),
-                _ => return Err(format!("bench orders does not know {word}")),
+                _ => return Err(format!("bench {bench} does not know {word}")),
             }
             // Who ran it is of this machine alone; what it measures is the same.
             if *word != "--runner" {
@@ -106,7 +107,7 @@ pub(super) fn run(options: &Options) -> Result<(), String> {
     let mut measured = Vec::new();
     for (index, group) in contender::groups().enumerate() {
         if options.scope == Scope::WithPeers || group.iter().all(Contender::is_ours) {
-            measured.extend(collect(group, &in_its_turn(&root, index, options)?)?);
+            measured.extend(collect(group, &in_its_turn(&root, "orders", index, options)?)?);
         }
     }
     let text = report::written(&root, &measured, options)?;
@@ -125,13 +126,18 @@ fn build(root: &Path, scope: Scope) -> Result<(), String> {
     cargo::run(root, &[&["build", "--release", "--locked"][..], &manifest].concat(), &[])
 }
 
-/// Measures a group in a process of its own, so that a runner can hold the machine for all of it at once.
-fn in_its_turn(root: &Path, group: usize, options: &Options) -> Result<String, String> {
+/// Measures a group of a benchmark in a process of its own, so that a runner can hold the machine for all of it at once.
+pub(super) fn in_its_turn(
+    root: &Path,
+    bench: &str,
+    group: usize,
+    options: &Options,
+) -> Result<String, String> {
     let this = env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
     let mut words = options.runner.clone();
     words.push(this.to_string_lossy().into_owned());
     let (seconds, rate, runs) = (options.seconds, options.rate, options.runs);
-    let rest = format!("bench orders --group {group} --seconds {seconds} --rate {rate} --runs {runs}");
+    let rest = format!("bench {bench} --group {group} --seconds {seconds} --rate {rate} --runs {runs}");
     words.extend(rest.split(' ').map(str::to_owned));
     let (program, arguments) = words.split_first().ok_or("there is a command")?;
     let mut command = Command::new(program);
@@ -206,7 +212,7 @@ mod tests {
     #[test]
     fn the_line_of_the_report_repeats_the_measurement_anywhere() {
         let options =
-            Options::parse(&["--peers", "--rate", "50", "--runner", "taskset -c 0"]).expect("options");
+            Options::of("orders", &["--peers", "--rate", "50", "--runner", "taskset -c 0"]).expect("options");
         assert_eq!(options.line, "cargo xtask bench orders --peers --rate 50");
         assert_eq!((options.scope, options.rate, options.runs), (Scope::WithPeers, 50, 3));
         assert_eq!(options.runner, ["taskset", "-c", "0"]);
@@ -231,7 +237,7 @@ mod tests {
     #[test]
     fn what_it_does_not_understand_is_refused() {
         for words in [&["--rate"][..], &["--rate", "0"], &["--rate", "fast"], &["--quick", "1"]] {
-            assert!(Options::parse(words).is_err(), "{words:?}");
+            assert!(Options::of("orders", words).is_err(), "{words:?}");
         }
     }
 }

@@ -1,11 +1,10 @@
 //! Moto, a fake of Amazon's services, `EventBridge` and SQS among them. It keeps everything in memory.
 
-use std::fs;
 use std::process::Command;
 
 use super::cache::{self, Cache};
 use super::place::Place;
-use super::{Service, http, need};
+use super::{Service, http};
 
 const ENTRY: &str = "moto-5.2.5";
 const REQUIREMENTS: &str = include_str!("aws/requirements.txt");
@@ -23,22 +22,12 @@ impl Service for Aws {
     }
 
     fn install(&self, cache: &Cache) -> Result<(), String> {
-        cache.fill(ENTRY, |folder| {
-            need("python3", "moto")?;
-            let file = folder.join("requirements.txt");
-            fs::write(&file, REQUIREMENTS)
-                .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-            let environment = folder.join("python");
-            cache::install("python3", &["-m", "venv", &environment.to_string_lossy()])?;
-            let python = environment.join("bin/python");
-            let install = ["-m", "pip", "install", "-q", "-r", &file.to_string_lossy()];
-            cache::install(&python.to_string_lossy(), &install)
-        })
+        cache.fill(ENTRY, |folder| cache::install_python(folder, REQUIREMENTS))
     }
 
     fn command(&self, cache: &Cache, place: &Place) -> Result<Command, String> {
         // Not the script `moto_server`: it names the interpreter by the folder in which it was installed, which has moved.
-        let mut command = Command::new(cache.entry(ENTRY).join("python/bin/python"));
+        let mut command = Command::new(cache::python(&cache.entry(ENTRY)));
         command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &place.port(0).to_string()]);
         command.current_dir(place.data());
         Ok(command)

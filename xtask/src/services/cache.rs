@@ -5,6 +5,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::need;
+
 /// The folder of the cache. Whoever holds it is alone, so that two do not install the same thing at once.
 pub(crate) struct Cache {
     folder: PathBuf,
@@ -69,6 +71,21 @@ pub(crate) fn install(program: &str, arguments: &[&str]) -> Result<(), String> {
     }
     let talk = [output.stdout, output.stderr].concat();
     Err(format!("{program} {} failed:\n{}", arguments.join(" "), String::from_utf8_lossy(&talk)))
+}
+
+/// Makes a Python of its own in the folder of an entry, with these requirements.
+pub(crate) fn install_python(folder: &Path, requirements: &str) -> Result<(), String> {
+    need("python3", "what is written in Python")?;
+    let file = folder.join("requirements.txt");
+    fs::write(&file, requirements).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    install("python3", &["-m", "venv", &folder.join("python").to_string_lossy()])?;
+    let pip = ["-m", "pip", "install", "-q", "-r", &file.to_string_lossy()];
+    install(&python(folder).to_string_lossy(), &pip)
+}
+
+/// The interpreter of an entry.
+pub(crate) fn python(folder: &Path) -> PathBuf {
+    folder.join("python/bin/python")
 }
 
 /// Installs a package of the distribution, which needs root or a `sudo` that does not ask.

@@ -1,5 +1,5 @@
-//! PostgreSQL, from the distribution's packages. It refuses to run as root; then it runs as the user `postgres`, which the
-//! package makes.
+//! PostgreSQL, from the distribution's packages, and what its tests append with besides Rust. It refuses to run as root; then it
+//! runs as the user `postgres`, which the package makes.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -13,6 +13,9 @@ use super::{Purpose, Service};
 const PACKAGE: &str = "postgresql";
 const PROGRAMS: &str = "/usr/lib/postgresql";
 const DATABASE: &str = "ensue";
+/// A Python with psycopg.
+const PYTHON: &str = "psycopg-3.2.13";
+const REQUIREMENTS: &str = include_str!("postgres/requirements.txt");
 
 /// The service of this file.
 pub(crate) struct Postgres;
@@ -26,8 +29,11 @@ impl Service for Postgres {
         &[21432]
     }
 
-    fn install(&self, _cache: &Cache) -> Result<(), String> {
-        if programs().is_some() { Ok(()) } else { cache::install_package(PACKAGE) }
+    fn install(&self, cache: &Cache) -> Result<(), String> {
+        if programs().is_none() {
+            cache::install_package(PACKAGE)?;
+        }
+        cache.fill(PYTHON, |folder| cache::install_python(folder, REQUIREMENTS))
     }
 
     fn command(&self, _cache: &Cache, place: &Place) -> Result<Command, String> {
@@ -69,7 +75,16 @@ impl Service for Postgres {
     fn environment(&self, place: &Place) -> Vec<(&'static str, String)> {
         let url = format!("postgres://postgres@{}/{DATABASE}?sslmode=disable", place.address(0));
         let certificates = data(place).to_string_lossy().into_owned();
-        vec![("ENSUE_TEST_POSTGRES", url), ("ENSUE_TEST_POSTGRES_CERTIFICATES", certificates)]
+        let text = |path: PathBuf| path.to_string_lossy().into_owned();
+        vec![
+            ("ENSUE_TEST_POSTGRES", url),
+            ("ENSUE_TEST_POSTGRES_CERTIFICATES", certificates),
+            ("ENSUE_TEST_PSQL", program("psql").map(text).unwrap_or_default()),
+            (
+                "ENSUE_TEST_PYTHON",
+                Cache::location().map(|cache| text(cache::python(&cache.join(PYTHON)))).unwrap_or_default(),
+            ),
+        ]
     }
 }
 
@@ -103,7 +118,8 @@ fn programs() -> Option<PathBuf> {
         .filter(|folder| folder.join("postgres").exists())
 }
 
-fn program(name: &str) -> Result<PathBuf, String> {
+/// A program of the package.
+pub(crate) fn program(name: &str) -> Result<PathBuf, String> {
     Ok(programs().ok_or("PostgreSQL is not installed")?.join(name))
 }
 

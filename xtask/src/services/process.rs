@@ -17,14 +17,33 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Lines of its log that a failure shows.
 const LAST_LINES: usize = 15;
 
-/// Starts it in a process group of its own, so that an interrupt of ours is not one of it.
-pub(crate) fn spawn(mut command: Command, place: &Place) -> Result<(), String> {
+/// Starts it in a process group of its own, so that an interrupt of ours is not one of it, and without the files that whoever
+/// runs us has open: a lock or a pipe among them would be held for as long as the service runs.
+pub(crate) fn spawn(command: &Command, place: &Place) -> Result<(), String> {
+    let mut command = without_our_files(command);
     let failed = |error: std::io::Error| format!("cannot start {}: {error}", place.name());
     let log = File::options().create(true).append(true).open(place.log()).map_err(failed)?;
     command.stdin(Stdio::null()).stdout(log.try_clone().map_err(failed)?).stderr(log).process_group(0);
     let child = command.spawn().map_err(failed)?;
     let started = start_time(child.id()).unwrap_or_default();
     fs::write(place.pid_file(), format!("{} {started}", child.id())).map_err(failed)
+}
+
+/// The same command behind a shell that closes files and becomes it, so that it is the process that was started.
+fn without_our_files(command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-; exec \"$@\"", "sh"]);
+    shell.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        shell.current_dir(folder);
+    }
+    shell
 }
 
 /// The pid of the living process that the file names.
@@ -113,12 +132,30 @@ mod tests {
     }
 
     #[test]
+    fn a_service_does_not_hold_the_files_of_whoever_starts_it() {
+        let mut listing = Command::new("sh");
+        listing.args(["-c", "ls -l /proc/self/fd; pwd; echo $WHO"]).current_dir("/").env("WHO", "set");
+        let listed = |command: &Command| {
+            // Whoever starts it has a file open that is not closed by itself.
+            let mut starter = Command::new("sh");
+            starter.args(["-c", "exec 7</etc/passwd; exec \"$@\"", "sh"]);
+            starter.arg(command.get_program()).args(command.get_args()).current_dir("/").env("WHO", "set");
+            String::from_utf8_lossy(&starter.output().expect("a shell").stdout).into_owned()
+        };
+        assert!(listed(&listing).contains("passwd"));
+        let without = without_our_files(&listing);
+        assert!(!listed(&without).contains("passwd"));
+        let output = { without }.output().expect("a shell");
+        assert!(String::from_utf8_lossy(&output.stdout).ends_with("/\nset\n"));
+    }
+
+    #[test]
     fn a_process_is_found_and_stopped_and_a_strange_one_is_neither() {
         let place = place();
         let pid_file = place.pid_file();
         let mut sleep = Command::new("sleep");
         sleep.arg("60");
-        spawn(sleep, &place).expect("it starts");
+        spawn(&sleep, &place).expect("it starts");
         let pid = find(&pid_file).expect("it runs");
 
         let started = start_time(pid).expect("it runs");

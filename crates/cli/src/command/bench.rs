@@ -1,4 +1,4 @@
-//! `ensue bench append|read|rebuild|orders|waiting`.
+//! `ensue bench append|drain|read|rebuild|orders|waiting`.
 
 use clap::Subcommand;
 use ensue::core::{Code, Error};
@@ -8,6 +8,7 @@ use crate::command::Session;
 use crate::failure::Failure;
 
 mod append;
+mod drain;
 mod load;
 mod orders;
 mod pace;
@@ -28,6 +29,8 @@ struct MeasuredFloor {
 pub(crate) enum Bench {
     /// Durable appends per second, and how long each takes, beside what the device takes for one synced write
     Append(append::Append),
+    /// How fast one reader takes what the store holds, from the beginning to the head
+    Drain(drain::Drain),
     /// How fast a store is read from disk: everything in order, and stream by stream
     Read(read::Read),
     /// How fast a read model is built anew, and what durable publications pay for it meanwhile
@@ -52,6 +55,7 @@ impl Bench {
     async fn measure(self, session: &mut Session) -> Result<(), Failure> {
         match self {
             Self::Append(append) => append.run(session).await,
+            Self::Drain(drain) => drain.run(session).await,
             Self::Read(read) => read.run(session).await,
             Self::Rebuild(rebuild) => rebuild.run(session).await,
             Self::Orders(orders) => orders.run(session).await,

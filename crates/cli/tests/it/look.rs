@@ -193,6 +193,18 @@ fn a_measurement_prints_its_floor_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_reader_of_everything_is_measured_and_counts_each_event() {
+    let measured = Ensue::with_counts(3).run(&["bench", "drain", "-o", "json"]).ok().object();
+    assert_eq!(
+        (measured["events"].as_u64(), measured["bytes"].as_u64()),
+        (Some(3), Some(3 * 11)),
+        "{measured}"
+    );
+    assert!(measured["events_per_s"].as_f64().is_some_and(|rate| rate > 0.0), "{measured}");
+    Ensue::new().run(&["bench", "drain"]).refused(3, "E0406");
+}
+
+#[test]
 fn orders_are_measured_in_both_styles() {
     let ensue = Ensue::new();
     for style in ["choreography", "saga"] {

@@ -1,16 +1,16 @@
 //! The whole shop on PostgreSQL as three processes that are killed again and again: one places orders, two have joined. Every
 //! order comes to one end, every effect takes hold once, and the books of everybody agree.
 //!
-//! `ENSUE_THREE_ORDERS` makes it long and `ENSUE_THREE_KILLS` says how often a process is killed; `cargo xtask test` runs it
-//! short. By hand, with three processes for each style: `ENSUE_THREE_ORDERS=20000 ENSUE_THREE_KILLS=40 cargo test --release
-//! -p ensue-cli --test it three -- --ignored --nocapture`.
+//! `cargo xtask test` runs it short. `ENSUE_THREE_ORDERS` makes it long; `ENSUE_THREE_KILLS` spreads so many kills over the orders, or
+//! `ENSUE_THREE_EVERY_S` kills a process every so many seconds. By hand, three processes for each style: `ENSUE_THREE_ORDERS=20000
+//! ENSUE_THREE_EVERY_S=5 cargo test --release -p ensue-cli --test it three -- --ignored --nocapture --test-threads 1`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ensue_postgres::tokio_postgres::{Client, NoTls};
 use serde_json::{Value, json};
@@ -18,8 +18,38 @@ use serde_json::{Value, json};
 use crate::demo::adds_up;
 use crate::{Answer, Ensue, answer};
 
-const ORDERS: u64 = 500;
+const ORDERS: u64 = 300;
 const KILLS: u64 = 4;
+/// Kills that are a test of anything.
+const KILLS_MIN: u64 = 2;
+
+/// When processes are killed.
+#[derive(Clone, Copy)]
+enum Killing {
+    /// So often, spread evenly over the orders.
+    Times(u64),
+    /// Whenever so much time has passed.
+    Every(Duration),
+}
+
+impl Killing {
+    fn from_environment() -> Self {
+        match from_environment("ENSUE_THREE_EVERY_S") {
+            Some(seconds) => Self::Every(Duration::from_secs(seconds)),
+            None => Self::Times(from_environment("ENSUE_THREE_KILLS").unwrap_or(KILLS)),
+        }
+    }
+
+    /// How many are due once so many of all orders were charged for.
+    fn due(self, done: u64, orders: u64, elapsed: Duration) -> u64 {
+        match self {
+            Self::Times(kills) => done * (kills + 1) / orders,
+            Self::Every(interval) => {
+                u64::try_from(elapsed.as_nanos() / interval.as_nanos()).expect("a number")
+            }
+        }
+    }
+}
 
 /// A database of its own, and the folder of the world outside.
 struct Shop {
@@ -115,8 +145,8 @@ impl Processes<'_> {
     }
 }
 
-/// Serves all orders while processes are killed; the report of the one that places them.
-fn serve(shop: &Shop, style: &str, orders: u64, kills: u64) -> Value {
+/// Serves all orders while processes are killed; the report of the one that places them, and how many were.
+fn serve(shop: &Shop, style: &str, orders: u64, killing: Killing) -> (Value, u64) {
     let mut tail = shop.spawn(&["tail", "Payment*", "-o", "jsonl"]);
     let begin = ["demo", "--style", style, "--orders", &orders.to_string(), "-o", "json"];
     let mut processes =
@@ -141,13 +171,14 @@ fn serve(shop: &Shop, style: &str, orders: u64, kills: u64) -> Value {
         if done == orders {
             break;
         }
-        if done * (kills + 1) / orders > processes.kills {
+        if killing.due(done, orders, began.elapsed()) > processes.kills {
             processes.kill_one();
         }
     }
     tail.kill().expect("it runs");
     tail.wait().expect("it was killed");
-    assert_eq!(processes.kills, kills, "processes were killed in the middle of their work");
+    let kills = processes.kills;
+    assert!(kills >= KILLS_MIN, "processes were killed in the middle of their work: {kills}");
     let outputs: Vec<_> =
         processes.running.into_iter().map(|child| child.wait_with_output().expect("it ends")).collect();
     for output in &outputs {
@@ -156,7 +187,7 @@ fn serve(shop: &Shop, style: &str, orders: u64, kills: u64) -> Value {
     eprintln!("{style}: {orders} orders, {kills} kills, {:.1} s", began.elapsed().as_secs_f64());
     let report: Value = serde_json::from_slice(&outputs[0].stdout).expect("a report");
     eprintln!("{report}");
-    report[style].clone()
+    (report[style].clone(), kills)
 }
 
 /// Every order has exactly one of each event that may happen to it, and exactly one end.
@@ -182,26 +213,25 @@ fn one_end_for_each(shop: &Shop, style: &str, orders: u64) {
     assert!(twice.is_empty(), "{twice:?}");
 }
 
-fn from_environment<T: FromStr>(name: &str, short: T) -> T {
-    std::env::var(name)
-        .ok()
-        .map_or(short, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+fn from_environment<T: FromStr>(name: &str) -> Option<T> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
 fn three_processes_serve(style: &str) {
-    let orders = from_environment("ENSUE_THREE_ORDERS", ORDERS);
-    let kills = from_environment("ENSUE_THREE_KILLS", KILLS);
+    let orders = from_environment("ENSUE_THREE_ORDERS").unwrap_or(ORDERS);
     let shop = Shop::new(style);
-    let report = serve(&shop, style, orders, kills);
+    let (report, kills) = serve(&shop, style, orders, Killing::from_environment());
     adds_up(&report, orders);
     one_end_for_each(&shop, style, orders);
     let charges = shop.answers("payments");
-    let charged: BTreeSet<String> = charges
+    let charged: Vec<String> = charges
         .values()
         .filter_map(|answered| answered["request"].get("charge"))
         .map(|charge| charge["order_id"].to_string())
         .collect();
-    assert_eq!(charged.len() as u64, orders, "every order was charged for");
+    assert_eq!(charged.len() as u64, orders, "a charge for each order");
+    assert_eq!(charged.iter().collect::<BTreeSet<_>>().len() as u64, orders, "no order was charged twice");
     for who in ["warehouse", "carrier"] {
         assert!(!shop.answers(who).is_empty());
     }

@@ -6,6 +6,7 @@ mod commit_in;
 mod contract;
 mod given;
 mod held;
+mod languages;
 mod misfortune;
 mod portable;
 mod schema;

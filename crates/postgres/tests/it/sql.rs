@@ -1,6 +1,6 @@
 //! What any language does: append and read with SQL, inside a transaction of its own.
 
-use ensue_core::{Expected, Store, Version};
+use ensue_core::{Expected, Read, Store, StoreExt, Version};
 use tokio_postgres::Client;
 
 use crate::given::{Database, append, log};
@@ -54,6 +54,13 @@ async fn what_sql_may_not_append_is_refused_with_its_state() {
         ("'Test', 'a/b', 'Placed', '{}'", "EN004"),
         ("'Test', E'a\\u0085', 'Placed', '{}'", "EN004"),
         ("'Test', repeat('a', 513), 'Placed', '{}'", "EN004"),
+        ("'Test', '', 'Placed', '{}'", "EN004"),
+        ("'Test', NULL, 'Placed', '{}'", "EN004"),
+        ("NULL, 'a', 'Placed', '{}'", "EN004"),
+        ("repeat('a', 250), 'a', 'Placed', '{}'", "EN004"),
+        ("'Test', 'a', repeat('a', 256), '{}'", "EN004"),
+        ("'Test', 'a', NULL, '{}'", "EN004"),
+        ("'Test', 'a', 'Placed', to_jsonb(repeat('a', 1 << 20))", "EN004"),
         ("'Test', 'a', 'Pla ced', '{}'", "EN004"),
         ("'Test', 'a', 'Placed', NULL", "EN004"),
         ("'Test', 'a', 'Placed', '{}', NULL, '[]'", "EN004"),
@@ -61,7 +68,11 @@ async fn what_sql_may_not_append_is_refused_with_its_state() {
         ("'Test', 'a', 'Placed', '{}', NULL, '{\"Id\": \"x\"}'", "EN004"),
         ("'Test', 'a', 'Placed', '{}', NULL, '{\"time\": \"yesterday\"}'", "EN004"),
         ("'Test', 'a', 'Placed', '{}', NULL, '{\"tags\": \"none\"}'", "EN004"),
+        ("'Test', 'a', 'Placed', '{}', NULL, '{\"tags\": [\"a:b\\u0001:c\"]}'", "EN004"),
+        ("'Test', 'a', 'Placed', '{}', NULL, jsonb_build_object('tags', repeat('a', 250) || ':b')", "EN004"),
         ("'Test', 'a', 'Placed', '{}', NULL, '{\"deep\": {}}'", "EN004"),
+        ("'Test', 'a', 'Placed', '{}', NULL, '5'", "EN004"),
+        ("'Test', 'a', 'Placed', '{}', NULL, NULL", "EN004"),
     ] {
         assert_eq!(
             refusal(&client, &format!("SELECT ensue.append({arguments})")).await,
@@ -72,6 +83,23 @@ async fn what_sql_may_not_append_is_refused_with_its_state() {
     assert!(log(&store).await.is_empty());
     client.batch_execute("INSERT INTO ensue.heads VALUES ('saga.x', 'a', 1)").await.expect("it is the owner");
     assert_eq!(refusal(&client, "SELECT ensue.append('saga.x', 'a', 'Placed', '{}')").await, "EN004");
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn names_of_the_greatest_length_are_taken_by_sql_and_read_by_the_port() {
+    let database = Database::new().await;
+    let store = database.open().await;
+    let client = database.session().await;
+    let append = "SELECT ensue.append(repeat('t', 249), repeat('k', 512), repeat('e', 255), to_jsonb(repeat('a', (1 << 20) - 2)), \
+        metadata => jsonb_build_object('tags', jsonb_build_array(repeat('n', 249) || ':' || repeat('v', 512))))::text";
+    assert_eq!(texts(&client, append).await, ["1"]);
+    let events = store.collect(Read::all()).await.expect("readable");
+    assert_eq!(events.len(), 1);
+    let (stream, envelope) = (&events[0].stream, &events[0].envelope);
+    assert_eq!((stream.topic.as_str().len(), stream.key.as_str().len()), (249, 512));
+    assert_eq!((envelope.event_type.as_str().len(), envelope.data.len()), (255, 1 << 20));
+    assert_eq!(envelope.tags[0].name().len() + envelope.tags[0].value().len(), 761);
 }
 
 #[tokio::test]
