@@ -12,8 +12,6 @@ use ensue_core::{
 use serde_json::{Map, Value};
 use tokio_postgres::Row;
 
-use crate::error;
-
 /// Attributes that are not in the metadata: one never changes, the other is a column.
 const ELSEWHERE: [&str; 2] = ["specversion", "type"];
 
@@ -83,7 +81,10 @@ pub(crate) fn column<'a, T: tokio_postgres::types::FromSql<'a>>(
     row: &'a Row,
     place: usize,
 ) -> Result<T, Error> {
-    row.try_get(place).map_err(|cause| error::of("a column is not as the schema says", cause))
+    row.try_get(place).map_err(|cause| {
+        let message = format!("column {place} of a row is not as the schema says: {cause}");
+        Error::new(Code::CORRUPT, message).with_source(cause)
+    })
 }
 
 /// A count that the server keeps as a signed number.

@@ -10,7 +10,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use ensue_core::{Code, Commit, Error, Position, Revision, Space, StreamName, Version};
 use futures_util::future::try_join_all;
-use tokio::try_join;
+use tokio::join;
+use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
@@ -67,7 +68,8 @@ pub(crate) async fn write(
     let begin = begin(pool);
     // Both are sent before the first answer is awaited, and the server takes them in order.
     let begin = async { connection.batch_execute(&begin).await.map_err(refused) };
-    let ((), state) = try_join!(begin, load(&connection, commits, waits)).map_err(Failure::Nothing)?;
+    let (begun, state) = join!(begin, load(&connection, commits, waits));
+    let state = begun.and(state).map_err(Failure::Nothing)?;
     let before = state.head;
     let (outcomes, plan) = decide(commits, state);
     if plan.is_empty() && waits == Waits::ForOthers {
@@ -113,18 +115,21 @@ async fn load(client: &Client, commits: &[&Commit], waits: Waits) -> Result<Stat
         }
     };
     let matches = commits.iter().enumerate().map(|(place, commit)| last_match(client, place, commit));
-    let ((), mut state, matches) =
-        try_join!(waited, lock_and_load(client, &touched, commits), try_join_all(matches))?;
+    // The first that fails is told: those behind it are only told that it has.
+    let (waited, state, matches) =
+        join!(waited, lock_and_load(client, &touched, commits), try_join_all(matches));
+    let (mut state, matches) = waited.and(state).and_then(|state| Ok((state, matches?)))?;
     state.matches = matches.into_iter().flatten().collect();
     load_standing(client, commits, &mut state).await?;
     Ok(state)
 }
 
-/// The settings are those of the transaction alone, so a pooler may stand in between.
+/// The settings are those of the transaction alone, so a pooler may stand in between. A server or database that was set to be
+/// read-only stays so.
 pub(crate) fn begin(pool: &Pool) -> String {
     let config = pool.config();
     format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = {}; \
+        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = {}; \
          SET LOCAL statement_timeout = {}",
         config.patience.as_millis(),
         config.statement_timeout.as_millis(),
@@ -249,8 +254,18 @@ async fn store(client: &Client, plan: &Plan) -> Result<(), Failure> {
             None => unknown(cause),
         })
     };
-    let commit = async { client.batch_execute("COMMIT").await.map_err(unknown) };
-    try_join!(write, commit).map(|_| ())
+    let commit = async { client.batch_execute("COMMIT").await.map_err(not_committed) };
+    let (written, committed) = join!(write, commit);
+    written.and(committed)
+}
+
+/// What the server refuses in so many words is taken back, such as by a constraint that was deferred to the end. A session that
+/// it ends may have committed before.
+fn not_committed(cause: tokio_postgres::Error) -> Failure {
+    match cause.as_db_error().and_then(DbError::parsed_severity) {
+        Some(Severity::Error) => Failure::Nothing(error::of("the transaction was refused at its end", cause)),
+        _ => unknown(cause),
+    }
 }
 
 fn unknown(cause: tokio_postgres::Error) -> Failure {

@@ -1,12 +1,14 @@
 //! How a database is opened.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ensue_core::{Code, Error};
 use tokio_postgres::config::{Host, SslMode};
 
 use crate::address::{self, Mode};
+use crate::outage::{Outage, Tell};
 #[cfg(not(feature = "tls"))]
 use crate::plain::{Connector, connector};
 use crate::store::PostgresStore;
@@ -23,6 +25,7 @@ pub struct Config {
     pub(crate) patience: Duration,
     pub(crate) statement_timeout: Duration,
     pub(crate) migration: Migration,
+    pub(crate) on_outage: Option<Tell>,
 }
 
 /// What opening does about the schema.
@@ -32,6 +35,8 @@ pub(crate) enum Migration {
     Run,
     /// Refuses one that is not.
     Check,
+    /// The same, and does not ask whether anything can be written.
+    ToRead,
 }
 
 impl Config {
@@ -70,6 +75,7 @@ impl Config {
             patience: Duration::from_secs(10),
             statement_timeout: Duration::from_secs(30),
             migration: Migration::Run,
+            on_outage: None,
         })
     }
 
@@ -106,6 +112,27 @@ impl Config {
     pub fn without_migration(mut self) -> Self {
         self.migration = Migration::Check;
         self
+    }
+
+    /// Opens the store also where nothing can be written, such as on a hot standby, and leaves the schema alone. Commits are refused
+    /// with `E0424` until the server takes writes.
+    #[must_use]
+    pub fn to_read(mut self) -> Self {
+        self.migration = Migration::ToRead;
+        self
+    }
+
+    /// Who is told, once each, that the server can no longer be reached and that it can again: a line in a log, or on the terminal.
+    /// It is called where connections are made, so it should return at once.
+    #[must_use]
+    pub fn on_outage(mut self, tell: impl Fn(&Outage) + Send + Sync + 'static) -> Self {
+        self.on_outage = Some(Arc::new(tell));
+        self
+    }
+
+    /// What makes a connection secure, or leaves it as it is.
+    pub(crate) fn connector(&self) -> Connector {
+        Connector::clone(&self.connector)
     }
 
     /// Connects and opens the store. Wants to be called on a runtime of tokio.

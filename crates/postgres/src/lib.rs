@@ -26,6 +26,7 @@ mod foreign;
 mod head;
 mod holds;
 mod migrate;
+mod outage;
 #[cfg(not(feature = "tls"))]
 mod plain;
 mod pool;
@@ -43,6 +44,7 @@ pub use commit_in::{Staged, commit_in};
 pub use config::Config;
 pub use foreign::{InTransaction, Refusal};
 pub use holds::Hold;
+pub use outage::Outage;
 pub use store::PostgresStore;
 /// The driver, whose client a [`Session`] gives.
 pub use tokio_postgres;

@@ -12,7 +12,7 @@ use crate::error;
 use crate::pool::{Connection, Pool};
 
 /// In the order in which they are applied; the first has number 1. One that was released is never changed.
-const MIGRATIONS: [(&str, &str); 7] = [
+const MIGRATIONS: [(&str, &str); 8] = [
     ("log", include_str!("../migrations/0001_log.sql")),
     ("positions", include_str!("../migrations/0002_positions.sql")),
     ("sql", include_str!("../migrations/0003_sql.sql")),
@@ -20,6 +20,7 @@ const MIGRATIONS: [(&str, &str); 7] = [
     ("import", include_str!("../migrations/0005_import.sql")),
     ("commit", include_str!("../migrations/0006_commit.sql")),
     ("lean", include_str!("../migrations/0007_lean.sql")),
+    ("guards", include_str!("../migrations/0008_guards.sql")),
 ];
 
 /// The oldest server that has what the migrations use.
@@ -28,12 +29,12 @@ const SERVER_VERSION_MIN: i32 = 15;
 /// Makes sure that the server will do and that the schema is the one this program knows.
 pub(crate) async fn prepare(pool: &Arc<Pool>) -> Result<(), Error> {
     let connection = pool.get().await?;
-    check_server(&connection).await?;
+    check_server(&connection, pool.config().migration).await?;
     connection.soil();
     match pool.config().migration {
         Migration::Run if !is_up_to_date(&connection).await? => migrate(&connection).await?,
         Migration::Run => {}
-        Migration::Check => {
+        Migration::Check | Migration::ToRead => {
             if !is_up_to_date(&connection).await? {
                 let message = "the schema `ensue` of the database is absent or older than this program";
                 return Err(Error::new(Code::NOT_A_STORE, message).with_fix("run `ensue store migrate`"));
@@ -44,7 +45,7 @@ pub(crate) async fn prepare(pool: &Arc<Pool>) -> Result<(), Error> {
     Ok(())
 }
 
-async fn check_server(connection: &Connection) -> Result<(), Error> {
+async fn check_server(connection: &Connection, migration: Migration) -> Result<(), Error> {
     let sql = "SELECT current_setting('server_version_num')::integer, current_setting('server_encoding'), \
         pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean";
     let row = connection.query_typed_one(sql, &[]).await.map_err(refused)?;
@@ -55,7 +56,7 @@ async fn check_server(connection: &Connection) -> Result<(), Error> {
         return Err(Error::new(Code::UNSUPPORTED, message)
             .with_fix("make the database with `CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0`"));
     }
-    if column(&row, 2)? {
+    if column(&row, 2)? && migration != Migration::ToRead {
         return Err(Error::new(Code::DATABASE_READ_ONLY, "the database takes no writes"));
     }
     Ok(())

@@ -17,6 +17,7 @@ use tokio_postgres::{Client, Row};
 
 use crate::config::Config;
 use crate::error;
+use crate::outage::Watch;
 
 /// How long to wait before a server that is away is tried again.
 const RECONNECT_INTERVAL: Duration = Duration::from_millis(50);
@@ -27,6 +28,7 @@ pub(crate) struct Pool {
     /// Of the places, those for whoever may keep a connection for long: half of them, so that the others get theirs.
     long_places: Arc<Semaphore>,
     idle: Mutex<Vec<Client>>,
+    watch: Watch,
 }
 
 impl Pool {
@@ -35,6 +37,7 @@ impl Pool {
             places: Arc::new(Semaphore::new(config.connections_max)),
             long_places: Arc::new(Semaphore::new(config.connections_max / 2)),
             idle: Mutex::default(),
+            watch: Watch::new(config.on_outage.clone()),
             config,
         }
     }
@@ -116,9 +119,13 @@ impl Pool {
                 return Ok(client);
             }
         }
-        let connected = self.config.server.connect(self.config.connector.clone()).await;
-        let (client, connection) =
-            connected.map_err(|cause| error::of("cannot connect to the database", cause))?;
+        let connected = self.config.server.connect(self.config.connector()).await;
+        let (client, connection) = connected.map_err(|cause| {
+            let error = error::of("cannot connect to the database", cause);
+            self.watch.failed(&error);
+            error
+        })?;
+        self.watch.connected();
         // Ends when the client is dropped or the server goes away; whoever waits for an answer is told then.
         tokio::spawn(connection);
         Ok(client)
@@ -154,7 +161,7 @@ impl Connection {
         match timeout(limit, self.query_typed(sql, parameters)).await {
             Ok(rows) => rows.map_err(|cause| error::of(trying, cause)),
             Err(_) => {
-                let cancelled = self.cancel_token().cancel_query(self.pool.config.connector.clone()).await;
+                let cancelled = self.cancel_token().cancel_query(self.pool.config.connector()).await;
                 let message = format!("{trying}: no answer within {} ms", limit.as_millis());
                 let error = Error::new(Code::DATABASE_TIMEOUT, message);
                 Err(match cancelled {

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use ensue_core::{Direction, Error, Position, Read, Recorded, Select, Version};
+use ensue_core::{Code, Direction, Error, Read, Recorded, Select};
+use tokio_postgres::Row;
 
 use crate::attributes::recorded;
 use crate::head::Head;
@@ -26,6 +27,8 @@ pub(crate) struct Reading<'a> {
     page: VecDeque<Recorded>,
     page_rows: usize,
     stage: Stage,
+    /// What ends the read behind the page: what comes before a damaged row is whole.
+    damage: Option<Error>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,7 +40,8 @@ enum Stage {
 
 impl<'a> Reading<'a> {
     pub(crate) fn new(pool: &'a Arc<Pool>, head: &'a Head, read: Read) -> Self {
-        Self { pool, head, rest: read, page: VecDeque::new(), page_rows: PAGE_ROWS_FIRST, stage: Stage::New }
+        let (page, page_rows) = (VecDeque::new(), PAGE_ROWS_FIRST);
+        Self { pool, head, rest: read, page, page_rows, stage: Stage::New, damage: None }
     }
 
     /// The next event; `None` at the end.
@@ -49,7 +53,13 @@ impl<'a> Reading<'a> {
         if self.page.is_empty() && self.stage == Stage::Bounded {
             self.turn().await?;
         }
-        Ok(self.page.pop_front())
+        match (self.page.pop_front(), self.damage.take()) {
+            (None, Some(damage)) => Err(damage),
+            (event, damage) => {
+                self.damage = damage;
+                Ok(event)
+            }
+        }
     }
 
     /// Fetches the next page.
@@ -59,35 +69,107 @@ impl<'a> Reading<'a> {
             self.stage = Stage::Exhausted;
             return Ok(());
         }
-        let statement = Statement::page(&Read { limit: rows_max, ..self.rest.clone() });
-        let (sql, parameters) = statement.into_parts();
+        let asked = Read { limit: rows_max, ..self.rest.clone() };
+        let (sql, parameters) = Statement::page(&asked).into_parts();
         let rows = self.pool.rows("cannot read events", sql, parameters).await?;
-        self.page = rows.iter().map(recorded).collect::<Result<_, _>>()?;
+        let events = whole(&asked, &rows).unwrap_or_else(|(before, damage)| {
+            self.damage = Some(damage);
+            before
+        });
+        self.page = events.into();
         self.rest.limit -= self.page.len().min(self.rest.limit);
-        if self.page.len() < rows_max {
+        if rows.len() < rows_max || self.damage.is_some() {
             self.stage = Stage::Exhausted;
         }
         let bytes: usize = self.page.iter().map(|event| event.envelope.size()).sum();
         let bytes_each = (bytes / self.page.len().max(1)).max(1);
         self.page_rows = (PAGE_BYTES / bytes_each).clamp(1, PAGE_ROWS_MAX);
         if let Some(last) = self.page.back() {
-            go_on_behind(&mut self.rest, last.position, last.version);
+            go_on_behind(&mut self.rest, last);
         }
         Ok(())
     }
 }
 
 /// Leaves out what was read.
-fn go_on_behind(rest: &mut Read, position: Position, version: Version) {
+fn go_on_behind(rest: &mut Read, last: &Recorded) {
     match rest.direction {
-        Direction::Forward => rest.after = position,
-        Direction::Backward => rest.until = position.previous(),
+        Direction::Forward => rest.after = last.position,
+        Direction::Backward => rest.until = last.position.previous(),
     }
     // The index of a stream is by version, so its next page begins by version too.
     if let Select::Stream { from, to, .. } = &mut rest.select {
         match rest.direction {
-            Direction::Forward => *from = version.next(),
-            Direction::Backward => *to = version.previous(),
+            Direction::Forward => *from = last.version.next(),
+            Direction::Backward => *to = last.version.previous(),
         }
     }
+}
+
+/// The events of a page. Where a row holds none, or one is missing (`E0412`), those that come before it.
+fn whole(read: &Read, rows: &[Row]) -> Result<Vec<Recorded>, (Vec<Recorded>, Error)> {
+    let mut events: Vec<Recorded> = Vec::with_capacity(rows.len());
+    for row in rows {
+        match recorded(row).and_then(|event| follows(read, events.last(), &event).map(|()| event)) {
+            Ok(event) => events.push(event),
+            Err(damage) => return Err((events, damage)),
+        }
+    }
+    match ends(read, events.last(), rows.len() < read.limit) {
+        Ok(()) => Ok(events),
+        Err(damage) => Err((events, damage)),
+    }
+}
+
+/// Fails where a row is missing in front of this event: somebody has removed it, or has added one by hand.
+fn follows(read: &Read, before: Option<&Recorded>, event: &Recorded) -> Result<(), Error> {
+    match &read.select {
+        Select::Stream { stream, .. } => before.map_or(Ok(()), |before| {
+            is_next(before.version.0, event.version.0, &format!("versions of {stream}"))
+        }),
+        _ if is_of_all(read) => is_next(place(read, before), event.position.0, POSITIONS),
+        _ => Ok(()),
+    }
+}
+
+/// Fails where rows are missing behind the last one, of which there are no more.
+fn ends(read: &Read, last: Option<&Recorded>, is_complete: bool) -> Result<(), Error> {
+    if !is_complete || !is_of_all(read) {
+        return Ok(());
+    }
+    let end = match read.direction {
+        Direction::Forward => read.until.next(),
+        Direction::Backward => read.after,
+    };
+    is_next(place(read, last), end.0, POSITIONS)
+}
+
+const POSITIONS: &str = "positions of the log";
+
+/// The position of the event, or in front of the first one.
+fn place(read: &Read, event: Option<&Recorded>) -> u64 {
+    match (event, read.direction) {
+        (Some(event), _) => event.position.0,
+        (None, Direction::Forward) => read.after.0,
+        (None, Direction::Backward) => read.until.next().0,
+    }
+}
+
+fn is_of_all(read: &Read) -> bool {
+    match &read.select {
+        Select::All => true,
+        Select::Query(query) => query.is_all(),
+        Select::Stream { .. } | Select::Flow(_) => false,
+    }
+}
+
+fn is_next(before: u64, next: u64, what: &str) -> Result<(), Error> {
+    if before.abs_diff(next) == 1 {
+        return Ok(());
+    }
+    let (low, high) = (before.min(next), before.max(next));
+    let message = format!("no row of ensue.events holds the {what} between {low} and {high}");
+    Err(Error::new(Code::CORRUPT, message).with_fix(
+        "rows were removed or added by hand: take that back, or restore the database from a backup",
+    ))
 }

@@ -12,6 +12,8 @@ use super::{Purpose, Service};
 
 const PACKAGE: &str = "postgresql";
 const PROGRAMS: &str = "/usr/lib/postgresql";
+/// What tests put between a store and its server.
+const POOLER: &str = "/usr/sbin/pgbouncer";
 const DATABASE: &str = "ensue";
 /// A Python with psycopg.
 const PYTHON: &str = "psycopg-3.2.13";
@@ -32,6 +34,9 @@ impl Service for Postgres {
     fn install(&self, cache: &Cache) -> Result<(), String> {
         if programs().is_none() {
             cache::install_package(PACKAGE)?;
+        }
+        if !Path::new(POOLER).exists() {
+            cache::install_package("pgbouncer")?;
         }
         cache.fill(PYTHON, |folder| cache::install_python(folder, REQUIREMENTS))
     }
@@ -79,6 +84,8 @@ impl Service for Postgres {
         vec![
             ("ENSUE_TEST_POSTGRES", url),
             ("ENSUE_TEST_POSTGRES_CERTIFICATES", certificates),
+            ("ENSUE_TEST_POSTGRES_PROGRAMS", programs().map(text).unwrap_or_default()),
+            ("ENSUE_TEST_PGBOUNCER", POOLER.to_owned()),
             ("ENSUE_TEST_PSQL", program("psql").map(text).unwrap_or_default()),
             (
                 "ENSUE_TEST_PYTHON",
@@ -93,10 +100,9 @@ fn settings(purpose: Purpose) -> Vec<&'static str> {
         .into_iter()
         .chain(["ssl=on", "ssl_ca_file=ca.crt", "ssl_cert_file=server.crt", "ssl_key_file=server.key"]);
     let by_purpose: &[&str] = match purpose {
-        // Safe against a killed server, not against a lost machine.
-        Purpose::Tests => {
-            &["fsync=off", "synchronous_commit=off", "full_page_writes=off", "wal_level=logical"]
-        }
+        // Safe against a killed server, not against a lost machine. `synchronous_commit` stays on: without it a server that is
+        // killed forgets what it has acknowledged.
+        Purpose::Tests => &["fsync=off", "full_page_writes=off", "wal_level=logical"],
         // What a server of its own on two cores is usually given; all that makes it durable stays on.
         Purpose::Measurement => &[
             "shared_buffers=1GB",

@@ -33,7 +33,12 @@ impl Database {
 
     /// Its address.
     pub(crate) fn url(&self) -> String {
-        let (host, port, user) = self.place();
+        self.url_at(self.port())
+    }
+
+    /// Its address by way of somebody at this port of the same host.
+    pub(crate) fn url_at(&self, port: u16) -> String {
+        let (host, _, user) = self.place();
         format!("host={host} port={port} user={user} dbname={} sslmode=disable", self.name)
     }
 
@@ -41,6 +46,11 @@ impl Database {
     pub(crate) fn as_url(&self) -> String {
         let (host, port, user) = self.place();
         format!("postgres://{user}@{host}:{port}/{}?sslmode=disable", self.name)
+    }
+
+    /// The port of its server.
+    pub(crate) fn port(&self) -> u16 {
+        self.place().1
     }
 
     fn place(&self) -> (String, u16, &str) {
@@ -85,7 +95,7 @@ impl Drop for Database {
 }
 
 /// A session outside of the store.
-async fn session(server: &tokio_postgres::Config) -> Client {
+pub(crate) async fn session(server: &tokio_postgres::Config) -> Client {
     let (client, connection) = server.connect(NoTls).await.expect("the server runs");
     tokio::spawn(connection);
     client

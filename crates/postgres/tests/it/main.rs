@@ -2,15 +2,22 @@
 
 #![expect(clippy::indexing_slicing, reason = "a test that indexes past the end has failed")]
 
+mod by_hand;
+mod clock;
 mod commit_in;
 mod contract;
 mod given;
 mod held;
+mod killed;
 mod languages;
 mod misfortune;
+mod pooled;
 mod portable;
 mod schema;
+mod server;
 mod soak;
 mod sql;
 mod tls;
 mod transaction;
+mod unwilling;
+mod wire;

@@ -1,11 +1,13 @@
-//! Connections that break.
+//! Connections that break, at any moment and at the worst.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ensue_core::{Code, Error, Expected, Kind, Store, Version};
+use ensue_core::{Code, Error, Expected, Kind, Position, Store, Version};
+use ensue_postgres::{Config, Session};
 
 use crate::given::{Database, append, log};
+use crate::wire::{Cut, Line};
 
 /// Ends every other session of the database, again and again; answers with how many there were.
 async fn cut_connections(database: Arc<Database>, is_over: Arc<AtomicBool>) -> i64 {
@@ -62,4 +64,65 @@ async fn write(store: Arc<dyn Store>, writer: usize, commits: u64) -> u64 {
         }
     }
     unknown
+}
+
+/// A way to the database that breaks when it is told to.
+async fn line_to(database: &Database) -> (Line, Config) {
+    let line = Line::to(database.port()).await;
+    let config = Config::new(&database.url_at(line.port())).expect("a valid address");
+    (line, config)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn a_commit_whose_line_is_cut_is_unknown_and_its_repetition_knows() {
+    let database = Database::new().await;
+    let (line, config) = line_to(&database).await;
+    let store = config.open().await.expect("an empty database");
+    for (version, cut, was_stored) in
+        [(0, Cut::Commit, false), (1, Cut::Answer, true), (2, Cut::Commit, false)]
+    {
+        line.cut(&[cut]);
+        let commit = append("a", Expected::Exact(Version(version)), &[&format!("a{}", version + 1)]);
+        let error = Error::from(store.commit(commit.clone()).await.expect_err("no answer can come"));
+        assert_eq!((error.code(), error.is_retryable()), (Code::OUTCOME_UNKNOWN, true), "{cut:?}: {error:?}");
+        assert_eq!(line.happened().last(), Some(&cut));
+        let committed = store.commit(commit).await.expect("the line is whole again");
+        assert_eq!(committed.repeated, was_stored, "{cut:?}");
+        assert_eq!(committed.position(), Position(version + 1));
+    }
+    line.cut(&[Cut::Decision]);
+    let commit = append("a", Expected::Exact(Version(3)), &["a4"]);
+    let committed = store.commit(commit).await.expect("nothing was under way, so it is tried again");
+    assert!(!committed.repeated);
+    assert_eq!(line.happened().len(), 4);
+    assert_eq!(log(&store).await, ["a 1 a1", "a 2 a2", "a 3 a3", "a 4 a4"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn rows_of_a_handler_are_there_once_although_the_line_is_cut_in_their_commit() {
+    let database = Database::new().await;
+    let (line, config) = line_to(&database).await;
+    let store = config.open().await.expect("an empty database");
+    let client = database.session().await;
+    client.batch_execute("CREATE TABLE shipped (id text)").await.expect("valid SQL");
+    let attempt = async |commit| {
+        let transaction = store.begin().await.expect("the server runs");
+        let session = transaction.session().downcast::<Session>().expect("it is PostgreSQL");
+        let insert = "INSERT INTO shipped VALUES ('one')";
+        session.client().expect("it is open").batch_execute(insert).await.expect("valid SQL");
+        transaction.commit(commit).await.map_err(Error::from)
+    };
+    for (version, cut) in [(0, Cut::Commit), (1, Cut::Answer)] {
+        line.cut(&[cut]);
+        let commit = append("a", Expected::Exact(Version(version)), &[&format!("a{version}")]);
+        let error = attempt(commit.clone()).await.expect_err("no answer can come");
+        assert_eq!(error.code(), Code::OUTCOME_UNKNOWN, "{error:?}");
+        attempt(commit).await.expect("the line is whole again");
+        let rows = client.query_one("SELECT count(*) FROM shipped", &[]).await.expect("valid SQL");
+        assert_eq!(rows.get::<_, i64>(0), i64::try_from(version + 1).expect("small"), "{cut:?}");
+    }
+    assert_eq!(line.happened(), [Cut::Commit, Cut::Answer]);
+    assert_eq!(log(&store).await, ["a 1 a0", "a 2 a1"]);
 }

@@ -5,6 +5,7 @@ use ensue_postgres::{Config, connect};
 use futures_util::future::join_all;
 
 use crate::given::{Database, append, log};
+use crate::wire::server_of;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs a PostgreSQL: cargo xtask test"]
@@ -66,6 +67,19 @@ async fn what_cannot_be_opened_says_why() {
     let error =
         nowhere.patience(std::time::Duration::from_millis(1)).open().await.expect_err("nobody listens");
     assert_eq!((error.code(), error.is_retryable()), (Code::DATABASE_UNREACHABLE, true));
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn a_server_that_is_too_old_is_refused_with_its_version() {
+    let port = server_of(140_011).await;
+    let url = format!("host=127.0.0.1 port={port} user=postgres sslmode=disable");
+    let error = connect(&url).await.expect_err("it is too old");
+    assert_eq!((error.code(), error.is_retryable()), (Code::DATABASE_TOO_OLD, false), "{error:?}");
+    assert!(error.message().contains("14.11"), "{error}");
+    let url = url.replace(&port.to_string(), &server_of(150_000).await.to_string());
+    let error = connect(&url).await.expect_err("this one says nothing else");
+    assert_ne!(error.code(), Code::DATABASE_TOO_OLD, "{error:?}");
 }
 
 #[tokio::test]
