@@ -51,18 +51,18 @@ pub(crate) async fn fresh() -> Arc<dyn Broker> {
 }
 
 fn free_ports() -> [u16; 3] {
-    let listeners = [(); 3].map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
+    let listeners = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
     listeners.map(|listener| listener.local_addr().expect("it is bound").port())
 }
 
-impl Own {
-    fn config(&self, port: u16, password: &str) -> Config {
-        Config::new(format!("kafka://127.0.0.1:{port}"))
-            .password(Mechanism::Plain, USER, password)
-            .partitions(2)
-            .answer_within(ANSWER)
-    }
+fn config(port: u16, password: &str) -> Config {
+    Config::new(format!("kafka://127.0.0.1:{port}"))
+        .password(Mechanism::Plain, USER, password)
+        .partitions(2)
+        .answer_within(ANSWER)
+}
 
+impl Own {
     fn properties(&self) -> String {
         let [broker, controller, tunnelled] = self.ports;
         let tunnel = self.tunnel.address();
@@ -132,7 +132,7 @@ log.cleaner.dedupe.buffer.size=4194304
 
     /// The first topic of a broker takes longer than one that runs may take.
     async fn warm_up(&self) {
-        let bus = self.config(self.ports[0], PASSWORD).answer_within(Duration::from_secs(30)).open().await;
+        let bus = config(self.ports[0], PASSWORD).answer_within(Duration::from_secs(30)).open().await;
         let bus = bus.expect("the broker runs");
         let first = Channel::new("warm-up").expect("a valid channel");
         let topology = Topology { targets: vec![first], sources: Vec::new() };
@@ -159,15 +159,15 @@ log.cleaner.dedupe.buffer.size=4194304
 
 impl Broker for Own {
     fn open(&self) -> BoxFuture<'_, Result<Arc<dyn Bus>, Error>> {
-        Box::pin(async { Ok(Arc::new(self.config(self.ports[0], PASSWORD).open().await?) as Arc<dyn Bus>) })
+        Box::pin(async { Ok(Arc::new(config(self.ports[0], PASSWORD).open().await?) as Arc<dyn Bus>) })
     }
 
     fn open_denied(&self) -> BoxFuture<'_, Result<Arc<dyn Bus>, Error>> {
-        Box::pin(async { Ok(Arc::new(self.config(self.ports[0], "wrong").open().await?) as Arc<dyn Bus>) })
+        Box::pin(async { Ok(Arc::new(config(self.ports[0], "wrong").open().await?) as Arc<dyn Bus>) })
     }
 
     fn open_tunnelled(&self) -> BoxFuture<'_, Result<Arc<dyn Bus>, Error>> {
-        let config = self.config(self.tunnel.address().port(), PASSWORD);
+        let config = config(self.tunnel.address().port(), PASSWORD);
         Box::pin(async { Ok(Arc::new(config.open().await?) as Arc<dyn Bus>) })
     }
 
