@@ -68,7 +68,11 @@ impl Service for Kafka {
     }
 
     fn environment(&self, place: &Place) -> Vec<(&'static str, String)> {
-        vec![("ENSUE_TEST_KAFKA", place.address(BROKER))]
+        let libraries = Cache::location().map(|folder| folder.join(ENTRY)).unwrap_or_default();
+        vec![
+            ("ENSUE_TEST_KAFKA", place.address(BROKER)),
+            ("ENSUE_TEST_KAFKA_LIBRARIES", libraries.display().to_string()),
+        ]
     }
 }
 

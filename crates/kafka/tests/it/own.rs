@@ -1,0 +1,197 @@
+//! A broker of a case's own, which it may kill, pause and be cut from: a process, a folder, three ports, and a password. Brokers say
+//! where they are to be found, so the tunnel leads to a port of its own, of which the broker says that it is the tunnel's.
+
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ensue_core::bus::{Bus, Declare, Topology};
+use ensue_core::name::Channel;
+use ensue_core::{BoxFuture, Error};
+use ensue_kafka::{Config, Mechanism};
+use ensue_test::conformance::bus::{Broker, Fault, Tunnel};
+use tempfile::TempDir;
+
+const USER: &str = "ensue";
+const MODULE: &str = "org.apache.kafka.common.security.plain.PlainLoginModule required";
+const PASSWORD: &str = "for-tests";
+/// The identity of the cluster, base64url of sixteen bytes.
+const CLUSTER: &str = "ZW5zdWUtdGVzdC1rYWZrYQ";
+/// Who says in the log of the broker that it runs, and how.
+const LOGGER: &str = "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info";
+const STARTED: &str = "Kafka Server started";
+/// How long a frozen broker is waited for.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// See [`Broker`].
+pub(crate) struct Own {
+    folder: TempDir,
+    ports: [u16; 3],
+    tunnel: Tunnel,
+    child: Mutex<Option<Child>>,
+}
+
+/// One that runs and holds nothing.
+pub(crate) async fn fresh() -> Arc<dyn Broker> {
+    let ports = free_ports();
+    let own = Own {
+        folder: tempfile::tempdir().expect("a folder"),
+        ports,
+        tunnel: Tunnel::to((Ipv4Addr::LOCALHOST, ports[2]).into()).await,
+        child: Mutex::new(None),
+    };
+    own.format();
+    own.start();
+    own.warm_up().await;
+    Arc::new(own)
+}
+
+fn free_ports() -> [u16; 3] {
+    let listeners = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("it is bound").port())
+}
+
+fn config(port: u16, password: &str) -> Config {
+    Config::new(format!("kafka://127.0.0.1:{port}"))
+        .password(Mechanism::Plain, USER, password)
+        .partitions(2)
+        .answer_within(ANSWER)
+}
+
+impl Own {
+    fn properties(&self) -> String {
+        let [broker, controller, tunnelled] = self.ports;
+        let tunnel = self.tunnel.address();
+        format!(
+            "process.roles=broker,controller
+node.id=1
+listeners=BROKER://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller},TUNNEL://127.0.0.1:{tunnelled}
+advertised.listeners=BROKER://127.0.0.1:{broker},TUNNEL://{tunnel}
+controller.quorum.bootstrap.servers=127.0.0.1:{controller}
+inter.broker.listener.name=BROKER
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=BROKER:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT,TUNNEL:SASL_PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+sasl.mechanism.inter.broker.protocol=PLAIN
+listener.name.broker.plain.sasl.jaas.config={MODULE} username=\"{USER}\" password=\"{PASSWORD}\" user_{USER}=\"{PASSWORD}\";
+listener.name.tunnel.plain.sasl.jaas.config={MODULE} user_{USER}=\"{PASSWORD}\";
+log.dirs={}
+broker.session.timeout.ms=1500
+broker.heartbeat.interval.ms=300
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.consumer.min.session.timeout.ms=1000
+group.consumer.min.heartbeat.interval.ms=500
+log.cleaner.dedupe.buffer.size=4194304
+",
+            self.folder.path().join("log").display()
+        )
+    }
+
+    fn java(&self, arguments: &[&str]) -> Command {
+        let libraries = env::var("ENSUE_TEST_KAFKA_LIBRARIES").expect("it names the folder of Kafka's jars");
+        let mut command = Command::new("java");
+        command
+            .args(["-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+            .args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=off", LOGGER])
+            .arg("-cp")
+            .arg(format!("{libraries}/*"))
+            .args(arguments)
+            .arg(self.folder.path().join("server.properties"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command
+    }
+
+    fn format(&self) {
+        let file = self.folder.path().join("server.properties");
+        fs::write(file, self.properties()).expect("the folder is ours");
+        let arguments = ["kafka.tools.StorageTool", "format", "--standalone", "-t", CLUSTER, "-c"];
+        let status = self.java(&arguments).status().expect("java runs");
+        assert!(status.success(), "Kafka formats its folder");
+    }
+
+    fn start(&self) {
+        let mut child =
+            self.java(&["kafka.Kafka"]).stderr(Stdio::piped()).spawn().expect("the broker starts");
+        let log = BufReader::new(child.stderr.take().expect("it is piped"));
+        *self.lock() = Some(child);
+        let mut lines = log.lines().map_while(Result::ok);
+        assert!(lines.any(|line| line.contains(STARTED)), "the broker has ended while it started");
+    }
+
+    /// The first topic of a broker takes longer than one that runs may take.
+    async fn warm_up(&self) {
+        let bus = config(self.ports[0], PASSWORD).answer_within(Duration::from_secs(30)).open().await;
+        let bus = bus.expect("the broker runs");
+        let first = Channel::new("warm-up").expect("a valid channel");
+        let topology = Topology { targets: vec![first], sources: Vec::new() };
+        bus.declare(&topology, Declare::Make).await.expect("the first topic can be made");
+    }
+
+    fn kill(&self) {
+        if let Some(mut child) = self.lock().take() {
+            child.kill().expect("it is ours");
+            child.wait().expect("it has ended");
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.lock().as_ref().expect("it runs").id().to_string();
+        let status = Command::new("kill").args([name, &pid]).status().expect("kill runs");
+        assert!(status.success(), "kill {name} {pid}");
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Child>> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Broker for Own {
+    fn open(&self) -> BoxFuture<'_, Result<Arc<dyn Bus>, Error>> {
+        Box::pin(async { Ok(Arc::new(config(self.ports[0], PASSWORD).open().await?) as Arc<dyn Bus>) })
+    }
+
+    fn open_denied(&self) -> BoxFuture<'_, Result<Arc<dyn Bus>, Error>> {
+        Box::pin(async { Ok(Arc::new(config(self.ports[0], "wrong").open().await?) as Arc<dyn Bus>) })
+    }
+
+    fn open_tunnelled(&self) -> BoxFuture<'_, Result<Arc<dyn Bus>, Error>> {
+        let config = config(self.tunnel.address().port(), PASSWORD);
+        Box::pin(async { Ok(Arc::new(config.open().await?) as Arc<dyn Bus>) })
+    }
+
+    fn cut(&self) -> usize {
+        self.tunnel.cut()
+    }
+
+    fn strike(&self, fault: Fault) -> BoxFuture<'_, ()> {
+        match fault {
+            Fault::Kill => self.kill(),
+            Fault::Start => self.start(),
+            Fault::Pause => self.signal("-STOP"),
+            Fault::Resume => self.signal("-CONT"),
+        }
+        Box::pin(async {})
+    }
+
+    fn is_alive(&self) -> bool {
+        self.lock().as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
