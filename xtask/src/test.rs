@@ -17,12 +17,13 @@ use crate::tree;
 use crate::workspace::{self, Package};
 
 /// Services, and the package whose ignored tests ask for them. Ignored tests of other packages have other reasons.
-const SERVERS: [(&str, &str); 5] = [
+const SERVERS: [(&str, &str); 6] = [
     ("postgres", "ensue-postgres"),
     ("postgres", "ensue-cli"),
     ("postgres", "ensue-orders-axum"),
     ("nats", "ensue-nats"),
     ("kafka", "ensue-kafka"),
+    ("rabbitmq", "ensue-rabbitmq"),
 ];
 
 /// How far to go.

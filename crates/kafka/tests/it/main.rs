@@ -11,7 +11,7 @@ mod topology;
 mod contract {
     ensue_test::bus_conformance!(
         crate::given::fresh,
-        faults = crate::own::fresh,
+        struck = crate::own::fresh,
         ignore = "needs Apache Kafka: cargo xtask test"
     );
 }
