@@ -18,12 +18,13 @@ use crate::workspace::{self, Package};
 
 /// Services, and the package whose ignored tests ask for them, with what chooses among these. Ignored tests of other packages
 /// have other reasons.
-const SERVERS: [(&str, &str, &[&str]); 5] = [
+const SERVERS: [(&str, &str, &[&str]); 6] = [
     ("postgres", "ensue-postgres", &[]),
     ("postgres", "ensue-cli", &["--skip", "link::"]),
     ("postgres", "ensue-orders-axum", &[]),
     ("nats", "ensue-nats", &[]),
     ("nats", "ensue-cli", &["link::nats"]),
+    ("rabbitmq", "ensue-rabbitmq", &[]),
 ];
 
 /// How far to go.

@@ -65,7 +65,13 @@ impl Service for Rabbitmq {
     }
 
     fn environment(&self, place: &Place) -> Vec<(&'static str, String)> {
-        vec![("ENSUE_TEST_RABBITMQ", format!("amqp://guest:guest@{}/%2f", place.address(AMQP)))]
+        vec![
+            ("ENSUE_TEST_RABBITMQ", format!("amqp://guest:guest@{}/%2f", place.address(AMQP))),
+            ("ENSUE_TEST_RABBITMQ_HOME", place.data().display().to_string()),
+            ("ENSUE_TEST_RABBITMQ_NAMES_PORT", place.port(NAMES).to_string()),
+            ("ENSUE_TEST_RABBITMQ_PORT", place.port(AMQP).to_string()),
+            ("ENSUE_TEST_RABBITMQ_SERVER", PROGRAM.to_owned()),
+        ]
     }
 }
 

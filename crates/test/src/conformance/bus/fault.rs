@@ -74,6 +74,7 @@ pub(super) async fn a_broker_killed_twice_in_mid_stream_loses_nothing(broker: Ar
     const MESSAGES: usize = 600;
     let (bus, orders) = (open(&broker).await, channel("killed"));
     declare(&broker, &bus, &[&orders], &["one"]).await;
+    broker.keep_topology().await;
     let traffic = Traffic::start(&broker, &bus, &orders, MESSAGES);
     for part in [1, 2] {
         traffic.await_confirmed(part * MESSAGES / 4).await;
@@ -130,6 +131,7 @@ pub(super) async fn a_broker_that_is_absent_at_the_start_is_found_later(broker: 
     {
         let bus = open(&broker).await;
         declare(&broker, &bus, &[&orders], &["one"]).await;
+        broker.keep_topology().await;
     }
     broker.strike(Fault::Kill).await;
     assert!(!broker.is_alive(), "the broker was not killed");

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use ensue_core::bus::{Declare, Mode, Settled, Topology};
 use ensue_core::name::Source;
-use ensue_core::{Code, Kind};
+use ensue_core::{Code, Error, Kind};
 
 use super::Broker;
 use super::words::{
@@ -74,6 +74,19 @@ pub(super) async fn publishing_to_nowhere_is_refused(broker: Arc<dyn Broker>) {
     let answer = bus.publish(vec![message(&channel("nowhere"), "A", "lost")]).await.pop();
     let error = answer.expect("an answer for each message").expect_err("there is no such channel");
     assert_eq!(error.code(), Code::BUS_UNROUTABLE, "{error:?}");
+}
+
+pub(super) async fn of_a_batch_only_what_goes_nowhere_fails(broker: Arc<dyn Broker>) {
+    let (bus, orders) = (open(&broker).await, channel("batch"));
+    declare(&broker, &bus, &[&orders], &["one"]).await;
+    let nowhere = channel("nowhere");
+    let wanted = ids("event", 30);
+    let pairs = wanted.iter().flat_map(|id| [message(&orders, id, id), message(&nowhere, id, id)]);
+    let answers = bus.publish(pairs.collect()).await;
+    let codes: Vec<_> = answers.iter().map(|answer| answer.as_ref().err().map(Error::code)).collect();
+    assert_eq!(codes, [None, Some(Code::BUS_UNROUTABLE)].repeat(wanted.len()));
+    let mut consumer = join(&broker, &bus, &orders, "one").await;
+    assert_eq!(take(&bus, &mut consumer, &wanted).await.len(), wanted.len());
 }
 
 /// What is to be seen where a broker does not tell.
