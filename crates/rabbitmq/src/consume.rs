@@ -145,7 +145,7 @@ impl Member {
         let attempt = codec::attempt(&arrival);
         let from: Channel = self.consume.from.clone();
         let token = self.hand.take(arrival);
-        Delivery { token, from, key, attempt, published_at: None, message }
+        Delivery { token, from, key, attempt, published_at: None, place: None, message }
     }
 
     /// The message that goes elsewhere before this one is done with, if there is one.
