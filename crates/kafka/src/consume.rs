@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use krafka::admin::{ListConsumerGroupOffsetsOptions, ListOffsetsOptions, OffsetSpec, TopicPartition};
 use krafka::consumer::{AutoOffsetReset, ConsumerRebalanceListener, GroupProtocol, OffsetAndMetadata};
 use krafka::{CloseOptions, KrafkaError};
+use smol_str::format_smolstr;
 use tokio::time::{Instant, interval};
 
 use crate::client::{Connection, Link};
@@ -200,7 +201,8 @@ impl Member {
         let Handed { token, attempt, record } = handed;
         let (message, key) = codec::decode(&record);
         let published_at = Timestamp::from_millisecond(record.timestamp).ok();
-        Delivery { token, from: self.consume.from.clone(), key, attempt, published_at, message }
+        let place = Some(format_smolstr!("{}/{}#{}", self.topic, record.partition, record.offset));
+        Delivery { token, from: self.consume.from.clone(), key, attempt, published_at, place, message }
     }
 
     /// One that has much to do must not forget its group.
