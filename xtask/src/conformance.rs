@@ -96,13 +96,13 @@ fn render(table: &Table) -> String {
     brokers.sort();
     brokers.dedup();
     let heading: Vec<String> = brokers.iter().map(|broker| format!(" {broker} |")).collect();
-    let mut text = format!("| case |{}\n|---|{}\n", heading.concat(), "---|".repeat(brokers.len()));
-    for (case, row) in table {
+    let head = format!("| case |{}\n|---|{}\n", heading.concat(), "---|".repeat(brokers.len()));
+    let rows = table.iter().map(|(case, row)| {
         let name = case.split_once(' ').map_or(case.as_str(), |(_, name)| name).replace('_', " ");
-        let cells = brokers.iter().map(|broker| format!(" {} |", cell(row.get(*broker))));
-        text.push_str(&format!("| {name} |{}\n", cells.collect::<String>()));
-    }
-    text
+        let cells: String = brokers.iter().map(|broker| format!(" {} |", cell(row.get(*broker)))).collect();
+        format!("| {name} |{cells}\n")
+    });
+    head + &rows.collect::<String>()
 }
 
 /// A case that a broker has not run is shown as such: the page is then not to be committed.
