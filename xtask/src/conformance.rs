@@ -99,10 +99,10 @@ fn render(table: &Table) -> String {
     let head = format!("| case |{}\n|---|{}\n", heading.concat(), "---|".repeat(brokers.len()));
     let rows = table.iter().map(|(case, row)| {
         let name = case.split_once(' ').map_or(case.as_str(), |(_, name)| name).replace('_', " ");
-        let cells: String = brokers.iter().map(|broker| format!(" {} |", cell(row.get(*broker)))).collect();
-        format!("| {name} |{cells}\n")
+        let cells: Vec<String> = brokers.iter().map(|broker| cell(row.get(*broker))).collect();
+        format!("| {name} | {} |\n", cells.join(" | "))
     });
-    head + &rows.collect::<String>()
+    head + &rows.collect::<Vec<_>>().concat()
 }
 
 /// A case that a broker has not run is shown as such: the page is then not to be committed.
