@@ -15,6 +15,7 @@ mod demo;
 mod emit;
 mod flow;
 mod look;
+mod outage;
 mod past;
 mod place;
 mod repair;
