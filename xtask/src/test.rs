@@ -16,12 +16,14 @@ use crate::services::{self, Purpose, Service};
 use crate::tree;
 use crate::workspace::{self, Package};
 
-/// Services, and the package whose ignored tests ask for them. Ignored tests of other packages have other reasons.
-const SERVERS: [(&str, &str); 4] = [
-    ("postgres", "ensue-postgres"),
-    ("postgres", "ensue-cli"),
-    ("postgres", "ensue-orders-axum"),
-    ("nats", "ensue-nats"),
+/// Services, and the package whose ignored tests ask for them, with what chooses among these. Ignored tests of other packages
+/// have other reasons.
+const SERVERS: [(&str, &str, &[&str]); 5] = [
+    ("postgres", "ensue-postgres", &[]),
+    ("postgres", "ensue-cli", &["--skip", "link::"]),
+    ("postgres", "ensue-orders-axum", &[]),
+    ("nats", "ensue-nats", &[]),
+    ("nats", "ensue-cli", &["link::nats"]),
 ];
 
 /// How far to go.
@@ -40,8 +42,8 @@ pub(crate) fn run(scope: Scope) -> Result<(), String> {
     let executables = build(&root)?;
     let (ran, mut passed) = execute(&root, &executables)?;
     if scope == Scope::Everything {
-        for (service, package) in SERVERS {
-            passed &= run_on(services::find(service)?, package, &root)?;
+        for (service, package, which) in SERVERS {
+            passed &= run_on(services::find(service)?, package, which, &root)?;
         }
     }
     eprintln!("\n{}", report(scope, &ran));
@@ -108,10 +110,11 @@ fn executable(message: &Value, root: &Path, packages: &[Package]) -> Option<(Str
 }
 
 /// Runs the tests of a package that need the service: whether they are green. A service that did not run before is stopped.
-fn run_on(service: &dyn Service, package: &str, root: &Path) -> Result<bool, String> {
+fn run_on(service: &dyn Service, package: &str, which: &[&str], root: &Path) -> Result<bool, String> {
     let was_running = services::is_running(service, Purpose::Tests);
     let place = services::up(service, Purpose::Tests)?;
     let arguments = ["test", "--package", package, "--test", "it", "--", "--ignored"];
+    let arguments = [&arguments[..], which].concat();
     let passed = cargo::run(root, &arguments, &as_borrowed(&service.environment(&place))).is_ok();
     if !was_running {
         services::down(service, Purpose::Tests)?;

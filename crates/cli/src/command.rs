@@ -15,6 +15,7 @@ mod emit;
 mod event;
 mod explain;
 mod flow;
+mod link;
 mod projection;
 mod saga;
 mod schedule;
@@ -50,6 +51,9 @@ pub(crate) enum Command {
     /// Look at subscriptions: how far each lane is, and who has it
     #[command(subcommand)]
     Subscription(subscription::Subscription),
+    /// Links to brokers, as a file says them
+    #[command(subcommand)]
+    Link(link::Link),
     /// Look at what handlers could not process, try it again, or give it up
     #[command(subcommand)]
     Dead(dead::Dead),
@@ -115,6 +119,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Flow(flow) => flow.run(&mut session).await,
         Command::Saga(saga) => saga.run(&mut session).await,
         Command::Subscription(subscription) => subscription.run(&mut session).await,
+        Command::Link(link) => link.run(&mut session).await,
         Command::Dead(dead) => dead.run(&mut session).await,
         Command::Timer(timer) => timer.run(&mut session).await,
         Command::Schedule(schedule) => schedule.run(&mut session).await,

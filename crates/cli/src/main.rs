@@ -11,6 +11,7 @@ mod find;
 
 mod history;
 mod known;
+mod link;
 mod output;
 mod pattern;
 mod place;

@@ -16,9 +16,9 @@ pub use ensue_log::Log;
 pub use ensue_macros::{Command, Emits, Event};
 pub use ensue_runtime as runtime;
 pub use ensue_runtime::{
-    Aggregates, App, Attempt, Breaker, Cache, Cause, Collection, Dispatch, Flow, Fork, FromContext, Meta,
-    Missed, Moment, OnFailure, Projection, ProjectionExt, Rate, Reaction, Receipt, Retry, Running, Saga,
-    SagaError, Schedule, Sharing, StartFrom, State, Tick, Tx,
+    Aggregates, App, Attempt, Breaker, Cache, Cause, Collection, Dispatch, Flow, Fork, FromContext, Intake,
+    LinkStatus, Meta, Missed, Moment, OnFailure, Pick, Projection, ProjectionExt, Rate, Reaction, Receipt,
+    Relay, Retry, Running, Saga, SagaError, Schedule, Sharing, StartFrom, State, Tick, Tx,
 };
 
 /// Opens the store in a folder with the defaults, and makes it if there is none.
@@ -53,6 +53,9 @@ mod guides {
 
     #[doc = include_str!("../../../docs/guides/dependencies-that-fail.md")]
     struct DependenciesThatFail;
+
+    #[doc = include_str!("../../../docs/guides/linking-a-broker.md")]
+    struct LinkingABroker;
 
     #[doc = include_str!("../../../docs/guides/changing-a-saga.md")]
     struct ChangingASaga;

@@ -14,6 +14,7 @@ use ensue_core::name::Channel;
 use ensue_core::{Code, Error, Timestamp};
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::{FutureExt, StreamExt};
+use smol_str::format_smolstr;
 use tokio::time::{Instant, timeout};
 
 use crate::client::{Durable, Link};
@@ -84,11 +85,12 @@ impl Member {
         let info = message.info().map_err(|cause| self.failed(cause))?;
         let attempt = u32::try_from(info.delivered).unwrap_or(u32::MAX).max(1);
         let published_at = Timestamp::from_nanosecond(info.published.unix_timestamp_nanos()).ok();
+        let place = Some(format_smolstr!("{}#{}", info.stream, info.stream_sequence));
         let (content, key) = codec::decode(&message);
         let from = Channel::new(message.subject.as_str())?;
         self.last_token += 1;
         self.open.insert(self.last_token, (Instant::now(), message));
-        Ok(Delivery { token: self.last_token, from, key, attempt, published_at, message: content })
+        Ok(Delivery { token: self.last_token, from, key, attempt, published_at, place, message: content })
     }
 
     /// What was not settled in time is delivered again by the server, under another token.

@@ -14,6 +14,7 @@ use crate::context::States;
 use crate::door::Registry;
 use crate::flow;
 use crate::fork::FlowRecord;
+use crate::link::MountedIntake;
 use crate::mounting::Mounting;
 use crate::policy::{Settings, StartFrom};
 use crate::pressure;
@@ -28,6 +29,7 @@ use crate::transaction;
 mod commands;
 mod flow_of;
 mod inline;
+mod links;
 mod project;
 mod running;
 mod schedules;
@@ -65,6 +67,7 @@ pub struct App {
     joining: Vec<String>,
     /// In a fork: what handlers answer from.
     replay: Option<Arc<FlowRecord>>,
+    intakes: Vec<Arc<MountedIntake>>,
 }
 
 type BuildModel = Box<dyn FnOnce(&Parts) -> Arc<dyn Model> + Send>;
@@ -110,6 +113,7 @@ impl App {
             schedules: Vec::new(),
             joining: Vec::new(),
             replay: None,
+            intakes: Vec::new(),
         }
     }
 
@@ -285,7 +289,8 @@ impl App {
 
     /// Handlers answer from the record of a flow that begins after this position; nothing is projected and no timer fires.
     pub(crate) fn replaying(mut self, record: Arc<FlowRecord>, after: Position) -> Self {
-        self.mounts.retain(|mount| mount.kind != HandlerKind::Projection);
+        self.mounts.retain(|mount| mount.kind != HandlerKind::Projection && !mount.kind.is_link());
+        self.intakes.clear();
         self.inline.clear();
         self.mounts.iter_mut().for_each(|mount| mount.settings.start = StartFrom::After(after));
         self.replay = Some(record);
@@ -353,6 +358,7 @@ impl App {
     /// Whether the application holds together: no handler name twice, each command one handler, nothing consumed that is
     /// never produced, no event type declared twice. Also run by [`App::start`].
     pub fn check(&self) -> Result<(), Error> {
+        // What could not be mounted comes first: what follows from it explains nothing.
         if let Some(error) = &self.broken {
             return Err(error.clone());
         }
@@ -361,9 +367,18 @@ impl App {
                 .with_fix("add `.store(ensue::open(\"./ensue-data\").await?)`"));
         };
         transaction::check(&**store, &self.joining)?;
+        self.check_declared()?;
+        self.check_inline()
+    }
+
+    /// What [`App::check`] looks at besides the store, for tools that have none.
+    pub fn check_declared(&self) -> Result<(), Error> {
+        if let Some(error) = &self.broken {
+            return Err(error.clone());
+        }
         Source::new(&self.name)?;
         self.catalogue.lint()?;
-        self.check_inline()
+        self.check_links()
     }
 
     /// Replays the recorded histories of saga instances in `store` against the sagas that are mounted, without effects: run it in

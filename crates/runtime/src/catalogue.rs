@@ -69,6 +69,17 @@ pub enum HandlerKind {
     Projection,
     /// A durable workflow.
     Saga,
+    /// Takes events to a broker.
+    Relay,
+    /// Brings messages of a broker in.
+    Intake,
+}
+
+impl HandlerKind {
+    /// Whether it is one end of a link.
+    pub(crate) fn is_link(self) -> bool {
+        matches!(self, Self::Relay | Self::Intake)
+    }
 }
 
 /// One event type.

@@ -184,7 +184,7 @@ fn refuse_reserved(stream: &StreamName) -> Result<(), Error> {
 }
 
 /// What must be equal for a repeated event to count as the same.
-fn subject(stream: &StreamName, envelope: &Envelope) -> Vec<u8> {
+pub(crate) fn subject(stream: &StreamName, envelope: &Envelope) -> Vec<u8> {
     let mut subject = stream.to_string().into_bytes();
     subject.push(0);
     // JSON counts as the same however it is spaced and ordered.

@@ -30,6 +30,8 @@ spaces! {
     REDRIVEN = "redriven";
     /// subscription + lane -> why it has stopped.
     HALTED = "halted";
+    /// Who the log is, for links.
+    LINK = "link";
     /// process -> that it is alive, and what it mounts.
     MEMBER = "member";
     /// source + id -> what came in under it.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use ensue_core::{BoxFuture, Error, EventType, Failure, Position, Query, Read, Recorded, Store};
+use ensue_core::{BoxFuture, Error, EventType, Failure, Position, Query, Read, Recorded, Store, Topic};
 use futures_util::TryStreamExt;
 use smol_str::SmolStr;
 use tokio::sync::{mpsc, watch};
@@ -18,6 +18,7 @@ use crate::door::Door;
 use crate::effects::Effects;
 use crate::fork::FlowRecord;
 use crate::lane::{Fair, STORE_PAUSE, Work};
+use crate::link::Gauges;
 use crate::message::Press;
 use crate::policy::{Settings, StartFrom};
 use crate::pressure::Pressure;
@@ -68,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) sharing: Sharing,
     /// What handlers ask for before they are called.
     pub(crate) pressure: Pressure,
+    /// How the links stand.
+    pub(crate) links: Gauges,
     /// In a fork: what handlers and local steps answer from.
     pub(crate) replay: Option<Arc<FlowRecord>>,
 }
@@ -102,6 +105,11 @@ impl Shared {
 pub(crate) trait Handler: Send + Sync + 'static {
     /// The types it reads. May grow while it runs.
     fn types(&self) -> Vec<EventType>;
+
+    /// The topic whose events it is handed, and no others; with it, no types mean all.
+    fn topic(&self) -> Option<&Topic> {
+        None
+    }
 
     /// What orders deliveries: those of one key go through one lane.
     fn key<'a>(&self, recorded: &'a Recorded) -> &'a str {
@@ -361,18 +369,21 @@ impl Subscription {
         if self.shared.is_shared() {
             self.handler.refresh().await?;
         }
-        let types = self.handler.types();
-        if types.is_empty() {
-            return Ok(Handed::All);
-        }
-        let read = Read::query(Query::types(types)).after(lanes.cursor()).until(head);
+        let (types, topic) = (self.handler.types(), self.handler.topic());
+        let query = match (types.is_empty(), topic) {
+            (true, None) => return Ok(Handed::All),
+            (true, Some(_)) => Query::all(),
+            (false, _) => Query::types(types),
+        };
+        let read = Read::query(query).after(lanes.cursor()).until(head);
         let mut events = self.shared.store.read(read).try_ready_chunks(PAGE);
         loop {
-            let page = match events.try_next().await {
+            let mut page = match events.try_next().await {
                 Ok(Some(page)) => page,
                 Ok(None) => return Ok(Handed::All),
                 Err(error) => return Err(error.1),
             };
+            page.retain(|recorded| topic.is_none_or(|topic| recorded.stream.topic == *topic));
             tokio::select! {
                 biased;
                 () = self.shared.closed() => return Ok(Handed::Closing),

@@ -5,6 +5,7 @@
 //! - [`explore`]: a scenario under many combinations of misfortunes, and the smallest that breaks it as a test;
 //! - [`Cluster`]: several processes on one store, to kill, freeze, shut down and add;
 //! - [`MemoryStore`]: the store as plain lists, the model that real stores are compared with, with faults on request;
+//! - [`MemoryBus`]: a broker in memory, to test links with;
 //! - [`VirtualClock`], [`SeededEntropy`] and [`host`]: time that moves when told to, randomness that repeats;
 //! - [`conformance`]: the contracts of the ports as suites, for everyone who writes an adapter;
 //! - [`verifier`]: random programs on the runtime, compared with a plain model;
@@ -13,6 +14,7 @@
 //! Invariants: nothing here reads the real clock or real randomness. The store conformance suite and the checker
 //! stand on `ensue-core` alone, so that a store can be tested without the rest of Ensue.
 
+pub mod bus;
 pub mod checker;
 pub mod cluster;
 pub mod conformance;
@@ -25,6 +27,7 @@ pub mod memory;
 pub mod time;
 pub mod verifier;
 
+pub use bus::MemoryBus;
 pub use cluster::Cluster;
 pub use entropy::SeededEntropy;
 pub use explore::{Explored, explore};

@@ -15,6 +15,7 @@ pub mod fulfilment;
 mod generator;
 pub mod id;
 pub mod inventory;
+pub mod linked;
 pub mod money;
 pub mod notification;
 pub mod order;

@@ -14,6 +14,7 @@ mod bad_luck;
 mod demo;
 mod emit;
 mod flow;
+mod link;
 mod look;
 mod outage;
 mod past;

@@ -227,6 +227,9 @@ codes! {
     BUS_TOO_LATE 447 Conflict "the message can no longer be settled"
         "Its time to be settled is over, or it was settled before, or the connection that delivered it is gone."
         "Nothing: it is delivered again where it was not settled. Allow more time where this is frequent."
+    UNREADABLE 448 Invalid "a message of a broker cannot be read as an event"
+        "It is no CloudEvents event, and the link does not say where its type, topic or key is found, or it is not found there. The message is kept as it came."
+        "Mend the configuration of the link and `ensue dead redrive` the message, or `ensue dead discard` it."
 
     // 05xx: the application does not hold together
     DUPLICATE_HANDLER 501 Invalid "two handlers share a name"
@@ -256,6 +259,9 @@ codes! {
     NOT_INLINE 509 Invalid "a read model cannot be inline"
         "Something besides a mounted aggregate causes events that feed it, so they could be appended without it."
         "Let a command of the aggregate cause the event, or mount the read model without `.inline()`."
+    LINK_INVALID 510 Invalid "a link does not hold together"
+        "What was said of the link contradicts itself or cannot work: the message says what."
+        "Correct what the message names; `ensue link check` looks at all links without moving anything."
 
     // 06xx: sagas
     SAGA_MISMATCH 601 Failed "the saga's code no longer fits its journal"

@@ -3,6 +3,7 @@
 mod foreign;
 mod given;
 mod order;
+mod shop;
 
 mod contract {
     ensue_test::bus_conformance!(crate::given::fresh, ignore = "needs a NATS server: cargo xtask test");

@@ -27,7 +27,7 @@ use crate::timer::{Publish, Timers};
 
 /// A running application. Dropping it stops it at once, which loses nothing: what was in hand is delivered again.
 pub struct Running {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     states: Arc<States>,
     routes: Vec<Route>,
     catalogue: Catalogue,
@@ -109,6 +109,10 @@ impl Running {
 
     pub(super) fn spawn_flow_index(&mut self, index: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(index);
+    }
+
+    pub(super) fn spawn_link(&mut self, session: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(session);
     }
 
     /// The store it runs on.
@@ -273,7 +277,7 @@ impl Running {
         let head = store.head().await?;
         let all = self.shared.board.all();
         let standings: Vec<Quiescence> = all.iter().map(|standing| standing.quiescence_at(head)).collect();
-        if standings.contains(&Quiescence::Busy) {
+        if standings.contains(&Quiescence::Busy) || self.shared.links.is_busy() {
             return Ok(Quiescence::Busy);
         }
         let now = self.shared.press.host.clock.now();

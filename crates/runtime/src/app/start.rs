@@ -47,6 +47,7 @@ impl App {
             closing: watch::Sender::new(false),
             view: Arc::new(watch::Sender::new(View::alone(me))),
             sharing: self.sharing.unwrap_or_default(),
+            links: crate::link::Gauges::default(),
             replay: self.replay.clone(),
         });
         self.states.insert(TypeId::of::<Timers>(), Box::new(shared.timers()));
@@ -83,6 +84,7 @@ impl App {
             let model = mount.model.filter(|_| self.replay.is_none()).map(|build| build(&parts));
             running.spawn(subscription, ask, model);
         }
+        running.spawn_links(&self.intakes, &shared);
         if self.replay.is_none() {
             if let Some(every) = self.flow_index_every {
                 running.spawn_flow_index(flow::follow::run(Arc::clone(&shared), every));

@@ -61,6 +61,7 @@ fn node(handler: &HandlerEntry) -> String {
         HandlerKind::Command => ("[/", "/]"),
         HandlerKind::Projection => ("[(", ")]"),
         HandlerKind::Saga => ("{{", "}}"),
+        HandlerKind::Relay | HandlerKind::Intake => ("([", "])"),
     };
     format!("{}{open}\"{}\"{close}", id_of(handler), handler.name)
 }

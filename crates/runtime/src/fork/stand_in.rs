@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ensue_core::{BoxFuture, Error, EventType, Recorded};
+use ensue_core::{BoxFuture, Error, EventType, Recorded, Topic};
 
 use super::FlowRecord;
 use crate::catalogue::HandlerKind;
@@ -33,6 +33,10 @@ impl FlowRecord {
 impl Handler for StandIn {
     fn types(&self) -> Vec<EventType> {
         self.inner.types()
+    }
+
+    fn topic(&self) -> Option<&Topic> {
+        self.inner.topic()
     }
 
     fn key<'a>(&self, recorded: &'a Recorded) -> &'a str {

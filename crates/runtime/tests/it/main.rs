@@ -11,6 +11,7 @@ mod edits;
 mod flows;
 mod fork;
 mod inline;
+mod links;
 mod misuse;
 mod past;
 mod pressure;

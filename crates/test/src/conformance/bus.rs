@@ -119,6 +119,9 @@ macro_rules! bus_conformance_cases {
 /// are asked for.
 #[macro_export]
 macro_rules! bus_conformance {
+    ($factory:expr) => {
+        $crate::bus_conformance_cases!($crate::bus_conformance_tests, $factory);
+    };
     ($factory:expr, ignore = $reason:literal) => {
         $crate::bus_conformance_cases!($crate::bus_conformance_tests, $factory, ignore = $reason);
     };
@@ -128,6 +131,14 @@ macro_rules! bus_conformance {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! bus_conformance_tests {
+    ([$factory:expr] $($group:ident :: $name:ident needs $need:ident,)*) => {
+        $(
+            #[test]
+            fn $name() {
+                $crate::conformance::bus::run_case(stringify!($name), $factory);
+            }
+        )*
+    };
     ([$factory:expr, ignore = $reason:literal] $($group:ident :: $name:ident needs $need:ident,)*) => {
         $(
             #[test]

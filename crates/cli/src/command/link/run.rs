@@ -1,0 +1,98 @@
+//! `ensue link run`: the links of a file, until the process is told to end.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use clap::Args;
+use ensue::core::{Code, Error};
+use ensue::runtime::LinkStatus;
+use ensue::runtime::link::LinkState;
+use ensue::{App, Running};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::Given;
+use super::row::Shown;
+use crate::command::Session;
+use crate::failure::Failure;
+
+/// How long what is in hand may take to finish.
+const DRAIN: Duration = Duration::from_secs(30);
+/// The name under which links are members of a shared store.
+const APPLICATION: &str = "ensue-link";
+
+/// Run the links until SIGTERM or Ctrl-C, then finish what is in hand
+#[derive(Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    given: Given,
+}
+
+impl Run {
+    pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
+        let links = self.given.links()?;
+        // Before anything moves, so that no signal is missed.
+        let mut ending = Ending::new()?;
+        let mut app = App::new(APPLICATION).without_flow_index();
+        for (name, link) in &links {
+            let bus = link.open(name).await?;
+            app = link.mount(name, &bus, app);
+        }
+        app.check_declared()?;
+        let store = session.place.open_or_make().await?;
+        let running = app.store(store).start().await?;
+        let told = tell(&running, session, &mut ending).await;
+        session.output.say("stopping: what is in hand is finished");
+        running.stop(DRAIN).await?;
+        told
+    }
+}
+
+/// Prints how each link stands whenever that changes, until the process is told to end.
+async fn tell(running: &Running, session: &mut Session, ending: &mut Ending) -> Result<(), Failure> {
+    let mut changes = running.link_changes();
+    let mut known: HashMap<String, (LinkState, Option<String>)> = HashMap::new();
+    let mut list = session.output.list::<Shown>();
+    loop {
+        for status in running.links().await? {
+            let stands = (status.state, code_of(&status));
+            if known.insert(status.name.to_string(), stands.clone()).as_ref() != Some(&stands) {
+                list.push(&Shown(status))?;
+            }
+        }
+        list.flush()?;
+        tokio::select! {
+            biased;
+            () = ending.wait() => break,
+            () = changes.next() => {}
+        }
+    }
+    list.finish()?;
+    Ok(())
+}
+
+fn code_of(status: &LinkStatus) -> Option<String> {
+    status.trouble.as_ref().map(|trouble| trouble.code.clone())
+}
+
+/// The signals that end the command.
+struct Ending {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Ending {
+    fn new() -> Result<Self, Error> {
+        let refused = |cause| Error::new(Code::IO, "cannot wait for signals").with_source(cause);
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(refused)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(refused)?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Links without Rust: `ensue link`.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::Ensue;
+
+mod nats;
+
+/// A file of links beside the store.
+fn file(ensue: &Ensue, text: &str) -> PathBuf {
+    let path = ensue.around.path().join("links.toml");
+    fs::write(&path, text).expect("the folder is ours");
+    path
+}
+
+fn text(path: &std::path::Path) -> &str {
+    path.to_str().expect("a folder of text")
+}
+
+#[test]
+fn what_a_file_says_wrongly_is_named_before_anything_moves() {
+    let ensue = Ensue::new();
+    let link = |rest: &str| format!("[links.a]\nbackend = \"nats\"\nurl = \"nats://127.0.0.1:1\"\n{rest}\n");
+    for (said, wanted) in [
+        (link("relay = [{ topic = \"Order\" }]"), "`to`"),
+        (link("intake = [{ from = \"q\", type = \"body:x\" }]"), "body:x"),
+        (link("relay = [{ topic = \"saga.pay\", to = \"x\" }]"), "saga.pay"),
+        (link("pasword_env = \"P\"\nrelay = [{ topic = \"A\", to = \"x\" }]"), "pasword_env"),
+        (
+            link(
+                "user = \"u\"\npassword_env = \"ENSUE_TEST_NOT_SET\"\nrelay = [{ topic = \"A\", to = \"x\" }]",
+            ),
+            "ENSUE_TEST_NOT_SET",
+        ),
+        (link("window_seconds = 60\nintake = [{ from = \"q\" }]"), "window"),
+    ] {
+        let path = file(&ensue, &said);
+        ensue.run(&["link", "run", "--config", text(&path)]).refused(2, "E0510").says(wanted);
+    }
+    let path = file(
+        &ensue,
+        "[links.a]\nbackend = \"kafka\"\nurl = \"x\"\nrelay = [{ topic = \"A\", to = \"x\" }]\n",
+    );
+    ensue.run(&["link", "run", "--config", text(&path)]).refused(1, "E0506").says("kafka");
+    let path = file(
+        &ensue,
+        "[links.a]\nbackend = \"carrier-pigeon\"\nurl = \"x\"\nrelay = [{ topic = \"A\", to = \"x\" }]\n",
+    );
+    ensue.run(&["link", "run", "--config", text(&path)]).refused(2, "E0510").says("eventbridge");
+    ensue.run(&["link", "run", "--config", "/nowhere.toml"]).refused(3, "E0414");
+    ensue.run(&["link", "ls", "b", "--config", text(&path)]).refused(3, "E0414").says("it has a");
+    assert!(!ensue.data().exists(), "nothing was made");
+}
+
+#[test]
+fn links_are_listed_and_checked_without_a_store_or_a_broker() {
+    let ensue = Ensue::new();
+    let path = file(
+        &ensue,
+        "[links.a]\nbackend = \"nats\"\nurl = \"nats://127.0.0.1:1\"\nrelay = [{ topic = \"Order\", to = \"x\" }]\nintake = [{ from = \"y/z\" }]\n",
+    );
+    let links = ensue.run(&["link", "ls", "--config", text(&path), "-o", "jsonl"]).ok().objects();
+    let names: Vec<&str> = links.iter().map(|link| link["name"].as_str().expect("a name")).collect();
+    assert_eq!(names, ["relay.a.Order", "intake.a.y_z"]);
+    assert!(links.iter().all(|link| link["state"] == "stopped"), "{links:?}");
+    let checked = ensue.run(&["link", "check", "--config", text(&path), "-o", "jsonl"]);
+    assert_eq!(checked.exit, 4, "{}", checked.err);
+    let [line] = <[serde_json::Value; 1]>::try_from(checked.objects()).expect("one line");
+    assert_eq!(line["outcome"], "wrong");
+    assert!(line["what"].as_str().expect("words").contains("E0441"), "{line}");
+    assert!(!ensue.data().exists(), "nothing was made");
+}

@@ -1,0 +1,268 @@
+//! The life of an intake: it joins its group, takes in what comes, and joins anew whenever that ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ensue_core::bus::{Bus, Consume, Consumer, Declare, Delivery, Feed, Settled, Topology};
+use ensue_core::{Code, Error, SubscriptionName};
+use tokio::sync::watch;
+
+use super::batch::{Admission, Entry, Taking};
+use super::came::Came;
+use super::gauge::Gauge;
+use super::log_id::LogId;
+use super::parked;
+use super::read::Reader;
+use super::status::LinkState;
+use crate::door::Door;
+use crate::progress::lock;
+use crate::subscription::Shared;
+
+/// How often the broker is asked how much waits.
+const LAG_EVERY: Duration = Duration::from_secs(5);
+/// When a message comes again that could neither be taken in nor kept nor refused.
+const STUCK_PAUSE: Duration = Duration::from_secs(30);
+
+/// An intake that runs.
+pub(crate) struct Session {
+    pub(super) bus: Arc<dyn Bus>,
+    /// `None`: made of the name and who the log is.
+    pub(super) group: Option<SubscriptionName>,
+    pub(super) fed_by: Option<Feed>,
+    pub(super) declare: Declare,
+    pub(super) batch: usize,
+    pub(super) reader: Reader,
+    pub(super) door: Door,
+    pub(super) gauge: Arc<Gauge>,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// Why a session with the broker has ended without an error.
+#[derive(PartialEq, Eq)]
+enum End {
+    Closing,
+    Paused,
+}
+
+/// What became of one delivery.
+enum Fate {
+    Event(Entry),
+    /// It has been in this log before.
+    Looped,
+    /// It cannot be taken in: kept as it came.
+    Unreadable(Entry),
+    /// It cannot even be kept.
+    Refused(Error),
+}
+
+/// Resolves when it is so. A sender that is gone changes nothing any more.
+async fn becomes(paused: &mut watch::Receiver<bool>, wanted: bool) {
+    if paused.wait_for(|paused| *paused == wanted).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+impl Session {
+    /// Runs until the application closes.
+    pub(crate) async fn run(self) {
+        loop {
+            let ended = match self.until_resumed().await {
+                End::Closing => return,
+                End::Paused => self.follow().await,
+            };
+            let error = match ended {
+                Ok(End::Closing) => return,
+                Ok(End::Paused) => continue,
+                Err(error) => error,
+            };
+            self.gauge.holds(0);
+            let pause = self.gauge.fails(&error, &*self.shared.press.host.clock);
+            tokio::select! {
+                biased;
+                () = self.shared.closed() => return,
+                () = self.shared.press.host.clock.sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Waits while it is paused. `Paused` says that it is over.
+    async fn until_resumed(&self) -> End {
+        let mut paused = self.gauge.paused.subscribe();
+        if *paused.borrow() {
+            self.gauge.is_in(LinkState::Paused, self.shared.press.host.clock.now());
+        }
+        tokio::select! {
+            biased;
+            () = self.shared.closed() => End::Closing,
+            () = becomes(&mut paused, false) => End::Paused,
+        }
+    }
+
+    async fn follow(&self) -> Result<End, Error> {
+        let log = LogId::of(&self.shared).await?;
+        let consume = self.consume(&log)?;
+        self.gauge.joined(consume.group.as_str());
+        self.declare(&consume).await?;
+        let mut consumer = self.bus.consume(consume).await?;
+        let mut paused = self.gauge.paused.subscribe();
+        self.gauge.lags(consumer.lag().await?);
+        self.gauge.works(self.shared.press.host.clock.now());
+        loop {
+            self.check_room()?;
+            let deliveries = tokio::select! {
+                biased;
+                () = self.shared.closed() => return Ok(End::Closing),
+                () = becomes(&mut paused, true) => return Ok(End::Paused),
+                () = self.gauge.asked.notified() => {
+                    self.seek(&mut *consumer).await;
+                    continue;
+                }
+                deliveries = consumer.next(self.batch) => deliveries?,
+                () = self.shared.press.host.clock.sleep(LAG_EVERY) => {
+                    self.gauge.lags(consumer.lag().await?);
+                    continue;
+                }
+            };
+            self.gauge.works(self.shared.press.host.clock.now());
+            self.gauge.holds(deliveries.len());
+            let settled = self.take_in(deliveries, &log).await?;
+            // What could not be settled comes again, and is then recognised.
+            let refused = consumer.settle(settled).await.into_iter().find_map(Result::err);
+            if let Some(error) = refused {
+                self.gauge.troubled(&error, self.shared.press.host.clock.now());
+            }
+            self.gauge.holds(0);
+        }
+    }
+
+    fn consume(&self, log: &LogId) -> Result<Consume, Error> {
+        let group = self.group.clone().map_or_else(|| log.group(&self.gauge.link), Ok)?;
+        Ok(Consume { group, from: self.gauge.channel.clone(), fed_by: self.fed_by.clone() })
+    }
+
+    async fn declare(&self, consume: &Consume) -> Result<(), Error> {
+        let topology = Topology { targets: Vec::new(), sources: vec![consume.clone()] };
+        let declared = self.bus.declare(&topology, self.declare).await?;
+        match (self.declare, declared.missing.first()) {
+            (Declare::DryRun, Some(missing)) => {
+                Err(Error::new(Code::BUS_UNROUTABLE, format!("the broker has no {missing}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes nothing more while there is no room for what cannot be read.
+    fn check_room(&self) -> Result<(), Error> {
+        let all = self.shared.board.all();
+        let full = all
+            .iter()
+            .filter(|standing| standing.name == self.gauge.name)
+            .find_map(|standing| standing.halted());
+        full.map_or(Ok(()), Err)
+    }
+
+    async fn seek(&self, consumer: &mut dyn Consumer) {
+        let Some((to, answer)) = lock(&self.gauge.seek).take() else { return };
+        // Whoever asked may not wait any more.
+        let _heard = answer.send(consumer.seek(to).await).is_ok();
+    }
+
+    async fn take_in(&self, deliveries: Vec<Delivery>, log: &LogId) -> Result<Vec<Settled>, Error> {
+        let tokens: Vec<u64> = deliveries.iter().map(|delivery| delivery.token).collect();
+        let came: Vec<Came> = deliveries.into_iter().map(Came::of).collect();
+        let mut fates: Vec<Fate> =
+            came.iter().enumerate().map(|(index, came)| self.fate_of(index, came, log)).collect();
+        let admission = self.admit(&fates).await?;
+        let mut again = Vec::new();
+        for (index, error) in &admission.refused {
+            if let (Some(fate), Some(came)) = (fates.get_mut(*index), came.get(*index)) {
+                *fate = match fate {
+                    // It was the message as it came that was too large.
+                    Fate::Unreadable(_) => Fate::Refused(error.clone()),
+                    _ => self.unreadable(*index, came, error),
+                };
+                again.push(*index);
+            }
+        }
+        let kept: Vec<Entry> = again
+            .iter()
+            .filter_map(|index| match fates.get(*index) {
+                Some(Fate::Unreadable(entry)) => Some(entry.clone()),
+                _ => None,
+            })
+            .collect();
+        let second = self.taking().take(&kept).await?;
+        for (index, error) in &second.refused {
+            if let Some(fate) = fates.get_mut(*index) {
+                *fate = Fate::Refused(error.clone());
+            }
+        }
+        let new: Vec<usize> = [admission.taken, second.taken].concat();
+        self.count(&fates, &new, admission.duplicates + second.duplicates);
+        Ok(fates.iter().zip(tokens).map(|(fate, token)| self.settled(fate, token)).collect())
+    }
+
+    fn taking(&self) -> Taking<'_> {
+        Taking { shared: &self.shared, door: &self.door }
+    }
+
+    async fn admit(&self, fates: &[Fate]) -> Result<Admission, Error> {
+        let entries: Vec<Entry> = fates
+            .iter()
+            .filter_map(|fate| match fate {
+                Fate::Event(entry) | Fate::Unreadable(entry) => Some(entry.clone()),
+                Fate::Looped | Fate::Refused(_) => None,
+            })
+            .collect();
+        self.taking().take(&entries).await
+    }
+
+    fn fate_of(&self, index: usize, came: &Came, log: &LogId) -> Fate {
+        let read = self.reader.read(came, &self.shared.registry, self.shared.press.host.clock.now());
+        let read = read.and_then(|(stream, envelope)| {
+            self.shared.inline.refuse(envelope.event_type.as_str())?;
+            Ok((stream, envelope))
+        });
+        match read {
+            Ok((_, envelope)) if log.has_had(&envelope) => Fate::Looped,
+            Ok((stream, envelope)) => Fate::Event(Entry::new(index, stream, envelope)),
+            Err(error) => self.unreadable(index, came, &error),
+        }
+    }
+
+    fn unreadable(&self, index: usize, came: &Came, error: &Error) -> Fate {
+        let now = self.shared.press.host.clock.now();
+        self.gauge.troubled(error, now);
+        match parked::keep(came, &self.gauge.name, error, now) {
+            Ok((stream, envelope)) => Fate::Unreadable(Entry::new(index, stream, envelope)),
+            Err(error) => Fate::Refused(error),
+        }
+    }
+
+    fn settled(&self, fate: &Fate, token: u64) -> Settled {
+        match fate {
+            Fate::Event(_) | Fate::Looped | Fate::Unreadable(_) => Settled::Ack(token),
+            Fate::Refused(error) => {
+                self.gauge.troubled(error, self.shared.press.host.clock.now());
+                if self.bus.capabilities().can_reject {
+                    Settled::Reject(token, error.to_string())
+                } else {
+                    Settled::Nack(token, STUCK_PAUSE)
+                }
+            }
+        }
+    }
+
+    fn count(&self, fates: &[Fate], new: &[usize], duplicates: u64) {
+        let of = |wanted: fn(&Fate) -> bool| {
+            new.iter().filter_map(|index| fates.get(*index)).filter(|fate| wanted(fate)).count() as u64
+        };
+        let looped = fates.iter().filter(|fate| matches!(fate, Fate::Looped)).count() as u64;
+        self.gauge.count(|counts| {
+            counts.passed += of(|fate| matches!(fate, Fate::Event(_)));
+            counts.unreadable += of(|fate| matches!(fate, Fate::Unreadable(_)));
+            counts.duplicates += duplicates;
+            counts.looped += looped;
+        });
+    }
+}
