@@ -6,7 +6,7 @@ use ensue::core::{Code, Error, Host};
 use crate::arguments::Arguments;
 use crate::failure::Failure;
 use crate::output::{Format, Output};
-use crate::place::Place;
+use crate::place::{Place, Talk};
 
 mod bench;
 mod dead;
@@ -104,8 +104,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { everywhere, command } = arguments;
     command.can_print(everywhere.format)?;
     let host = ensue::runtime::host::system();
+    let talk = if everywhere.quiet { Talk::Quiet } else { Talk::Aloud };
     let mut session = Session {
-        place: Place::new(everywhere.store, everywhere.data, host.clone()),
+        place: Place::new(everywhere.store, everywhere.data, host.clone(), talk),
         output: Output::new(everywhere.format, everywhere.quiet),
         host,
     };

@@ -59,21 +59,19 @@ fn without_password(url: &str) -> String {
 
 impl Address {
     /// Opens the store; `E0406` if there is none.
-    pub(crate) async fn open(&self, host: &Host) -> Result<Arc<dyn Portable>, Error> {
+    pub(crate) async fn open(&self, host: &Host, talk: Talk) -> Result<Arc<dyn Portable>, Error> {
         match self {
             Self::Folder(folder) => Ok(Arc::new(open_log(folder, host)?)),
-            Self::Postgres(url) => {
-                Ok(Arc::new(ensue_postgres::Config::new(url)?.without_migration().open().await?))
-            }
+            Self::Postgres(url) => Ok(Arc::new(open_database(url, talk).await?)),
             Self::Sqlite(file) => Ok(Arc::new(sqlite(file, host).existing().open().await?)),
         }
     }
 
     /// Opens the store, or makes one where there is nothing; `E0406` if there is something else.
-    pub(crate) async fn open_or_make(&self, host: &Host) -> Result<Arc<dyn Portable>, Error> {
+    pub(crate) async fn open_or_make(&self, host: &Host, talk: Talk) -> Result<Arc<dyn Portable>, Error> {
         match self {
             Self::Folder(folder) => Ok(Arc::new(Log::open(folder, Config::new(host.clone()))?)),
-            Self::Postgres(url) => Ok(Arc::new(ensue_postgres::connect(url).await?)),
+            Self::Postgres(url) => Ok(Arc::new(database(url, talk)?.open().await?)),
             Self::Sqlite(file) => Ok(Arc::new(sqlite(file, host).open().await?)),
         }
     }
@@ -81,6 +79,33 @@ impl Address {
 
 fn sqlite(file: &Path, host: &Host) -> ensue_sqlite::Config {
     ensue_sqlite::Config::new(file).clock(Arc::clone(&host.clock))
+}
+
+/// Where sentences go that are no data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Talk {
+    /// To standard error.
+    Aloud,
+    /// Nowhere.
+    Quiet,
+}
+
+/// How a database is opened: that it is away for a while, and back, is said.
+fn database(url: &str, talk: Talk) -> Result<ensue_postgres::Config, Error> {
+    let config = ensue_postgres::Config::new(url)?;
+    Ok(match talk {
+        Talk::Aloud => config.on_outage(|outage| eprintln!("{outage}")),
+        Talk::Quiet => config,
+    })
+}
+
+async fn open_database(url: &str, talk: Talk) -> Result<PostgresStore, Error> {
+    let config = || database(url, talk);
+    match config()?.without_migration().open().await {
+        // As with a folder: a standby can be looked at.
+        Err(error) if error.code() == Code::DATABASE_READ_ONLY => config()?.to_read().open().await,
+        opened => opened,
+    }
 }
 
 fn open_log(folder: &Path, host: &Host) -> Result<Log, Error> {
@@ -100,16 +125,23 @@ pub(crate) struct Place {
     address: Address,
     folder: PathBuf,
     host: Host,
+    talk: Talk,
 }
 
 impl Place {
     /// The store at the address, or else in the folder.
-    pub(crate) fn new(address: Option<Address>, folder: PathBuf, host: Host) -> Self {
-        match address {
-            None => Self { address: Address::Folder(folder.clone()), folder, host },
-            Some(Address::Folder(folder)) => Self { address: Address::Folder(folder.clone()), folder, host },
-            Some(address) => Self { address, folder, host },
-        }
+    pub(crate) fn new(address: Option<Address>, folder: PathBuf, host: Host, talk: Talk) -> Self {
+        let (address, folder) = match address {
+            None => (Address::Folder(folder.clone()), folder),
+            Some(Address::Folder(folder)) => (Address::Folder(folder.clone()), folder),
+            Some(address) => (address, folder),
+        };
+        Self { address, folder, host, talk }
+    }
+
+    /// Whether to say what is no data.
+    pub(crate) fn talk(&self) -> Talk {
+        self.talk
     }
 
     /// Where the store is.
@@ -124,7 +156,7 @@ impl Place {
 
     /// Opens the store; `E0406` if there is none.
     pub(crate) async fn open(&self) -> Result<Arc<dyn Store>, Error> {
-        Ok(self.address.open(&self.host).await?)
+        Ok(self.address.open(&self.host, self.talk).await?)
     }
 
     /// Opens the store if there is one.
@@ -138,7 +170,7 @@ impl Place {
 
     /// Opens the store, or makes one where there is nothing; `E0406` if there is something else.
     pub(crate) async fn open_or_make(&self) -> Result<Arc<dyn Store>, Error> {
-        Ok(self.address.open_or_make(&self.host).await?)
+        Ok(self.address.open_or_make(&self.host, self.talk).await?)
     }
 
     /// The address of the store, where it is no embedded log.
@@ -149,7 +181,7 @@ impl Place {
     /// Opens the PostgreSQL database, for what only it can tell; `E0506` if the store is another.
     pub(crate) async fn open_postgres(&self) -> Result<PostgresStore, Error> {
         match &self.address {
-            Address::Postgres(url) => ensue_postgres::Config::new(url)?.without_migration().open().await,
+            Address::Postgres(url) => open_database(url, self.talk).await,
             address => {
                 Err(Error::new(Code::UNSUPPORTED, format!("only PostgreSQL can tell, and {address} is none"))
                     .with_fix("a folder and a database file have one writer at a time, whom the error names"))

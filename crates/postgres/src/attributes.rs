@@ -2,6 +2,7 @@
 //!
 //! The event type has a column of its own and the content type is left out where it is JSON.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use ensue_core::cloudevents::{Attributes, for_each_attribute};
 use ensue_core::{
     Code, ContentType, Envelope, Error, EventType, Position, Recorded, StreamName, Tag, Timestamp, Version,
 };
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use tokio_postgres::Row;
 
@@ -62,15 +64,16 @@ pub(crate) fn recorded(row: &Row) -> Result<Recorded, Error> {
 }
 
 fn envelope(event_type: &str, metadata: &str, data: Bytes) -> Result<Envelope, Error> {
-    let metadata: Map<String, Value> = serde_json::from_str(metadata)
+    let metadata: BTreeMap<String, &RawValue> = serde_json::from_str(metadata)
         .map_err(|cause| Error::new(Code::CORRUPT, "the metadata is no JSON object").with_source(cause))?;
     let mut attributes = Attributes::default();
     attributes.set("specversion", "1.0")?;
     attributes.set("type", EventType::new(event_type)?.as_str())?;
     for (name, value) in &metadata {
-        match value {
-            Value::String(text) => attributes.set(name, text)?,
-            other => attributes.set(name, &other.to_string())?,
+        match serde_json::from_str::<String>(value.get()) {
+            Ok(text) => attributes.set(name, &text)?,
+            // A number or a truth value, verbatim: a number may have more digits than any type of ours.
+            Err(_) => attributes.set(name, value.get())?,
         }
     }
     attributes.finish(data)?.into_envelope()

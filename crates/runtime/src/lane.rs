@@ -424,9 +424,7 @@ impl Lane {
                 }
                 CommitError::Poisoned(error) => return Err(Halt::Broken(error)),
                 CommitError::Other(error) if error.code() == Code::CLOSED => return Err(Halt::Closing),
-                CommitError::Other(error) if !error.is_retryable() && error.kind() != Kind::Full => {
-                    return Ok(Settlement::Refused(error));
-                }
+                CommitError::Other(error) if !passes(&error) => return Ok(Settlement::Refused(error)),
                 _ => {
                     is_outcome_open = true;
                     self.pause(STORE_PAUSE).await?;
@@ -476,4 +474,9 @@ impl Lane {
 /// Whether it says that a read model is not what the handler takes it for, or that its database takes nothing more.
 fn is_of_read_model(error: &Error) -> bool {
     matches!(error.code(), Code::VIEW_NOT_BUILT | Code::TABLES_APART) || error.kind() == Kind::Poisoned
+}
+
+/// Whether the store will take the same commit later: it is away, full, or read-only, as while a standby takes over.
+fn passes(error: &Error) -> bool {
+    error.is_retryable() || error.kind() == Kind::Full || error.code() == Code::DATABASE_READ_ONLY
 }

@@ -49,14 +49,19 @@ impl Tail {
             after = head;
         }
         loop {
-            print(store, &pattern, after, head, &mut list).await?;
+            let printed = print(store, &pattern, &mut after, head, &mut list).await;
             if self.exits {
+                printed?;
                 list.finish()?;
                 return Ok(());
             }
             list.flush()?;
-            after = after.max(head);
-            head = store.advanced(after).await?;
+            if unless_away(printed)?.is_none() {
+                continue;
+            }
+            if let Some(advanced) = unless_away(store.advanced(after).await.map_err(Failure::from))? {
+                head = advanced;
+            }
         }
     }
 
@@ -82,19 +87,30 @@ fn selected(pattern: &Pattern) -> Read {
     }
 }
 
+/// What came of a call; nothing where the store is away for a while, which whoever follows it outlasts.
+fn unless_away<T>(answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
+    match answer {
+        Err(Failure::Coded(error, _)) if error.is_retryable() && error.code() != Code::CLOSED => Ok(None),
+        answer => answer.map(Some),
+    }
+}
+
+/// Prints what matches, and brings `after` forward behind it.
 async fn print(
     store: &dyn Store,
     pattern: &Pattern,
-    after: Position,
+    after: &mut Position,
     until: Position,
     list: &mut List<'_>,
 ) -> Result<(), Failure> {
-    let mut events = store.read(selected(pattern).after(after).until(until));
+    let mut events = store.read(selected(pattern).after(*after).until(until));
     while let Some(recorded) = events.try_next().await? {
         if pattern.matches(&recorded) {
             list.push(&Shown(&recorded))?;
         }
+        *after = recorded.position;
     }
+    *after = until.max(*after);
     Ok(())
 }
 

@@ -16,6 +16,7 @@ mod emit;
 mod flow;
 mod link;
 mod look;
+mod outage;
 mod past;
 mod place;
 mod repair;

@@ -52,15 +52,15 @@ impl Killing {
 }
 
 /// A database of its own, and the folder of the world outside.
-struct Shop {
+pub(crate) struct Shop {
     ensue: Ensue,
     server: String,
     database: String,
-    store: String,
+    pub(crate) store: String,
 }
 
 impl Shop {
-    fn new(style: &str) -> Self {
+    pub(crate) fn new(style: &str) -> Self {
         let server = std::env::var("ENSUE_TEST_POSTGRES")
             .expect("ENSUE_TEST_POSTGRES names a server; `cargo xtask test` starts one");
         let database = format!("test_three_{style}_{}", std::process::id());
@@ -73,7 +73,7 @@ impl Shop {
         shop
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.ensue.command(arguments);
         command.env("ENSUE_STORE", &self.store);
         command
@@ -83,7 +83,7 @@ impl Shop {
         answer(self.command(arguments), "")
     }
 
-    fn spawn(&self, arguments: &[&str]) -> Child {
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
         let mut command = self.command(arguments);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts")
     }

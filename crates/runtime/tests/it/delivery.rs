@@ -312,7 +312,13 @@ async fn an_outcome_steers_its_own_delivery() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_away_for_a_while_stops_nothing() {
+async fn a_store_that_is_away_or_takes_no_writes_for_a_while_stops_nothing() {
+    for code in [Code::BUSY, Code::DATABASE_READ_ONLY, Code::FULL] {
+        outlast(code).await;
+    }
+}
+
+async fn outlast(code: Code) {
     let mood = Mood::default();
     let calls = Arc::new(AtomicU32::new(0));
     let counted = calls.clone();
@@ -322,7 +328,7 @@ async fn a_store_that_is_away_for_a_while_stops_nothing() {
     harness.store().set_hook(Arc::new(move |number: u64, _: &ensue_core::Commit| {
         if counted.fetch_add(1, Ordering::Relaxed) < 30 {
             let away = format!("commit {number} found the store away");
-            return ensue_test::Verdict::Refuse(ensue_core::Error::new(Code::BUSY, away));
+            return ensue_test::Verdict::Refuse(ensue_core::Error::new(code, away));
         }
         ensue_test::Verdict::Proceed
     }));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ensue::core::EventId;
 use ensue::runtime::app::Quiescence;
 use ensue::runtime::dead;
-use ensue::{Code, Error, Host, Running, Store, StoreExt};
+use ensue::{Code, Error, Host, Position, Running, Store, StoreExt};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
@@ -49,7 +49,7 @@ pub(super) async fn serve(
             }
             // Broken orders do not end, so nobody waits for them here.
             under_way += u64::from(!watch.is_broken(order.order_id.as_str()));
-            placing.push(place(running, order));
+            placing.push(place(running, host, order));
         }
         if under_way == 0 && placing.is_empty() {
             return Ok(watch);
@@ -58,7 +58,7 @@ pub(super) async fn serve(
             Some(placed) = placing.next() => placed?,
             head = store.advanced(watch.position) => {
                 let ended = watch.outcomes.ended();
-                watch.read(&*store, head?).await?;
+                catch_up(&mut watch, &*store, head).await?;
                 under_way = under_way.saturating_sub(watch.outcomes.ended() - ended);
                 progress(Progress { style, ended: watch.outcomes.ended(), orders: plan.orders.max(watch.placed) });
             }
@@ -81,7 +81,7 @@ pub(super) async fn follow(
     while watch.open() > 0 || !watch.are_placed(plan.orders) {
         tokio::select! {
             head = store.advanced(watch.position) => {
-                watch.read(&*store, head?).await?;
+                catch_up(&mut watch, &*store, head).await?;
                 progress(Progress { style, ended: watch.outcomes.ended(), orders: plan.orders.max(watch.placed) });
             }
             () = host.clock.sleep(QUIET) => look_why(running, &*store, &watch).await?,
@@ -112,10 +112,29 @@ pub(super) async fn wait_for_broken(running: &Running, host: &Host, watch: &mut 
     }
 }
 
+/// Reads up to the head, as far as the store is there.
+async fn catch_up(watch: &mut Watch, store: &dyn Store, head: Result<Position, Error>) -> Result<(), Error> {
+    if let Some(head) = unless_away(head)? {
+        unless_away(watch.read(store, head).await)?;
+    }
+    Ok(())
+}
+
+/// What came of a call; nothing where the store is away for a while, which a demonstration outlasts.
+fn unless_away<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
+    match answer {
+        Err(error) if error.is_retryable() && error.code() != Code::CLOSED => Ok(None),
+        answer => answer.map(Some),
+    }
+}
+
 /// The id belongs to the order, so that an order is placed once however often it is tried.
-async fn place(running: &Running, order: OrderPlaced) -> Result<(), Error> {
+async fn place(running: &Running, host: &Host, order: OrderPlaced) -> Result<(), Error> {
     let id = EventId::new(format!("place-{}", order.order_id))?;
-    running.publish_as(id, order).await.map(drop)
+    while unless_away(running.publish_as(id.clone(), order.clone()).await)?.is_none() {
+        host.clock.sleep(QUIET).await;
+    }
+    Ok(())
 }
 
 /// A service that has stopped, or an order that waits for a person, would be waited for in vain.
@@ -124,7 +143,7 @@ async fn look_why(running: &Running, store: &dyn Store, watch: &Watch) -> Result
         return Err(Error::new(error.code(), format!("{handler} has stopped: {}", error.message()))
             .with_fix(error.fix().to_owned()));
     }
-    let letters = dead::list(store).await?;
+    let Some(letters) = unless_away(dead::list(store).await)? else { return Ok(()) };
     let Some(letter) = letters.iter().find(|letter| !watch.is_broken(&letter.parked.key)) else {
         return Ok(());
     };

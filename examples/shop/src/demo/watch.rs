@@ -147,6 +147,8 @@ impl Watch {
         let mut events = store.read(read);
         while let Some(recorded) = events.try_next().await? {
             self.follow(&recorded)?;
+            // What is read again because the store went away in between must not count twice.
+            self.position = recorded.position;
         }
         self.position = until;
         Ok(())

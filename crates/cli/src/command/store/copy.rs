@@ -65,8 +65,8 @@ impl Copy {
             let message = format!("{from} cannot be copied into itself");
             return Err(Error::new(Code::USAGE, message).into());
         }
-        let source = from.open(&session.host).await?;
-        let target = to.open_or_make(&session.host).await?;
+        let source = from.open(&session.host, session.place.talk()).await?;
+        let target = to.open_or_make(&session.host, session.place.talk()).await?;
         let pair = Pair { source: &*source, target: &*target };
         let head = source.head().await?;
         let begun = pair.begun(head).await?;

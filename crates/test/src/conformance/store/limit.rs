@@ -42,6 +42,22 @@ pub(super) async fn an_event_too_large_is_refused_and_delays_nobody(store: Subje
     assert_eq!(stored, [largest]);
 }
 
+/// Far past every limit: it must be refused for its size alone, before anything is done with it.
+pub(super) async fn a_hundred_megabytes_are_refused_and_delay_nobody(store: Subject) {
+    let monster = append_events("a", [event("monster").holding(vec![b'x'; 100_000_000])]);
+    let record = RecordWrite::put(space(SPACE), "key", vec![b'x'; 100_000_000]);
+    let (event, record, small) = tokio::join!(
+        store.commit(monster),
+        store.commit(nothing().writing(record)),
+        store.commit(append("b", Expected::NoStream, &["small"])),
+    );
+    assert_too_large(event.expect_err("no event is so large"));
+    assert_too_large(record.expect_err("no record is so large"));
+    small.expect("it is small");
+    assert_eq!(ids(&*store, Read::all()).await, ["small"]);
+    take(&*store, append("a", Expected::NoStream, &["a1"])).await;
+}
+
 pub(super) async fn a_commit_too_large_is_refused(store: Subject) {
     assert_too_large(refuse(&*store, commit_of(&*store, 1)).await);
     assert_eq!(take(&*store, append("a", Expected::NoStream, &["a1"])).await.position().0, 1);

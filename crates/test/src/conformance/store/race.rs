@@ -67,6 +67,43 @@ pub(super) async fn a_tailing_reader_sees_no_gap_no_skip_no_reorder(store: Subje
     assert_versions_gapless(&stored);
 }
 
+/// Whoever comes late reads in steps of his own what was there before, while more and more comes behind it.
+pub(super) async fn a_reader_that_catches_up_under_load_sees_the_same_log(store: Subject) {
+    for number in 0..COMMITS_EACH {
+        take(&*store, append("old", Expected::Any, &[&format!("old-{number}"), &format!("older-{number}")]))
+            .await;
+    }
+    let total = Position(((WRITERS + 1) * COMMITS_EACH * 2) as u64);
+    let writing = write_in_parallel(&store);
+    let readers = [1, 7, 64, 1_000].map(|step| {
+        let store = store.share();
+        tokio::spawn(async move { catch_up(&*store, step, total).await })
+    });
+    let readers = all(readers).await;
+    all(writing).await;
+    let stored = events(&*store, Read::all()).await;
+    for seen in readers {
+        assert_eq!(seen, stored, "a reader that caught up saw another log than a reader afterwards");
+    }
+}
+
+/// Reads so many events at a time, from the first one up to a position.
+async fn catch_up(store: &dyn Store, step: usize, until: Position) -> Vec<Recorded> {
+    let mut seen: Vec<Recorded> = Vec::new();
+    while (seen.len() as u64) < until.0 {
+        let last = Position(seen.len() as u64);
+        let new = events(store, Read::all().after(last).limit(step)).await;
+        if new.is_empty() {
+            store.advanced(last).await.expect("the head advances");
+        }
+        for event in new {
+            assert_eq!(event.position.0, seen.len() as u64 + 1, "after {last}");
+            seen.push(event);
+        }
+    }
+    seen
+}
+
 /// Follows the log as a subscription does, up to a position: waits, reads what is new, goes on behind it.
 async fn tail(store: &dyn Store, until: Position) -> Vec<Recorded> {
     let mut seen: Vec<Recorded> = Vec::new();
