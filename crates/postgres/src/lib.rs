@@ -34,6 +34,7 @@ mod portable;
 mod read;
 mod scan;
 mod select;
+mod sql;
 mod store;
 #[cfg(feature = "tls")]
 mod tls;

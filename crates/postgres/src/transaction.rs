@@ -9,6 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_postgres::Client;
 
 use crate::batch::{self, Failure};
+use crate::error;
 use crate::head::Head;
 use crate::pool::{Connection, Pool};
 
@@ -36,6 +37,11 @@ impl Session {
                 .with_fix("do all work of the handler before it returns, and keep no session"));
         }
         Ok(&self.0.connection)
+    }
+
+    /// What the driver says, as an error of a handler: whether the same work may succeed later is kept.
+    pub fn refused(trying: &str, cause: tokio_postgres::Error) -> Error {
+        error::of(trying, cause)
     }
 }
 

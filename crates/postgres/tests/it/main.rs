@@ -17,6 +17,7 @@ mod schema;
 mod server;
 mod soak;
 mod sql;
+mod tables;
 mod tls;
 mod transaction;
 mod unwilling;
