@@ -9,7 +9,7 @@ use ensue_core::Error;
 use crate::client::NatsBus;
 
 /// How a server is connected to and used.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     pub(crate) url: String,
     pub(crate) login: Login,
@@ -43,6 +43,19 @@ impl fmt::Debug for Login {
             Self::Nkey(_) => "Nkey",
             Self::Credentials(_) => "Credentials",
         })
+    }
+}
+
+/// Says where to, never the login that an address may hold.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hosts = self.url.split(',').map(|url| url.rsplit_once('@').map_or(url, |(_, host)| host));
+        f.debug_struct("Config")
+            .field("hosts", &hosts.collect::<Vec<_>>())
+            .field("login", &self.login)
+            .field("settle_within", &self.settle_within)
+            .field("in_flight_max", &self.in_flight_max)
+            .finish_non_exhaustive()
     }
 }
 
@@ -153,5 +166,17 @@ impl Config {
     /// of tokio. Fails with `E0440` where the address or a file is not understood.
     pub async fn open(self) -> Result<NatsBus, Error> {
         NatsBus::open(self).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_is_shown() {
+        let config = Config::new("nats://user:secret@one:4222,tls://user:secret@two:4222").token("secret");
+        let text = format!("{config:?}");
+        assert!(text.contains("one:4222") && text.contains("two:4222") && !text.contains("secret"), "{text}");
     }
 }
