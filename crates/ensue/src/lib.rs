@@ -63,4 +63,7 @@ mod guides {
 
     #[doc = include_str!("../../../docs/guides/rebuilding-a-read-model.md")]
     struct RebuildingAReadModel;
+
+    #[doc = include_str!("../../../docs/guides/read-models-in-sql.md")]
+    struct ReadModelsInSql;
 }
