@@ -477,6 +477,6 @@ fn is_of_read_model(error: &Error) -> bool {
 }
 
 /// Whether the store will take the same commit later: it is away, full, or read-only, as while a standby takes over.
-fn passes(error: &Error) -> bool {
+pub(crate) fn passes(error: &Error) -> bool {
     error.is_retryable() || error.kind() == Kind::Full || error.code() == Code::DATABASE_READ_ONLY
 }

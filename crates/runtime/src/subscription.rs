@@ -17,7 +17,7 @@ use crate::aggregate::SnapshotLog;
 use crate::door::Door;
 use crate::effects::Effects;
 use crate::fork::FlowRecord;
-use crate::lane::{Fair, STORE_PAUSE, Work};
+use crate::lane::{Fair, STORE_PAUSE, Work, passes};
 use crate::link::Gauges;
 use crate::message::Press;
 use crate::policy::{Settings, StartFrom};
@@ -193,7 +193,7 @@ impl Subscription {
             if *self.shared.closing.borrow() {
                 return;
             }
-            if !error.is_retryable() {
+            if !passes(&error) {
                 return self.standing.halt(error);
             }
             self.standing.reader_waits(true);

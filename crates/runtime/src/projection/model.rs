@@ -20,7 +20,7 @@ use super::rebuild::{Materials, Rebuilt, run};
 use super::tables::{Keeper, TableModel, TableProjection};
 use super::{Projection, Shared as SharedProjection, setup_of, subscription_name};
 use crate::catalogue::{Catalogue, HandlerKind};
-use crate::lane::STORE_PAUSE;
+use crate::lane::{STORE_PAUSE, passes};
 use crate::subscription::{Checkpoints, Shared, Subscription};
 
 /// How a read model stands.
@@ -355,7 +355,7 @@ async fn try_inline(model: &dyn Model, subscription: &Subscription) -> Result<bo
 /// Builds a new version, again and again while the store is away; a build that fails for good halts the read model.
 async fn prepared(model: &dyn Model, subscription: &Subscription) {
     while let Err(error) = model.prepare().await {
-        if !error.is_retryable() {
+        if !passes(&error) {
             return subscription.standing.halt(error);
         }
         subscription.standing.reader_waits(true);

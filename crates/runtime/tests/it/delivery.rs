@@ -333,7 +333,8 @@ async fn outlast(code: Code) {
         ensue_test::Verdict::Proceed
     }));
     harness.settle().await;
-    assert!(calls.load(Ordering::Relaxed) > 30, "it came back");
+    let halted = harness.running().await.halted();
+    assert!(calls.load(Ordering::Relaxed) > 30, "{code}: it came back after {calls:?}; {halted:?}");
     assert_eq!((mood.diary.count("good0"), parked(&harness).await.len()), (1, 0));
     assert!(harness.running().await.halted().is_empty());
 }
