@@ -1,5 +1,5 @@
 //! An order service as it is usually written, with axum, sqlx and tables of its own, that tells others what happens in the same
-//! transaction: [`outbox`] is all that it takes.
+//! transaction: `outbox` is all that it takes.
 //!
 //! `PUT /orders/{id}` places an order, `DELETE /orders/{id}` cancels it, `GET /orders/{id}` shows it. Each of the first two may be
 //! repeated: what was done is not done again, and told once. The database is also the log, so [`reactions`] need nothing but its address,
