@@ -155,7 +155,7 @@ async fn a_rebuild_that_would_lose_what_hangs_on_the_tables_is_refused_before_th
 /// What PostgreSQL does with a snapshot that is older than a table: the guide says so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs a PostgreSQL: cargo xtask test"]
-async fn a_switch_waits_for_who_reads_and_who_comes_to_the_tables_later_with_an_old_snapshot_reads_the_new_ones() {
+async fn a_switch_waits_for_who_reads_and_an_old_snapshot_that_comes_later_reads_the_new_tables() {
     let database = Database::new().await;
     let running = start(database.open().await, |app| app.project_tables(Totals)).await;
     let last = place(&running, 1..=9).await;
