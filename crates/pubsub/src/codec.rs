@@ -51,14 +51,21 @@ pub(crate) fn encode(outgoing: &Outgoing, bytes_max: usize) -> Result<PubsubMess
 
 fn broken_limit(message: &PubsubMessage, bytes_max: usize) -> Option<(String, &'static str)> {
     const SHORTER: &str = "use a shorter key";
-    const STRUCTURED: &str = "publish it as structured CloudEvents, where attributes are in the body, or make them shorter";
+    const STRUCTURED: &str =
+        "publish it as structured CloudEvents, where attributes are in the body, or make them shorter";
     let key_bytes = message.ordering_key.len();
     if key_bytes > KEY_BYTES_MAX {
-        return Some((format!("its key has {key_bytes} bytes, at most {KEY_BYTES_MAX} are allowed"), SHORTER));
+        return Some((
+            format!("its key has {key_bytes} bytes, at most {KEY_BYTES_MAX} are allowed"),
+            SHORTER,
+        ));
     }
     let count = message.attributes.len();
     if count > ATTRIBUTES_MAX {
-        return Some((format!("it has {count} attributes, at most {ATTRIBUTES_MAX} are allowed"), STRUCTURED));
+        return Some((
+            format!("it has {count} attributes, at most {ATTRIBUTES_MAX} are allowed"),
+            STRUCTURED,
+        ));
     }
     for (name, value) in &message.attributes {
         if name.len() > NAME_BYTES_MAX || value.len() > VALUE_BYTES_MAX {

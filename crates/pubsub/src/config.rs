@@ -186,7 +186,8 @@ impl Config {
 
 fn read(url: &str) -> Option<Target> {
     let rest = url.strip_prefix("pubsub://")?;
-    let (project, query) = rest.split_once('?').map_or((rest, None), |(project, query)| (project, Some(query)));
+    let (project, query) =
+        rest.split_once('?').map_or((rest, None), |(project, query)| (project, Some(query)));
     let project = project.trim_end_matches('/');
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | ':');
     if project.is_empty() || !project.chars().all(is_plain) {

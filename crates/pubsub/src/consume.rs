@@ -78,9 +78,9 @@ impl Member {
         let ack_ids = settled.iter().map(|received| received.ack_id.clone()).collect();
         let asked = Acknowledge { subscription: self.subscription.clone(), ack_ids };
         let answered: Result<Empty, _> = self.link.call(&ACKNOWLEDGE, &self.subscription, asked).await;
-        answered
-            .map(drop)
-            .map_err(|failure| error::failed(&format!("cannot acknowledge what came from `{}`", self.from), failure))
+        answered.map(drop).map_err(|failure| {
+            error::failed(&format!("cannot acknowledge what came from `{}`", self.from), failure)
+        })
     }
 }
 
@@ -254,7 +254,8 @@ impl Consumer for Member {
 
     fn seek(&mut self, _to: Seek) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async {
-            let message = "seeking in Pub/Sub is not built: Google's fake, on which it would be tested, cannot do it";
+            let message =
+                "seeking in Pub/Sub is not built: Google's fake, on which it would be tested, cannot do it";
             Err(Error::new(Code::UNSUPPORTED, message).with_fix(
                 "seek the subscription with Google's own tools; what was taken before is recognised as a duplicate",
             ))

@@ -171,7 +171,8 @@ impl State {
     pub(crate) fn leave(&mut self) -> Left {
         let now = Instant::now();
         let held = std::mem::take(&mut self.held);
-        let later = held.into_iter().map(|((due, _), received)| (due.saturating_duration_since(now), received));
+        let later =
+            held.into_iter().map(|((due, _), received)| (due.saturating_duration_since(now), received));
         let later = later.collect();
         let open = std::mem::take(&mut self.open).into_values().map(|open| open.received);
         let now = self.lanes.all().cloned().chain(open).collect();

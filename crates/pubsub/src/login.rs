@@ -74,8 +74,9 @@ impl Tokens {
 
     fn of_file(file: &Path) -> Result<Self, Error> {
         let shown = file.display();
-        let text = fs::read_to_string(file)
-            .map_err(|cause| unusable(format!("cannot read the login {shown}: {cause}")).with_source(cause))?;
+        let text = fs::read_to_string(file).map_err(|cause| {
+            unusable(format!("cannot read the login {shown}: {cause}")).with_source(cause)
+        })?;
         // What the parser says of a file that it does not understand may hold a part of the key.
         let account: Account =
             serde_json::from_str(&text).map_err(|_| unusable(format!("{shown} is no login of Google's")))?;
@@ -85,9 +86,9 @@ impl Tokens {
                 "give the bus the file of a service account, or a token: `gcloud auth print-access-token` prints one",
             ));
         }
-        Signed::new(account).ok_or_else(|| unusable(format!("there is no key of RSA in {shown}"))).map(
-            |signed| Self::Signed(Box::new(signed)),
-        )
+        Signed::new(account)
+            .ok_or_else(|| unusable(format!("there is no key of RSA in {shown}")))
+            .map(|signed| Self::Signed(Box::new(signed)))
     }
 
     /// The value of `authorization`.

@@ -144,7 +144,8 @@ impl Link {
             Source::Ours { subscription, topic, filter } => (subscription, topic, filter),
         };
         let found = self.find_subscription(&subscription).await?.ok_or_else(|| {
-            let message = format!("cannot consume `{}`: there is no subscription `{subscription}`", source.from);
+            let message =
+                format!("cannot consume `{}`: there is no subscription `{subscription}`", source.from);
             Error::new(Code::BUS_UNROUTABLE, message)
         })?;
         check(&found, &self.wanted(&subscription, &topic, &filter))?;
@@ -203,11 +204,7 @@ fn check(found: &Subscription, wanted: &Subscription) -> Result<(), Error> {
     };
     let settings = [
         ("topic", found.topic.clone(), wanted.topic.clone()),
-        (
-            "enable_message_ordering",
-            yes(found.enable_message_ordering),
-            yes(wanted.enable_message_ordering),
-        ),
+        ("enable_message_ordering", yes(found.enable_message_ordering), yes(wanted.enable_message_ordering)),
         ("filter", shown(&found.filter), shown(&wanted.filter)),
         ("dead_letter_policy", dead(&found.dead_letter), dead(&wanted.dead_letter)),
         (
@@ -221,8 +218,9 @@ fn check(found: &Subscription, wanted: &Subscription) -> Result<(), Error> {
     match settings.into_iter().find(|(_, found, wanted)| found != wanted) {
         None => Ok(()),
         Some((setting, found, wanted)) => {
-            let message =
-                format!("the subscription `{name}` is otherwise: `{setting}` is {found}, and {wanted} is needed");
+            let message = format!(
+                "the subscription `{name}` is otherwise: `{setting}` is {found}, and {wanted} is needed"
+            );
             Err(Error::new(Code::BUS_TOPOLOGY, message).with_fix(
                 "configure the bus as the subscription is; or use another name, or change the subscription with Google's own tools",
             ))
@@ -265,9 +263,8 @@ fn check_name(sort: &str, name: &str) -> Result<(), Error> {
         return Ok(());
     }
     let message = format!("`{id}` cannot be the name of a {sort} of Pub/Sub");
-    Err(Error::new(Code::INVALID_NAME, message).with_fix(
-        "use 3 to 255 letters, digits and `-_.~+%`, a letter in front, and not `goog`",
-    ))
+    Err(Error::new(Code::INVALID_NAME, message)
+        .with_fix("use 3 to 255 letters, digits and `-_.~+%`, a letter in front, and not `goog`"))
 }
 
 fn note(lines: &mut Vec<String>, line: String) {

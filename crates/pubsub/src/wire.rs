@@ -19,13 +19,11 @@ pub(crate) const GET_TOPIC: Call = call("/google.pubsub.v1.Publisher/GetTopic", 
 pub(crate) const CREATE_TOPIC: Call = call("/google.pubsub.v1.Publisher/CreateTopic", "name");
 pub(crate) const GET_SUBSCRIPTION: Call =
     call("/google.pubsub.v1.Subscriber/GetSubscription", "subscription");
-pub(crate) const CREATE_SUBSCRIPTION: Call =
-    call("/google.pubsub.v1.Subscriber/CreateSubscription", "name");
+pub(crate) const CREATE_SUBSCRIPTION: Call = call("/google.pubsub.v1.Subscriber/CreateSubscription", "name");
 pub(crate) const ACKNOWLEDGE: Call = call("/google.pubsub.v1.Subscriber/Acknowledge", "subscription");
 pub(crate) const MODIFY_ACK_DEADLINE: Call =
     call("/google.pubsub.v1.Subscriber/ModifyAckDeadline", "subscription");
-pub(crate) const STREAMING_PULL: Call =
-    call("/google.pubsub.v1.Subscriber/StreamingPull", "subscription");
+pub(crate) const STREAMING_PULL: Call = call("/google.pubsub.v1.Subscriber/StreamingPull", "subscription");
 
 const fn call(path: &'static str, routed_by: &'static str) -> Call {
     Call { path, routed_by }

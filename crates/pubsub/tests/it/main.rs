@@ -3,8 +3,5 @@
 mod given;
 
 mod contract {
-    ensue_test::bus_conformance!(
-        crate::given::fresh,
-        ignore = "needs the fake of Pub/Sub: cargo xtask test"
-    );
+    ensue_test::bus_conformance!(crate::given::fresh, ignore = "needs the fake of Pub/Sub: cargo xtask test");
 }

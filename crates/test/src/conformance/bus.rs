@@ -221,12 +221,8 @@ struct Need {
 }
 
 impl Need {
-    const NOTHING: Self = Self {
-        capability: "",
-        is_met: |_| true,
-        assert_absent: |_| Box::pin(async {}),
-        caveat: |_| None,
-    };
+    const NOTHING: Self =
+        Self { capability: "", is_met: |_| true, assert_absent: |_| Box::pin(async {}), caveat: |_| None };
     const KILL: Self = Self { caveat: |broker| broker.spared(), ..Self::NOTHING };
     const ROUTING: Self = Self {
         capability: "can_detect_unroutable",
