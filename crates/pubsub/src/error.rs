@@ -57,10 +57,8 @@ pub(crate) fn failed(trying: &str, failure: Failure) -> Error {
 
 /// The message of the service; where the way to it has failed, what was wrong with that.
 fn said(status: &Status) -> String {
-    let mut text = status.message().to_owned();
-    if text.is_empty() {
-        text = status.code().description().to_owned();
-    }
+    let text = status.message();
+    let mut text = if text.is_empty() { status.code().description() } else { text }.to_owned();
     let mut cause = StdError::source(status);
     while let Some(deeper) = cause {
         let more = deeper.to_string();

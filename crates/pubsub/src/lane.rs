@@ -15,7 +15,7 @@ pub(crate) struct Lanes {
     order: Order,
     ready: VecDeque<Received>,
     /// By key: those of which a message is ready, in hand, or expected again.
-    lanes: HashMap<String, Lane>,
+    keys: HashMap<String, Lane>,
 }
 
 #[derive(Default)]
@@ -27,7 +27,7 @@ struct Lane {
 
 impl Lanes {
     pub(crate) fn new(order: Order) -> Self {
-        Self { order, ready: VecDeque::new(), lanes: HashMap::new() }
+        Self { order, ready: VecDeque::new(), keys: HashMap::new() }
     }
 
     /// Takes in what has arrived.
@@ -36,8 +36,8 @@ impl Lanes {
             self.ready.push_back(came);
             return;
         };
-        let Some(lane) = self.lanes.get_mut(&key) else {
-            self.lanes.insert(key, Lane::default());
+        let Some(lane) = self.keys.get_mut(&key) else {
+            self.keys.insert(key, Lane::default());
             self.ready.push_back(came);
             return;
         };
@@ -60,16 +60,16 @@ impl Lanes {
     /// It is done with: the next one of its key may go.
     pub(crate) fn done(&mut self, settled: &Received) {
         let Some(key) = self.key(settled) else { return };
-        let Some(lane) = self.lanes.get_mut(&key) else { return };
+        let Some(lane) = self.keys.get_mut(&key) else { return };
         match lane.waiting.pop_front() {
             Some(next) => self.ready.push_back(next),
-            None => drop(self.lanes.remove(&key)),
+            None => drop(self.keys.remove(&key)),
         }
     }
 
     /// It goes back and is expected again until then. Answers with those that have to go back with it.
     pub(crate) fn back(&mut self, settled: &Received, until: Instant) -> Vec<Received> {
-        let lane = self.key(settled).and_then(|key| self.lanes.get_mut(&key));
+        let lane = self.key(settled).and_then(|key| self.keys.get_mut(&key));
         let Some(lane) = lane else { return Vec::new() };
         lane.expected = Some((id(settled).to_owned(), until));
         lane.waiting.drain(..).collect()
@@ -77,14 +77,14 @@ impl Lanes {
 
     /// Nobody knows whether it is done with. Answers with those that have to go back, because it may come again.
     pub(crate) fn forget(&mut self, settled: &Received) -> Vec<Received> {
-        let lane = self.key(settled).and_then(|key| self.lanes.remove(&key));
+        let lane = self.key(settled).and_then(|key| self.keys.remove(&key));
         lane.map(|lane| lane.waiting.into()).unwrap_or_default()
     }
 
     /// Ends waiting for what has not come again in time: it went to another member.
     pub(crate) fn expire(&mut self, now: Instant) {
         let ready = &mut self.ready;
-        self.lanes.retain(|_, lane| {
+        self.keys.retain(|_, lane| {
             if lane.expected.take_if(|(_, until)| *until <= now).is_none() {
                 return true;
             }
@@ -97,12 +97,12 @@ impl Lanes {
 
     /// When [`expire`](Self::expire) has something to do.
     pub(crate) fn expires_at(&self) -> Option<Instant> {
-        self.lanes.values().filter_map(|lane| lane.expected.as_ref()).map(|(_, until)| *until).min()
+        self.keys.values().filter_map(|lane| lane.expected.as_ref()).map(|(_, until)| *until).min()
     }
 
     /// All that is here.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Received> {
-        self.ready.iter().chain(self.lanes.values().flat_map(|lane| &lane.waiting))
+        self.ready.iter().chain(self.keys.values().flat_map(|lane| &lane.waiting))
     }
 
     fn key(&self, received: &Received) -> Option<String> {

@@ -23,7 +23,7 @@ const EXTENSIONS: u32 = 3;
 /// How long a stream may take to end once it is asked to.
 const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 /// The longest lease that the service gives.
-const LEASE_MAX: Duration = Duration::from_secs(600);
+const LEASE_MAX: Duration = Duration::from_mins(10);
 
 /// See the module.
 pub(crate) struct Puller {
