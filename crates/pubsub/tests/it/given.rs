@@ -12,13 +12,16 @@ use ensue_core::name::Channel;
 use ensue_core::{BoxFuture, Error};
 use ensue_pubsub::Config;
 use ensue_test::conformance::bus::{Broker, Fault, Tunnel};
+use serde_json::{Value, json};
 
 pub(crate) const TOKEN: &str = "for-tests";
-pub(crate) const PROJECT: &str = "conformance";
+const PROJECT: &str = "conformance";
 
 /// See [`Broker`].
 pub(crate) struct Server {
-    memory: Program,
+    memory: Mutex<Option<Program>>,
+    /// Where it listens, the same after each start.
+    behind: String,
     front: Mutex<Option<Program>>,
     /// Where the front listens, the same after each start.
     address: String,
@@ -26,15 +29,14 @@ pub(crate) struct Server {
 }
 
 /// A process, and where it listens.
-struct Program {
+pub(crate) struct Program {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Program {
-    fn start(arguments: &[&str]) -> Self {
-        let program = env::var("ENSUE_TEST_PUBSUB_SERVER").expect("ENSUE_TEST_PUBSUB_SERVER names the fake");
-        let mut command = Command::new(program);
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(program());
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("the fake starts");
         let mut said = String::new();
@@ -44,16 +46,47 @@ impl Program {
         Self { address: address.to_owned(), child }
     }
 
-    fn kill(&mut self) {
-        self.child.kill().expect("it is ours");
-        self.child.wait().expect("it has ended");
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill").args([name, &pid]).status().expect("kill runs");
+        assert!(status.success(), "kill {name} {pid}");
     }
 }
 
 impl Drop for Program {
     fn drop(&mut self) {
-        self.kill();
+        self.child.kill().expect("it is ours");
+        self.child.wait().expect("it has ended");
     }
+}
+
+fn program() -> String {
+    env::var("ENSUE_TEST_PUBSUB_SERVER").expect("ENSUE_TEST_PUBSUB_SERVER names the fake")
+}
+
+/// The fake, which holds the messages.
+fn memory(address: &str) -> Program {
+    Program::start(&["-addr", address, "-token", TOKEN])
+}
+
+/// What clients connect to.
+fn front(address: &str, behind: &str) -> Program {
+    Program::start(&["-addr", address, "-behind", behind])
+}
+
+/// The whole name of a topic.
+pub(crate) fn topic(name: &str) -> String {
+    format!("projects/{PROJECT}/topics/{name}")
+}
+
+/// The whole name of a subscription.
+pub(crate) fn subscription_name(name: &str) -> String {
+    format!("projects/{PROJECT}/subscriptions/{name}")
+}
+
+/// A subscription as somebody makes it who asks for nothing.
+pub(crate) fn subscription(name: &str, of: &str) -> Value {
+    json!({ "name": subscription_name(name), "topic": topic(of), "ackDeadlineSeconds": 10 })
 }
 
 /// One that runs and holds nothing.
@@ -63,14 +96,16 @@ pub(crate) async fn fresh() -> Arc<dyn Broker> {
 
 /// The same, for what the suite does not know.
 pub(crate) async fn server() -> Arc<Server> {
-    let memory = Program::start(&["-addr", "127.0.0.1:0", "-token", TOKEN]);
-    let front = Program::start(&["-addr", "127.0.0.1:0", "-behind", &memory.address]);
+    let memory = memory("127.0.0.1:0");
+    let behind = memory.address.clone();
+    let front = front("127.0.0.1:0", &behind);
     let address = front.address.clone();
     let tunnel = Tunnel::to(address.parse().expect("an address")).await;
-    Arc::new(Server { memory, front: Mutex::new(Some(front)), address, tunnel })
+    let (memory, front) = (Mutex::new(Some(memory)), Mutex::new(Some(front)));
+    Arc::new(Server { memory, behind, front, address, tunnel })
 }
 
-fn config(address: &str, token: &str) -> Config {
+pub(crate) fn config(address: &str, token: &str) -> Config {
     Config::new(format!("pubsub://{PROJECT}?emulator={address}"))
         .token(token)
         .answer_within(Duration::from_secs(2))
@@ -83,14 +118,34 @@ impl Server {
         config(&self.address, token)
     }
 
+    /// A call of somebody else, by Google's own description of the service: JSON in, JSON out.
+    pub(crate) fn call(&self, name: &str, request: &Value) -> Value {
+        let request = request.to_string();
+        let mut command = Command::new(program());
+        command.args(["-addr", &self.behind, "-token", TOKEN, "-call", name, &request]);
+        let output = command.output().expect("the program runs");
+        assert!(output.status.success(), "{name} {request}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("it prints JSON")
+    }
+
+    /// Another way to the same messages, which can be frozen by itself.
+    pub(crate) fn other_front(&self) -> Program {
+        front("127.0.0.1:0", &self.behind)
+    }
+
+    /// Kills what holds the messages, and starts it again with nothing.
+    pub(crate) fn lose_everything(&self) {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(memory.take());
+        *memory = Some(self::memory(&self.behind));
+    }
+
     fn front(&self) -> MutexGuard<'_, Option<Program>> {
         self.front.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn signal(&self, name: &str) {
-        let pid = self.front().as_ref().expect("it runs").child.id().to_string();
-        let status = Command::new("kill").args([name, &pid]).status().expect("kill runs");
-        assert!(status.success(), "kill {name} {pid}");
+        self.front().as_ref().expect("it runs").signal(name);
     }
 }
 
@@ -120,10 +175,7 @@ impl Broker for Server {
     fn strike(&self, fault: Fault) -> BoxFuture<'_, ()> {
         match fault {
             Fault::Kill => drop(self.front().take()),
-            Fault::Start => {
-                let front = Program::start(&["-addr", &self.address, "-behind", &self.memory.address]);
-                *self.front() = Some(front);
-            }
+            Fault::Start => *self.front() = Some(front(&self.address, &self.behind)),
             Fault::Pause => self.signal("-STOP"),
             Fault::Resume => self.signal("-CONT"),
         }
