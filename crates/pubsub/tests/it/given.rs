@@ -3,15 +3,15 @@
 
 use std::env;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ensue_core::bus::{Bus, Consume};
 use ensue_core::name::Channel;
 use ensue_core::{BoxFuture, Error};
 use ensue_pubsub::Config;
-use ensue_test::conformance::bus::{Broker, Fault, Tunnel};
+use ensue_test::conformance::bus::{Broker, Fault, Process, Tunnel};
 use serde_json::{Value, json};
 
 pub(crate) const TOKEN: &str = "for-tests";
@@ -19,59 +19,44 @@ const PROJECT: &str = "conformance";
 
 /// See [`Broker`].
 pub(crate) struct Server {
-    memory: Mutex<Option<Program>>,
-    /// Where it listens, the same after each start.
-    behind: String,
-    front: Mutex<Option<Program>>,
-    /// Where the front listens, the same after each start.
-    address: String,
+    /// What holds the messages.
+    memory: Program,
+    /// What clients connect to.
+    front: Program,
     tunnel: Tunnel,
 }
 
-/// A process, and where it listens.
+/// A process, and where it listens, which is the same each time that it is started.
 pub(crate) struct Program {
-    child: Child,
+    pub(crate) process: Process,
     pub(crate) address: String,
 }
 
 impl Program {
+    /// Starts one on a port that is free.
     pub(crate) fn start(arguments: &[&str]) -> Self {
+        let mut program = Self { process: Process::default(), address: "127.0.0.1:0".to_owned() };
+        program.address = program.run(arguments);
+        program
+    }
+
+    /// Starts it again where it was.
+    fn run(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(program());
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.args(["-addr", &self.address]).args(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("the fake starts");
         let mut said = String::new();
         let output = child.stdout.take().expect("it is piped");
         BufReader::new(output).read_line(&mut said).expect("it says where it listens");
+        self.process.hold(child);
         let address = said.trim().strip_prefix("listening on ").expect("it says where it listens");
-        Self { address: address.to_owned(), child }
-    }
-
-    pub(crate) fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        let status = Command::new("kill").args([name, &pid]).status().expect("kill runs");
-        assert!(status.success(), "kill {name} {pid}");
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        self.child.kill().expect("it is ours");
-        self.child.wait().expect("it has ended");
+        address.to_owned()
     }
 }
 
 fn program() -> String {
     env::var("ENSUE_TEST_PUBSUB_SERVER").expect("ENSUE_TEST_PUBSUB_SERVER names the fake")
-}
-
-/// The fake, which holds the messages.
-fn memory(address: &str) -> Program {
-    Program::start(&["-addr", address, "-token", TOKEN])
-}
-
-/// What clients connect to.
-fn front(address: &str, behind: &str) -> Program {
-    Program::start(&["-addr", address, "-behind", behind])
 }
 
 /// The whole name of a topic.
@@ -96,13 +81,10 @@ pub(crate) async fn fresh() -> Arc<dyn Broker> {
 
 /// The same, for what the suite does not know.
 pub(crate) async fn server() -> Arc<Server> {
-    let memory = memory("127.0.0.1:0");
-    let behind = memory.address.clone();
-    let front = front("127.0.0.1:0", &behind);
-    let address = front.address.clone();
-    let tunnel = Tunnel::to(address.parse().expect("an address")).await;
-    let (memory, front) = (Mutex::new(Some(memory)), Mutex::new(Some(front)));
-    Arc::new(Server { memory, behind, front, address, tunnel })
+    let memory = Program::start(&["-token", TOKEN]);
+    let front = Program::start(&["-behind", &memory.address]);
+    let tunnel = Tunnel::to(front.address.parse().expect("an address")).await;
+    Arc::new(Server { memory, front, tunnel })
 }
 
 pub(crate) fn config(address: &str, token: &str) -> Config {
@@ -115,14 +97,14 @@ pub(crate) fn config(address: &str, token: &str) -> Config {
 
 impl Server {
     pub(crate) fn config(&self, token: &str) -> Config {
-        config(&self.address, token)
+        config(&self.front.address, token)
     }
 
     /// A call of somebody else, by Google's own description of the service: JSON in, JSON out.
     pub(crate) fn call(&self, name: &str, request: &Value) -> Value {
         let request = request.to_string();
         let mut command = Command::new(program());
-        command.args(["-addr", &self.behind, "-token", TOKEN, "-call", name, &request]);
+        command.args(["-addr", &self.memory.address, "-token", TOKEN, "-call", name, &request]);
         let output = command.output().expect("the program runs");
         assert!(output.status.success(), "{name} {request}: {}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).expect("it prints JSON")
@@ -130,22 +112,13 @@ impl Server {
 
     /// Another way to the same messages, which can be frozen by itself.
     pub(crate) fn other_front(&self) -> Program {
-        front("127.0.0.1:0", &self.behind)
+        Program::start(&["-behind", &self.memory.address])
     }
 
     /// Kills what holds the messages, and starts it again with nothing.
     pub(crate) fn lose_everything(&self) {
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(memory.take());
-        *memory = Some(self::memory(&self.behind));
-    }
-
-    fn front(&self) -> MutexGuard<'_, Option<Program>> {
-        self.front.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn signal(&self, name: &str) {
-        self.front().as_ref().expect("it runs").signal(name);
+        self.memory.process.kill();
+        self.memory.run(&["-token", TOKEN]);
     }
 }
 
@@ -174,10 +147,10 @@ impl Broker for Server {
 
     fn strike(&self, fault: Fault) -> BoxFuture<'_, ()> {
         match fault {
-            Fault::Kill => drop(self.front().take()),
-            Fault::Start => *self.front() = Some(front(&self.address, &self.behind)),
-            Fault::Pause => self.signal("-STOP"),
-            Fault::Resume => self.signal("-CONT"),
+            Fault::Kill => self.front.process.kill(),
+            Fault::Start => drop(self.front.run(&["-behind", &self.memory.address])),
+            Fault::Pause => self.front.process.freeze(),
+            Fault::Resume => self.front.process.thaw(),
         }
         Box::pin(async {})
     }
@@ -187,6 +160,6 @@ impl Broker for Server {
     }
 
     fn is_alive(&self) -> bool {
-        self.front().as_mut().is_some_and(|front| matches!(front.child.try_wait(), Ok(None)))
+        self.front.process.is_alive()
     }
 }

@@ -67,7 +67,7 @@ async fn one_that_was_put_off_keeps_its_rest_when_its_member_leaves() {
     let (id, _, attempt) = next_id(&mut stays).await;
     assert_eq!((id.as_str(), attempt), ("e1", 2));
     // The service gives leases in seconds, and a moment passes until the member has left.
-    let within = DELAY - Duration::from_secs(1)..DELAY + Duration::from_secs(4);
+    let within = DELAY..DELAY + Duration::from_secs(4);
     assert!(within.contains(&since.elapsed()), "it came after {:?}", since.elapsed());
 }
 
@@ -134,11 +134,11 @@ async fn with_exactly_once_delivery_whoever_stood_still_is_told_that_it_acknowle
     bus.publish(vec![event("orders", "A", "e1", "OrderPlaced")]).await.remove(0).expect("it is confirmed");
     let mut frozen = frozen_bus.consume(source.clone()).await.expect("the group can be joined");
     let (_, token, _) = next_id(&mut frozen).await;
-    own.signal("-STOP");
+    own.process.freeze();
     let mut other = bus.consume(source).await.expect("the group can be joined");
     let (id, again, attempt) = next_id(&mut other).await;
     assert_eq!((id.as_str(), attempt), ("e1", 2), "its lease could not be extended");
-    own.signal("-CONT");
+    own.process.thaw();
     let late = settle(&mut frozen, Settled::Ack(token)).await.expect_err("it is in hand elsewhere");
     assert_eq!(late.code(), Code::BUS_TOO_LATE, "{late:?}");
     settle(&mut other, Settled::Ack(again)).await.expect("it is in hand");

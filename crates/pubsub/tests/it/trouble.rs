@@ -109,12 +109,8 @@ async fn a_service_account_signs_its_own_tokens() {
     let folder = tempfile::tempdir().expect("a folder");
     let (private, public) = key(folder.path(), "ours");
     let (other, _) = key(folder.path(), "other");
-    let fake = given::Program::start(&[
-        "-addr",
-        "127.0.0.1:0",
-        "-account",
-        &folder.path().join(public).display().to_string(),
-    ]);
+    let public = folder.path().join(public).display().to_string();
+    let fake = given::Program::start(&["-account", &public]);
     let file = folder.path().join("account.json");
     for (key, wanted) in [(private, None), (other, Some(Code::BUS_DENIED))] {
         let account = json!({
