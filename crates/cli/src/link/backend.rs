@@ -101,7 +101,10 @@ fn read<D: Driver>(own: Table) -> Result<D, String> {
     own.try_into().map_err(|error: toml::de::Error| error.to_string().trim_end().replace('\n', " "))
 }
 
-fn open_with<D: Driver>(own: Table, connection: Connection) -> BoxFuture<'static, Result<Arc<dyn Bus>, Error>> {
+fn open_with<D: Driver>(
+    own: Table,
+    connection: Connection,
+) -> BoxFuture<'static, Result<Arc<dyn Bus>, Error>> {
     match read::<D>(own) {
         Ok(driver) => driver.open(connection),
         Err(said) => Box::pin(async move { Err(wrong(said, FIX)) }),

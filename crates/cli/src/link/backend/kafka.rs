@@ -78,9 +78,10 @@ impl Options {
             )),
             (Login::Token(token), None) => Ok(config.token(token)),
             (Login::Credentials(_), None) => Err(useless("kafka", "credentials_file")),
-            (Login::Unsaid | Login::Token(_) | Login::Credentials(_), Some(_)) => {
-                Err(wrong("a link over kafka has a `mechanism` and no user".to_owned(), "add `user`, or leave it out"))
-            }
+            (Login::Unsaid | Login::Token(_) | Login::Credentials(_), Some(_)) => Err(wrong(
+                "a link over kafka has a `mechanism` and no user".to_owned(),
+                "add `user`, or leave it out",
+            )),
         }
     }
 
