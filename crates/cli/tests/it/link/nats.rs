@@ -8,7 +8,7 @@ struct Nats(Server);
 
 impl Over for Nats {
     const BACKEND: &'static str = "nats";
-    const ORDERED: &'static str = "in_flight = 1";
+    const ORDERED: &'static str = "in_flight = 1\nsettle_within_seconds = 2";
 
     fn server(&self) -> &Server {
         &self.0
