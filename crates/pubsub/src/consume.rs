@@ -91,14 +91,14 @@ impl Link {
         received: Vec<Received>,
         time: Duration,
     ) -> Result<(), Error> {
-        let ack_ids = received.into_iter().map(|received| received.ack_id).collect();
-        self.lease_ids(subscription, ack_ids, time).await
+        let ack_ids: Vec<String> = received.into_iter().map(|received| received.ack_id).collect();
+        self.lease_ids(subscription, &ack_ids, time).await
     }
 
     pub(crate) async fn lease_ids(
         &self,
         subscription: &str,
-        ack_ids: Vec<String>,
+        ack_ids: &[String],
         time: Duration,
     ) -> Result<(), Error> {
         let seconds = i32::try_from(time.as_millis().div_ceil(1000)).unwrap_or(i32::MAX);
@@ -224,7 +224,7 @@ impl Consumer for Member {
             loop {
                 let (delivered, failure) = {
                     let mut state = self.hand.lock();
-                    let delivered = state.deliver(max.max(1));
+                    let delivered = state.deliver(max.max(1), Instant::now());
                     let failure = if delivered.is_empty() { state.take_failure() } else { None };
                     (delivered, failure)
                 };

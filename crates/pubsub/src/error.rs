@@ -8,10 +8,10 @@ use ensue_core::{Code, Error};
 use prost::Message;
 use tonic::{Code as Said, Status};
 
-use crate::wire::{Details, ErrorInfo};
+use crate::wire::{AckFailures, Details};
 
 /// How the detail is called by which the service says what became of each acknowledgement, and its words for those that failed.
-const ERROR_INFO: &str = "type.googleapis.com/google.rpc.ErrorInfo";
+const ACK_FAILURES: &str = "type.googleapis.com/google.rpc.ErrorInfo";
 const TOO_LATE: &str = "PERMANENT_FAILURE_INVALID_ACK_ID";
 const NOT_NOW: &str = "TRANSIENT_FAILURE_";
 
@@ -82,8 +82,8 @@ impl Refused {
 
 fn by_ack_id(details: &[u8]) -> Option<BTreeMap<String, String>> {
     let said = Details::decode(details).ok()?;
-    let info = said.details.iter().find(|detail| detail.sort == ERROR_INFO)?;
-    let by_ack_id = ErrorInfo::decode(info.value.clone()).ok()?.metadata;
+    let info = said.details.iter().find(|detail| detail.sort == ACK_FAILURES)?;
+    let by_ack_id = AckFailures::decode(info.value.clone()).ok()?.metadata;
     let is_of_acks = by_ack_id.values().any(|said| said == TOO_LATE || said.contains("_FAILURE_"));
     is_of_acks.then_some(by_ack_id)
 }
@@ -197,8 +197,8 @@ mod tests {
         let said =
             [("late", TOO_LATE), ("busy", "TRANSIENT_FAILURE_UNKNOWN"), ("odd", "PERMANENT_FAILURE_OTHER")];
         let metadata = said.map(|(ack_id, said)| (ack_id.to_owned(), said.to_owned())).into();
-        let info = ErrorInfo { metadata }.encode_to_vec().into();
-        let details = Details { details: vec![Detail { sort: ERROR_INFO.to_owned(), value: info }] };
+        let info = AckFailures { metadata }.encode_to_vec().into();
+        let details = Details { details: vec![Detail { sort: ACK_FAILURES.to_owned(), value: info }] };
         let status = Status::with_details(Said::FailedPrecondition, "some", details.encode_to_vec().into());
         let refused = Refused::new("cannot acknowledge", status.into());
         let of = |ack_id: &str| refused.answer(ack_id).map_err(|error| error.code());
@@ -210,8 +210,8 @@ mod tests {
 
     #[test]
     fn where_nothing_is_said_of_each_none_is_acknowledged() {
-        let other = ErrorInfo { metadata: [("service".to_owned(), "pubsub".to_owned())].into() };
-        let detail = Detail { sort: ERROR_INFO.to_owned(), value: other.encode_to_vec().into() };
+        let other = AckFailures { metadata: [("service".to_owned(), "pubsub".to_owned())].into() };
+        let detail = Detail { sort: ACK_FAILURES.to_owned(), value: other.encode_to_vec().into() };
         for details in [Vec::new(), vec![detail]] {
             let details = Details { details }.encode_to_vec();
             let status = Status::with_details(Said::Unavailable, "not now", details.into());

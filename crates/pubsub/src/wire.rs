@@ -206,7 +206,7 @@ pub(crate) struct Detail {
 
 /// `google.rpc.ErrorInfo`, by which the service says what became of each acknowledgement.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct ErrorInfo {
+pub(crate) struct AckFailures {
     #[prost(btree_map = "string, string", tag = "3")]
     pub(crate) metadata: BTreeMap<String, String>,
 }
