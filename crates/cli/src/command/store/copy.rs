@@ -2,6 +2,8 @@
 //!
 //! Events first, then records; both are compared afterwards. An interrupted copy goes on behind the last event that is
 //! there; records are few beside the events and are always looked at as a whole.
+//!
+//! Invariant: only a store that was empty, or that a [`mark`] calls an unfinished copy of this source, is written to.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -19,6 +21,10 @@ use crate::command::Session;
 use crate::failure::Failure;
 use crate::place::Address;
 use crate::words::count;
+
+mod mark;
+
+use mark::Target;
 
 /// Events that are read and taken over at a time.
 const EVENTS_AT_A_TIME: usize = 1_000;
@@ -49,11 +55,11 @@ struct Copied {
     /// Records that this run has written or removed.
     records: u64,
     /// Events and records that were compared afterwards, and are equal.
-    compared: Compared,
+    compared: Counts,
 }
 
 #[derive(Serialize, Default)]
-struct Compared {
+struct Counts {
     events: u64,
     records: u64,
 }
@@ -61,26 +67,27 @@ struct Compared {
 impl Copy {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let Self { from, to } = self;
-        if from == to {
+        let source = from.open(&session.host, session.place.talk()).await?;
+        if from.resolved() == to.resolved() {
             let message = format!("{from} cannot be copied into itself");
             return Err(Error::new(Code::USAGE, message).into());
         }
-        let source = from.open(&session.host, session.place.talk()).await?;
+        mark::check_source(&*source, &from.to_string()).await?;
         let target = to.open_or_make(&session.host, session.place.talk()).await?;
         let pair = Pair { source: &*source, target: &*target };
         let head = source.head().await?;
-        let begun = pair.begun(head).await?;
-        session.output.say(&format!("{} to copy", count(head.0 - begun.0, "event")));
-        pair.events(begun, head).await?;
-        let records = pair.records().await?;
-        let compared = pair.compare(head).await?;
-        if source.head().await? != head {
-            return Err(Error::new(Code::NO_COPY, format!("{from} was written to while it was copied"))
-                .with_fix("stop what writes to it, and copy again: it goes on where it is")
-                .into());
-        }
+        let origin = from.resolved().to_string();
+        let (written, compared) = match mark::look(&*target, &origin).await? {
+            Target::Held => (Counts::default(), pair.is_finished(head).await?),
+            Target::Blank => {
+                mark::set(&*target, &origin).await?;
+                pair.copy(head, session).await?
+            }
+            Target::Begun => pair.copy(head, session).await?,
+        };
+        let Counts { events, records } = written;
         let (from, to) = (from.to_string(), to.to_string());
-        let copied = Copied { from, to, head, events: head.0 - begun.0, records, compared };
+        let copied = Copied { from, to, head, events, records, compared };
         session.output.one(&copied, &copied.in_words())?;
         Ok(())
     }
@@ -104,6 +111,38 @@ struct Pair<'a> {
 }
 
 impl Pair<'_> {
+    /// Copies what is missing, compares, and says that it is done: what was written, and what was compared.
+    async fn copy(&self, head: Position, session: &Session) -> Result<(Counts, Counts), Error> {
+        let begun = self.begun(head).await?;
+        session.output.say(&format!("{} to copy", count(head.0 - begun.0, "event")));
+        self.events(begun, head).await?;
+        let records = self.records().await?;
+        let compared = self.compare(head).await?;
+        if self.source.head().await? != head {
+            return Err(Error::new(Code::NO_COPY, "the source was written to while it was copied")
+                .with_fix("stop what writes to it, and copy again: it goes on where it is"));
+        }
+        mark::remove(self.target).await?;
+        Ok((Counts { events: head.0 - begun.0, records }, compared))
+    }
+
+    /// Of a target that is not to be written to: that it is an equal copy already.
+    async fn is_finished(&self, head: Position) -> Result<Counts, Error> {
+        let there = self.target.head().await?;
+        let difference = if there == head {
+            match self.compare(head).await {
+                Err(error) if error.code() == Code::CHECK_FAILED => error.message().to_owned(),
+                compared => return compared,
+            }
+        } else {
+            format!("it stands at position {there}, the source at {head}")
+        };
+        let message =
+            format!("the target is neither empty nor an unfinished copy nor an equal one: {difference}");
+        Err(Error::new(Code::NO_COPY, message)
+            .with_fix("copy into an empty store; nothing was written to this one"))
+    }
+
     /// Up to where an earlier run has come, after a look whether it was one.
     async fn begun(&self, head: Position) -> Result<Position, Error> {
         let there = self.target.head().await?;
@@ -130,7 +169,7 @@ impl Pair<'_> {
 
     async fn spaces(&self) -> Result<BTreeSet<Space>, Error> {
         let (ours, theirs) = (self.source.spaces().await?, self.target.spaces().await?);
-        Ok(ours.into_iter().chain(theirs).collect())
+        Ok(ours.into_iter().chain(theirs).filter(|space| *space != *mark::SPACE).collect())
     }
 
     /// Makes the records equal; says how many were not.
@@ -180,8 +219,8 @@ impl Pair<'_> {
     }
 
     /// Reads all of both again. A difference is an error.
-    async fn compare(&self, head: Position) -> Result<Compared, Error> {
-        let mut compared = Compared::default();
+    async fn compare(&self, head: Position) -> Result<Counts, Error> {
+        let mut compared = Counts::default();
         let mut ours = self.source.read(Read::all().until(head));
         let mut theirs = self.target.read(Read::all());
         loop {
