@@ -1,14 +1,12 @@
 //! The record that says of a store that it is a copy which is not finished, and of what.
 //!
-//! It is written before anything else is, and removed once all was compared. Invariant: nothing in a store is overwritten or removed
-//! without it, so that what an application has put there stays.
+//! It is written before any other record, and removed once all was compared. Invariant: no record is overwritten or removed without
+//! it, so that what an application has put there stays.
 
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use ensue::core::{
-    Code, Commit, Error, Portable, Position, RecordScan, RecordWrite, Revision, Space, StoreExt,
-};
+use ensue::core::{Code, Commit, Error, Portable, RecordScan, RecordWrite, Revision, Space, StoreExt};
 
 /// Where it is kept; never copied, and never compared.
 pub(super) static SPACE: LazyLock<Space> =
@@ -17,12 +15,12 @@ const KEY: &str = "from";
 
 /// What a store is to somebody who wants to copy into it.
 pub(super) enum Target {
-    /// It holds neither events nor records.
-    Blank,
-    /// An earlier run has begun to copy this source into it.
+    /// It holds no record.
+    Bare,
+    /// An earlier run has begun to copy the records of this source into it.
     Begun,
-    /// It holds something that is not ours to change.
-    Held,
+    /// It holds records that are not ours to change, such as this one.
+    Held(String),
 }
 
 /// The source that a store is an unfinished copy of.
@@ -49,21 +47,18 @@ pub(super) async fn look(target: &dyn Portable, source: &str) -> Result<Target, 
             Err(Error::new(Code::NO_COPY, message)
                 .with_fix("copy into an empty store, or finish the other copy"))
         }
-        None if is_blank(target).await? => Ok(Target::Blank),
-        None => Ok(Target::Held),
+        None => Ok(any_record(target).await?.map_or(Target::Bare, Target::Held)),
     }
 }
 
-async fn is_blank(store: &dyn Portable) -> Result<bool, Error> {
-    if store.head().await? > Position::ZERO {
-        return Ok(false);
-    }
+async fn any_record(store: &dyn Portable) -> Result<Option<String>, Error> {
     for space in store.spaces().await? {
-        if !store.scan(RecordScan::all(space).limit(1)).await?.records.is_empty() {
-            return Ok(false);
+        let page = store.scan(RecordScan::all(space.clone()).limit(1)).await?;
+        if let Some(record) = page.records.first() {
+            return Ok(Some(format!("{space}/{}", record.key.escape_ascii())));
         }
     }
-    Ok(true)
+    Ok(None)
 }
 
 /// Says that a copy of this source begins. Of two that begin at once, one is refused.
