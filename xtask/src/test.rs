@@ -25,8 +25,12 @@ const SERVERS: [(&str, &[&str]); 3] = [
 ];
 
 /// The same for those that run the suite of buses.
-const BROKERS: [(&str, &[&str]); 3] =
-    [("ensue-kafka", &["kafka"]), ("ensue-nats", &["nats"]), ("ensue-rabbitmq", &["rabbitmq"])];
+const BROKERS: [(&str, &[&str]); 4] = [
+    ("ensue-eventbridge", &["aws"]),
+    ("ensue-kafka", &["kafka"]),
+    ("ensue-nats", &["nats"]),
+    ("ensue-rabbitmq", &["rabbitmq"]),
+];
 
 /// How far to go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -142,9 +142,8 @@ impl Link {
             page = rules.next_token().map(str::to_owned);
             if page.is_none() {
                 let message = format!("{trying}: the event bus has no rule, so the event would be lost");
-                return Err(Error::new(Code::BUS_UNROUTABLE, message).with_fix(
-                    "declare a source that is fed by it, or make a rule with Amazon's own tools",
-                ));
+                return Err(Error::new(Code::BUS_UNROUTABLE, message)
+                    .with_fix("declare a source that is fed by it, or make a rule with Amazon's own tools"));
             }
         }
     }

@@ -184,7 +184,8 @@ impl Around<'_> {
             ("type", &self.detail_type),
         ];
         let said = all.into_iter().filter(|(_, value)| !value.is_empty());
-        said.map(|(name, value)| (format_smolstr!("ce-{name}"), bytes(&Binding::Http.encode(value)))).collect()
+        said.map(|(name, value)| (format_smolstr!("ce-{name}"), bytes(&Binding::Http.encode(value))))
+            .collect()
     }
 }
 

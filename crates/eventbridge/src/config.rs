@@ -34,7 +34,11 @@ pub(crate) enum Login {
     /// As the environment says: variables, the files of the profile, the container, the machine.
     Environment,
     Profile(String),
-    Keys { id: String, secret: String, session: Option<String> },
+    Keys {
+        id: String,
+        secret: String,
+        session: Option<String>,
+    },
 }
 
 /// What the address says.
@@ -144,8 +148,9 @@ impl Config {
     pub(crate) fn place(&self) -> Result<Place, Error> {
         let wrong = |why: &str| {
             // Whoever has put a secret into the address shall not find it in a log.
-            Error::new(Code::BUS_ADDRESS, format!("the address of EventBridge {why}"))
-                .with_fix("write it as aws://REGION or aws://REGION?endpoint=URL; keys are configured beside it")
+            Error::new(Code::BUS_ADDRESS, format!("the address of EventBridge {why}")).with_fix(
+                "write it as aws://REGION or aws://REGION?endpoint=URL; keys are configured beside it",
+            )
         };
         let rest = self.url.strip_prefix("aws://").ok_or_else(|| wrong("does not begin with `aws://`"))?;
         let (region, query) = rest.split_once('?').unwrap_or((rest, ""));

@@ -121,9 +121,15 @@ impl Member {
 
     /// Looks whether there is more at once, where the last poll came back full.
     async fn fill(&mut self, max: usize) {
-        while self.poll_max() > 1 && self.waiting.len() < max && self.waiting.len().is_multiple_of(ENTRIES_MAX) {
+        while self.poll_max() > 1
+            && self.waiting.len() < max
+            && self.waiting.len().is_multiple_of(ENTRIES_MAX)
+        {
             let polls = (max - self.waiting.len()).div_ceil(ENTRIES_MAX).min(POLLS_MAX);
-            let polls: Vec<_> = (0..polls).map(|_| self.poller()).map(|poller| async move { poller.poll(Duration::ZERO).await }).collect();
+            let polls: Vec<_> = (0..polls)
+                .map(|_| self.poller())
+                .map(|poller| async move { poller.poll(Duration::ZERO).await })
+                .collect();
             let before = self.waiting.len();
             // A poll that fails has left nothing in hand; the next one says what is wrong.
             for deliveries in join_all(polls).await.into_iter().flatten() {
@@ -156,8 +162,9 @@ impl Member {
     async fn bury(&self, held: &Held, reason: &str) -> Result<(), Error> {
         let Some(url) = self.link.url_of_dead_letters(&self.queue).await? else {
             let message = format!("the queue `{}` has no dead letters", self.consume.from);
-            return Err(Error::new(Code::UNSUPPORTED, message)
-                .with_fix("give it a `RedrivePolicy` with Amazon's own tools, or keep what is refused in the log"));
+            return Err(Error::new(Code::UNSUPPORTED, message).with_fix(
+                "give it a `RedrivePolicy` with Amazon's own tools, or keep what is refused in the log",
+            ));
         };
         let trying = format!("cannot put a message of `{}` into its dead letters", self.consume.from);
         let mut burying = self.link.queues.send_message().queue_url(url).message_body(&held.body);
@@ -165,7 +172,8 @@ impl Member {
             burying = burying.message_attributes(name, value.clone());
         }
         let value = MessageAttributeValue::builder().data_type("String").string_value(said(reason)).build();
-        let value = value.map_err(|cause| Error::new(Code::BUS_REFUSED, trying.clone()).with_source(cause))?;
+        let value =
+            value.map_err(|cause| Error::new(Code::BUS_REFUSED, trying.clone()).with_source(cause))?;
         burying = burying.message_attributes(REASON, value);
         if topology::is_ordered(self.consume.from.as_str()) {
             burying = burying
@@ -184,7 +192,11 @@ fn said(reason: &str) -> String {
 }
 
 /// Takes messages out of their queue for good. At most ten. Answers for each.
-async fn delete(link: &Link, queue_url: &str, messages: impl Iterator<Item = &Held>) -> Vec<Result<(), Error>> {
+async fn delete(
+    link: &Link,
+    queue_url: &str,
+    messages: impl Iterator<Item = &Held>,
+) -> Vec<Result<(), Error>> {
     let trying = "cannot settle a message";
     let entries: Vec<_> = messages
         .enumerate()
@@ -313,8 +325,10 @@ impl Consumer for Member {
 
     fn settle(&mut self, settled: Vec<Settled>) -> BoxFuture<'_, Vec<Result<(), Error>>> {
         Box::pin(async move {
-            let mut answers: Vec<Result<(), Error>> =
-                settled.iter().map(|_| Err(error::too_late("its time was over, or it was settled before"))).collect();
+            let mut answers: Vec<Result<(), Error>> = settled
+                .iter()
+                .map(|_| Err(error::too_late("its time was over, or it was settled before")))
+                .collect();
             let (mut acks, mut nacks) = (Vec::new(), Vec::new());
             for (index, settled) in settled.into_iter().enumerate() {
                 let refused = match settled {
@@ -324,7 +338,8 @@ impl Consumer for Member {
                     }
                     Settled::Nack(_, delay) if delay > HIDDEN_MAX => Err(too_long(delay)),
                     Settled::Nack(token, delay) => {
-                        let whole = Duration::from_secs(delay.as_secs() + u64::from(delay.subsec_nanos() > 0));
+                        let whole =
+                            Duration::from_secs(delay.as_secs() + u64::from(delay.subsec_nanos() > 0));
                         nacks.extend(self.hand.release(token).map(|held| (index, held, whole)));
                         Ok(())
                     }
@@ -368,7 +383,8 @@ impl Consumer for Member {
             let found = asking.set_attribute_names(Some(counts.to_vec())).send().await;
             let trying = format!("cannot count what waits in `{}`", self.consume.from);
             let found = found.map_err(|cause| error::failed(&trying, cause))?;
-            let count = |name| found.attributes().and_then(|all| all.get(name)?.parse::<u64>().ok()).unwrap_or(0);
+            let count =
+                |name| found.attributes().and_then(|all| all.get(name)?.parse::<u64>().ok()).unwrap_or(0);
             Ok(Some(counts.iter().map(count).sum()))
         })
     }

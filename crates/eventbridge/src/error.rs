@@ -82,7 +82,11 @@ pub(crate) fn of_entry(trying: &str, name: &str, message: &str) -> Error {
 }
 
 /// The answers for all entries of a request to a queue, from those that failed. Entries are numbered from 0.
-pub(crate) fn by_entry(trying: &str, count: usize, failed: &[BatchResultErrorEntry]) -> Vec<Result<(), Error>> {
+pub(crate) fn by_entry(
+    trying: &str,
+    count: usize,
+    failed: &[BatchResultErrorEntry],
+) -> Vec<Result<(), Error>> {
     let answer = |number: usize| match failed.iter().find(|entry| entry.id() == number.to_string()) {
         Some(entry) => {
             Err(of_entry(trying, entry.code(), entry.message().unwrap_or("refused without a reason")))

@@ -33,7 +33,13 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    pub(crate) fn new(receipt: String, id: String, body: String, asked_at: Instant, hidden: Duration) -> Self {
+    pub(crate) fn new(
+        receipt: String,
+        id: String,
+        body: String,
+        asked_at: Instant,
+        hidden: Duration,
+    ) -> Self {
         let hidden_until = asked_at + hidden;
         Self { receipt, id, body, attributes: HashMap::new(), group: None, since: asked_at, hidden_until }
     }
@@ -132,7 +138,8 @@ impl Hand {
     /// Those for which it fails are forgotten when their time is over.
     async fn extend(&self, due: &[(u64, Held, Duration)]) {
         let asked_at = Instant::now();
-        let answers = hide(&self.link, &self.queue_url, due.iter().map(|(_, held, more)| (held, *more))).await;
+        let answers =
+            hide(&self.link, &self.queue_url, due.iter().map(|(_, held, more)| (held, *more))).await;
         let mut inside = self.inside();
         for ((token, _, more), answer) in due.iter().zip(answers) {
             if let (Ok(()), Some(held)) = (answer, inside.held.get_mut(token)) {

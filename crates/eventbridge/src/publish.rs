@@ -78,12 +78,7 @@ fn put(answers: &mut [Option<Answer>], index: usize, answer: Answer) {
 }
 
 /// Fails what goes to an event bus that leads nowhere.
-async fn drop_unroutable(
-    link: &Link,
-    batch: &[Outgoing],
-    keys: &mut [Key],
-    answers: &mut [Option<Answer>],
-) {
+async fn drop_unroutable(link: &Link, batch: &[Outgoing], keys: &mut [Key], answers: &mut [Option<Answer>]) {
     let mut outcomes: HashMap<&str, Result<(), Error>> = HashMap::new();
     for key in keys {
         let Some(first) = key.waiting.front().and_then(|index| batch.get(*index)) else { continue };
@@ -170,7 +165,11 @@ async fn send(link: &Link, letters: Vec<Letter>) -> Vec<(usize, Answer)> {
     match link.events.put_events().set_entries(Some(entries.collect())).send().await {
         Ok(done) => {
             let results = done.entries().iter().map(Some).chain(std::iter::repeat(None));
-            indexes.into_iter().zip(results).map(|((index, bus), result)| (index, answer(&bus, result))).collect()
+            indexes
+                .into_iter()
+                .zip(results)
+                .map(|((index, bus), result)| (index, answer(&bus, result)))
+                .collect()
         }
         Err(cause) => {
             indexes.iter().for_each(|(_, bus)| link.forget_route(bus));

@@ -111,7 +111,10 @@ impl Link {
         let name = source.from.as_str();
         let found = self.find_queue(name).await?;
         found.ok_or_else(|| {
-            Error::new(Code::BUS_UNROUTABLE, format!("cannot consume `{name}`: there is no queue of this name"))
+            Error::new(
+                Code::BUS_UNROUTABLE,
+                format!("cannot consume `{name}`: there is no queue of this name"),
+            )
         })
     }
 
@@ -302,7 +305,8 @@ impl Declaring<'_> {
         let Some(queue) = queue else { return Ok(()) };
         let trying = format!("cannot make the rule `{}` of `{}`", rule.name, rule.bus);
         let events = &self.link.events;
-        let making = events.put_rule().name(&rule.name).event_bus_name(&rule.bus).event_pattern(&rule.pattern);
+        let making =
+            events.put_rule().name(&rule.name).event_bus_name(&rule.bus).event_pattern(&rule.pattern);
         making.send().await.map_err(|cause| error::failed(&trying, cause))?;
         let target = self.target(rule, queue_name, queue)?;
         let done = events.put_targets().rule(&rule.name).event_bus_name(&rule.bus).targets(target);
@@ -329,7 +333,8 @@ impl Declaring<'_> {
             target.dead_letter_config(DeadLetterConfig::builder().set_arn(dead).build())
         };
         target.build().map_err(|cause| {
-            Error::new(Code::BUS_TOPOLOGY, format!("the queue `{queue_name}` has no address")).with_source(cause)
+            Error::new(Code::BUS_TOPOLOGY, format!("the queue `{queue_name}` has no address"))
+                .with_source(cause)
         })
     }
 
