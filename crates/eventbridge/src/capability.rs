@@ -12,6 +12,7 @@ pub(crate) fn of(config: &Config) -> BusCapabilities {
         // There are no headers. Events of ours travel structured; those of others are told in headers of this binding.
         binding: Binding::Http,
         can_order_by_key: false,
+        can_order_alone: false,
         can_replay: false,
         can_seek: false,
         can_delay: true,

@@ -56,13 +56,7 @@ where
         SdkError::TimeoutError(_) => (Code::BUS_TIMEOUT, "no answer in time".to_owned()),
         SdkError::ServiceError(service) => {
             let name = service.err().code().unwrap_or_default();
-            let is_server_fault = service.raw().status().is_server_error();
-            let code = if is_server_fault && !MISSING.contains(&name) {
-                Code::BUS_UNREACHABLE
-            } else {
-                of_name(name)
-            };
-            (code, format!("{} ({name})", service.err().message().unwrap_or("refused without a reason")))
+            (of_answer(service.raw().status().as_u16(), name), said(service.err().message(), name))
         }
         SdkError::ConstructionFailure(_) => (Code::BUS_REFUSED, "the request cannot be made".to_owned()),
         _ => (Code::BUS_UNREACHABLE, "no connection, or it was cut before the answer".to_owned()),
@@ -104,6 +98,23 @@ pub(crate) fn is_missing<E: ProvideErrorMetadata>(cause: &SdkError<E, HttpRespon
 /// Whether somebody else has made it in the meantime.
 pub(crate) fn is_there_already<E: ProvideErrorMetadata>(cause: &SdkError<E, HttpResponse>) -> bool {
     matches!(cause, SdkError::ServiceError(service) if service.err().code() == Some("ResourceAlreadyExistsException"))
+}
+
+fn said(message: Option<&str>, name: &str) -> String {
+    match (message, name) {
+        (Some(message), name) => format!("{message} ({name})"),
+        (None, "") => "refused without a reason".to_owned(),
+        (None, name) => name.to_owned(),
+    }
+}
+
+/// An answer may come from something in between, which knows the words of HTTP only.
+fn of_answer(status: u16, name: &str) -> Code {
+    match (of_name(name), status) {
+        (Code::BUS_REFUSED, 401 | 403) => Code::BUS_DENIED,
+        (Code::BUS_REFUSED, 429 | 500..) => Code::BUS_UNREACHABLE,
+        (code, _) => code,
+    }
 }
 
 fn of_name(name: &str) -> Code {
@@ -150,6 +161,15 @@ pub(crate) fn too_late(why: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_without_a_name_is_read_by_its_status() {
+        assert_eq!(of_answer(403, ""), Code::BUS_DENIED);
+        assert_eq!(of_answer(503, ""), Code::BUS_UNREACHABLE);
+        assert_eq!(of_answer(400, "ValidationException"), Code::BUS_REFUSED);
+        assert_eq!(of_answer(400, "ThrottlingException"), Code::BUS_UNREACHABLE);
+        assert_eq!(of_answer(400, "QueueDoesNotExist"), Code::BUS_UNROUTABLE);
+    }
 
     #[test]
     fn an_entry_that_is_throttled_may_be_sent_again_and_one_that_is_no_good_may_not() {

@@ -207,11 +207,9 @@ impl Declaring<'_> {
 
     /// A queue with its dead letters, where it has been made by now.
     async fn queue(&mut self, name: &str, rule: Option<&Rule>) -> Result<Option<Queue>, Error> {
-        let dead = dead_of(name);
-        let dead = match is_dead(name) {
-            true => None,
-            false => Some(dead),
-        };
+        // Dead letters that are consumed have none of their own.
+        let has_dead = rule.is_some() || !is_dead(name);
+        let dead = has_dead.then(|| dead_of(name));
         let found = self.link.find_queue(name).await?;
         if let (Some(queue), Some(rule)) = (&found, rule) {
             self.check_queue(name, queue, rule)?;

@@ -34,9 +34,9 @@ pub(crate) async fn fresh() -> Arc<dyn Broker> {
 fn config(address: SocketAddr, secret: &str) -> Config {
     Config::new(format!("aws://us-east-1?endpoint=http://{address}"))
         .keys(KEY.0, secret)
-        .answer_within(Duration::from_secs(2))
-        .hidden_for(Duration::from_secs(2))
-        .settle_within(Duration::from_secs(4))
+        .answer_within(Duration::from_secs(10))
+        .hidden_for(Duration::from_secs(6))
+        .settle_within(Duration::from_secs(10))
 }
 
 /// The same, for what the suite does not know.
