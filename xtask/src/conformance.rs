@@ -19,7 +19,8 @@ const HEAD: &str = "\
 
 Written by `cargo xtask conformance` from a run of `ensue_test::conformance::bus` on every broker, and compared with each run of
 `cargo xtask test`. A case has passed, or the adapter declares that its broker cannot do it, and the case has shown that it refuses or
-does without. There is no third state. Cases of a fault have proved that the fault happened.
+does without. There is no third state. Cases of a fault have proved that the fault happened. Where the broker is a fake that forgets
+everything when it ends, the cases that kill it say what was not killed.
 
 ";
 
@@ -110,7 +111,8 @@ fn cell(outcome: Option<&String>) -> String {
     match outcome.map(String::as_str) {
         None => "**not run**".to_owned(),
         Some(outcome) => match outcome.split_once(' ') {
-            Some((refused, capability)) => format!("{refused}: `{capability}`"),
+            Some(("refused", capability)) => format!("refused: `{capability}`"),
+            Some((passed, caveat)) => format!("{passed}, but {caveat}"),
             None => outcome.to_owned(),
         },
     }
@@ -129,11 +131,12 @@ mod tests {
         let files = [
             file("nats", "01 it_seeks passed\n00 it_arrives passed\n"),
             file("kafka", "01 it_seeks refused can_seek\n"),
+            file("pubsub", "01 it_seeks passed its memory was spared\n"),
         ];
         let text = render(&table(&files).expect("it is understood"));
-        let wanted = "| case | kafka | nats |\n|---|---|---|\n\
-            | it arrives | **not run** | passed |\n\
-            | it seeks | refused: `can_seek` | passed |\n";
+        let wanted = "| case | kafka | nats | pubsub |\n|---|---|---|---|\n\
+            | it arrives | **not run** | passed | **not run** |\n\
+            | it seeks | refused: `can_seek` | passed | passed, but its memory was spared |\n";
         assert_eq!(text, wanted);
     }
 

@@ -1,4 +1,5 @@
-//! Google's own fake of Pub/Sub, in memory: a program of a few lines around the module that Google's clients are tested with.
+//! Google's own fake of Pub/Sub, in memory: a program of a few lines around the module that Google's clients are tested with. It can
+//! ask for a token, and stand in front of another one as a process that may be killed while what was published stays.
 
 use std::fs;
 use std::net::TcpStream;
@@ -8,7 +9,7 @@ use super::cache::{self, Cache};
 use super::place::Place;
 use super::{Service, need};
 
-const ENTRY: &str = "pubsub-2.8.1";
+const ENTRY: &str = "pubsub-2.8.1-front";
 const PROGRAM: &str = "pubsub";
 const SOURCES: [(&str, &str); 3] = [
     ("go.mod", include_str!("pubsub/go.mod")),
@@ -56,6 +57,8 @@ impl Service for Pubsub {
     }
 
     fn environment(&self, place: &Place) -> Vec<(&'static str, String)> {
-        vec![("ENSUE_TEST_PUBSUB", place.address(0))]
+        let program = Cache::location().map(|folder| folder.join(ENTRY).join(PROGRAM));
+        let program = program.unwrap_or_default().display().to_string();
+        vec![("ENSUE_TEST_PUBSUB", place.address(0)), ("ENSUE_TEST_PUBSUB_SERVER", program)]
     }
 }

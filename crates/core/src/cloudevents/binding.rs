@@ -23,6 +23,8 @@ pub enum Binding {
     Kafka,
     /// `ce-id`; values are percent-encoded; the content type is the attribute `ce-datacontenttype`.
     Nats,
+    /// `ce-id`; values are UTF-8; the content type is the attribute `content-type` of the message.
+    Pubsub,
     /// `cloudEvents:id`, and `cloudEvents_id` is read too; values are text; the content type is a property of the message.
     Amqp,
 }
@@ -31,7 +33,7 @@ impl Binding {
     /// What stands before the name of an attribute.
     pub const fn prefix(self) -> &'static str {
         match self {
-            Self::Http | Self::Nats => "ce-",
+            Self::Http | Self::Nats | Self::Pubsub => "ce-",
             Self::Kafka => "ce_",
             Self::Amqp => "cloudEvents:",
         }
@@ -45,6 +47,7 @@ impl Binding {
                 let is_lower = !name.bytes().any(|byte| byte.is_ascii_uppercase());
                 Some(if is_lower { Cow::Borrowed(name) } else { Cow::Owned(name.to_ascii_lowercase()) })
             }
+            Self::Pubsub if prefix == "ce-" => Some(Cow::Borrowed(name)),
             Self::Kafka if prefix == "ce_" => Some(Cow::Borrowed(name)),
             Self::Amqp if matches!(prefix, "cloudEvents:" | "cloudEvents_") => Some(Cow::Borrowed(name)),
             _ => None,

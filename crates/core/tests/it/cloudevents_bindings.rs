@@ -1,4 +1,4 @@
-//! Headers of the four bindings, by the examples of their specifications.
+//! Headers of the five bindings, by the examples of their specifications.
 
 use bytes::Bytes;
 use ensue_core::cloudevents::Binding;
@@ -37,6 +37,7 @@ fn each_binding_has_its_prefix() {
         (Binding::Http, "ce-"),
         (Binding::Kafka, "ce_"),
         (Binding::Nats, "ce-"),
+        (Binding::Pubsub, "ce-"),
         (Binding::Amqp, "cloudEvents:"),
     ] {
         let all = headers(binding, None);
@@ -51,6 +52,7 @@ fn the_content_type_is_a_header_with_prefix_only_for_nats() {
     assert_eq!(value(Binding::Nats, "ce-datacontenttype").as_deref(), Some("application/json"));
     assert_eq!(value(Binding::Http, "ce-datacontenttype"), None);
     assert_eq!(value(Binding::Kafka, "ce_datacontenttype"), None);
+    assert_eq!(value(Binding::Pubsub, "ce-datacontenttype"), None);
     assert_eq!(value(Binding::Amqp, "cloudEvents:datacontenttype"), None);
 
     let headers = [("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "s"), ("ce-type", "t")];
@@ -77,6 +79,7 @@ fn http_values_are_percent_encoded_as_the_specification_shows() {
     let encoded = "Euro%20%E2%82%AC%20%F0%9F%98%80";
     assert_eq!(value(Binding::Http, "ce-comment").as_deref(), Some(encoded));
     assert_eq!(value(Binding::Kafka, "ce_comment").as_deref(), Some("Euro € 😀"));
+    assert_eq!(value(Binding::Pubsub, "ce-comment").as_deref(), Some("Euro € 😀"));
     for (header, text) in [
         (encoded, "Euro € 😀"),
         ("%e2%82%ac", "€"),
@@ -109,6 +112,8 @@ fn headers_are_found_in_the_spelling_of_their_protocol() {
         (Binding::Kafka, "ce_id", Some("id")),
         (Binding::Kafka, "CE_id", None),
         (Binding::Kafka, "ce-id", None),
+        (Binding::Pubsub, "ce-id", Some("id")),
+        (Binding::Pubsub, "Ce-Id", None),
         (Binding::Amqp, "cloudEvents:id", Some("id")),
         (Binding::Amqp, "cloudEvents_id", Some("id")),
         (Binding::Amqp, "cloudevents:id", None),

@@ -137,6 +137,10 @@ impl Broker for Server {
         Box::pin(async {})
     }
 
+    fn spared(&self) -> Option<&'static str> {
+        Some("the fake makes the requests again that it has recorded")
+    }
+
     fn is_alive(&self) -> bool {
         self.lock().as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }

@@ -55,6 +55,12 @@ pub trait Broker: Send + Sync {
     /// Strikes. When it ends, the fault is there: a killed process is gone, a started one answers.
     fn strike(&self, fault: Fault) -> BoxFuture<'_, ()>;
 
+    /// In words, what of this broker a kill leaves alone; nothing where the whole of it is killed. The table of what each broker does
+    /// says it beside the cases that kill.
+    fn spared(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Called before a case kills a broker that it has just given its topology. A broker may write topology later than it says so, and
     /// a case that loses that has seen nothing of the messages; here such a broker is made to write.
     fn keep_topology(&self) -> BoxFuture<'_, ()> {
@@ -115,10 +121,10 @@ macro_rules! bus_conformance_cases {
             settle::a_delivery_is_settled_once needs NOTHING,
             settle::what_is_not_settled_in_time_comes_again needs TIME_LIMIT,
             settle::settling_too_late_is_refused needs LATE_REFUSAL,
-            fault::a_broker_killed_twice_in_mid_stream_loses_nothing needs NOTHING,
+            fault::a_broker_killed_twice_in_mid_stream_loses_nothing needs KILL,
             fault::connections_cut_in_mid_stream_lose_nothing needs NOTHING,
             fault::a_broker_paused_for_30_seconds_confirms_nothing_and_goes_on needs NOTHING,
-            fault::a_broker_that_is_absent_at_the_start_is_found_later needs NOTHING,
+            fault::a_broker_that_is_absent_at_the_start_is_found_later needs KILL,
             fault::wrong_credentials_are_refused needs NOTHING,
         }
     };
@@ -210,64 +216,79 @@ struct Need {
     capability: &'static str,
     is_met: fn(&BusCapabilities) -> bool,
     assert_absent: fn(Arc<dyn Broker>) -> BoxFuture<'static, ()>,
+    /// What is to be known of a broker that has passed.
+    caveat: fn(&dyn Broker) -> Option<&'static str>,
 }
 
 impl Need {
-    const NOTHING: Self = Self { capability: "", is_met: |_| true, assert_absent: |_| Box::pin(async {}) };
+    const NOTHING: Self =
+        Self { capability: "", is_met: |_| true, assert_absent: |_| Box::pin(async {}), caveat: |_| None };
+    const KILL: Self = Self { caveat: |broker| broker.spared(), ..Self::NOTHING };
     const ROUTING: Self = Self {
         capability: "can_detect_unroutable",
         is_met: |capabilities| capabilities.can_detect_unroutable,
         assert_absent: |broker| Box::pin(publish::nowhere_swallows(broker)),
+        ..Self::NOTHING
     };
     const DEDUPLICATION: Self = Self {
         capability: "can_deduplicate",
         is_met: |capabilities| capabilities.can_deduplicate,
         assert_absent: |broker| Box::pin(publish::twice_is_two(broker)),
+        ..Self::NOTHING
     };
     const REPLAY: Self = Self {
         capability: "can_replay",
         is_met: |capabilities| capabilities.can_replay,
         assert_absent: |broker| Box::pin(deliver::a_late_group_gets_what_comes_later(broker)),
+        ..Self::NOTHING
     };
     const REJECTION: Self = Self {
         capability: "can_reject",
         is_met: |capabilities| capabilities.can_reject,
         assert_absent: |broker| Box::pin(settle::rejection_is_refused(broker)),
+        ..Self::NOTHING
     };
     const ORDER: Self = Self {
         capability: "can_order_by_key",
         is_met: |capabilities| capabilities.can_order_by_key,
         assert_absent: |broker| Box::pin(deliver::everything_comes_while_members_come_and_go(broker)),
+        ..Self::NOTHING
     };
     const ORDER_ALONE: Self = Self {
         capability: "can_order_alone",
         is_met: |capabilities| capabilities.can_order_alone,
         assert_absent: |broker| Box::pin(deliver::one_member_sees_everything(broker)),
+        ..Self::NOTHING
     };
     const SEEK: Self = Self {
         capability: "can_seek",
         is_met: |capabilities| capabilities.can_seek,
         assert_absent: |broker| Box::pin(deliver::seeking_is_refused(broker)),
+        ..Self::NOTHING
     };
     const LAG: Self = Self {
         capability: "can_count_waiting",
         is_met: |capabilities| capabilities.can_count_waiting,
         assert_absent: |broker| Box::pin(deliver::what_waits_is_unknown(broker)),
+        ..Self::NOTHING
     };
     const DEAD_LETTERS: Self = Self {
         capability: "has_dead_letters",
         is_met: |capabilities| capabilities.has_dead_letters,
         assert_absent: |broker| Box::pin(settle::there_are_no_dead_letters(broker)),
+        ..Self::NOTHING
     };
     const TIME_LIMIT: Self = Self {
         capability: "redelivers_after",
         is_met: |capabilities| capabilities.redelivers_after.is_some(),
         assert_absent: |broker| Box::pin(settle::what_is_in_hand_stays_there(broker)),
+        ..Self::NOTHING
     };
     const LATE_REFUSAL: Self = Self {
         capability: "can_refuse_late",
         is_met: |capabilities| capabilities.can_refuse_late,
         assert_absent: |broker| Box::pin(settle::settling_late_harms_nobody(broker)),
+        ..Self::NOTHING
     };
 }
 
@@ -298,6 +319,7 @@ impl Case {
         };
         let (name, is_met) = (bus.capabilities().name, (self.need.is_met)(bus.capabilities()));
         drop(bus);
+        let caveat = (self.need.caveat)(&*broker);
         let body = if is_met { (self.run)(broker) } else { (self.need.assert_absent)(broker) };
         let limit = Duration::from_secs(CASE_SECONDS_MAX);
         // A task of its own: an assertion that fails ends the case, not the run.
@@ -307,7 +329,7 @@ impl Case {
             Ok(Err(failure)) => Finding::Broken(message_of(failure)),
             Err(_) => Finding::Broken(format!("still waiting after {CASE_SECONDS_MAX} seconds")),
         };
-        note::write(name, self, &finding);
+        note::write(name, self, &finding, caveat);
         finding
     }
 }

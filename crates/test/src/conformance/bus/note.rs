@@ -11,14 +11,15 @@ use crate::conformance::store::Finding;
 
 const FOLDER: &str = "ENSUE_CONFORMANCE_FOLDER";
 
-/// Notes what a case found: its place in the table, its name, and what came of it. One that is broken is not noted: its test is red.
+/// Notes what a case found: its place in the table, its name, and what came of it, with what is to be known of a broker that has
+/// passed. One that is broken is not noted: its test is red.
 ///
 /// # Panics
 /// If the folder cannot be written.
-pub(super) fn write(broker: &str, case: &Case, finding: &Finding) {
+pub(super) fn write(broker: &str, case: &Case, finding: &Finding, caveat: Option<&str>) {
     let Some(folder) = env::var_os(FOLDER) else { return };
     let outcome = match finding {
-        Finding::Kept => "passed".to_owned(),
+        Finding::Kept => caveat.map_or("passed".to_owned(), |caveat| format!("passed {caveat}")),
         Finding::Refused => format!("refused {}", case.need.capability),
         Finding::Broken(_) => return,
     };
