@@ -4,10 +4,10 @@
 //! What there is to run comes from the manifests, what ran comes from cargo's own report; the difference is an error.
 //! Standard output is cargo's alone, so its summary lines stay the last ones.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, IsTerminal, stderr};
-use std::path::Path;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ use crate::workspace::{self, Package};
 
 /// Packages, and the services that their ignored tests ask for. Ignored tests of other packages have other reasons.
 const SERVERS: [(&str, &[&str]); 3] = [
-    ("ensue-cli", &["nats", "postgres"]),
+    ("ensue-cli", &["kafka", "nats", "postgres", "rabbitmq"]),
     ("ensue-orders-axum", &["postgres"]),
     ("ensue-postgres", &["postgres"]),
 ];
@@ -49,11 +49,9 @@ pub(crate) fn run(scope: Scope) -> Result<(), String> {
     let executables = build(&root)?;
     let (ran, mut passed) = execute(&root, &executables)?;
     if scope == Scope::Everything {
-        for (package, services) in SERVERS {
-            passed &= run_on(services, package, &root)?;
-        }
         conformance::clear(&root)?;
-        passed &= run_brokers(&root)?;
+        passed &= run_all_on(&SERVERS, &executables, &root)?;
+        passed &= run_all_on(&BROKERS, &executables, &root)?;
     }
     eprintln!("\n{}", report(scope, &ran));
     let missing: Vec<&str> = wanted.difference(&ran).map(String::as_str).collect();
@@ -68,9 +66,16 @@ pub(crate) fn run(scope: Scope) -> Result<(), String> {
 
 /// Runs what needs a broker, on every one: whether all are green.
 pub(crate) fn run_brokers(root: &Path) -> Result<bool, String> {
+    run_all_on(&BROKERS, &build(root)?, root)
+}
+
+/// Runs what needs services, of each of these packages, whatever fails: whether all are green.
+fn run_all_on(asking: &[(&str, &[&str])], executables: &[Executable], root: &Path) -> Result<bool, String> {
     let mut passed = true;
-    for (package, services) in BROKERS {
-        passed &= run_on(services, package, root)?;
+    for (package, services) in asking {
+        let executable = executables.iter().find(|executable| executable.holds_ignored_tests_of(package));
+        let executable = executable.ok_or_else(|| format!("{package} has no suite `it`"))?;
+        passed &= run_on(services, executable, root)?;
     }
     Ok(passed)
 }
@@ -110,8 +115,28 @@ fn wanted(packages: &[Package]) -> BTreeSet<String> {
     suites
 }
 
-/// Builds all test executables: file name to suite.
-fn build(root: &Path) -> Result<BTreeMap<String, String>, String> {
+/// A program of tests that cargo has built.
+struct Executable {
+    path: PathBuf,
+    package: String,
+    /// The folder of the package, in which cargo runs it.
+    folder: String,
+    /// The file that it is built from.
+    source: String,
+}
+
+impl Executable {
+    fn suite(&self) -> String {
+        code_suite(&self.package, &self.source)
+    }
+
+    fn holds_ignored_tests_of(&self, package: &str) -> bool {
+        self.package == package && self.source.ends_with("/tests/it/main.rs")
+    }
+}
+
+/// Builds all programs of tests.
+fn build(root: &Path) -> Result<Vec<Executable>, String> {
     let packages = workspace::packages(root)?;
     let arguments = ["test", "--workspace", "--no-run", "--message-format", "json-render-diagnostics"];
     let messages = cargo::output(root, &arguments)?;
@@ -120,18 +145,25 @@ fn build(root: &Path) -> Result<BTreeMap<String, String>, String> {
     Ok(documents.filter_map(|message| executable(&message, root, &packages)).collect())
 }
 
-/// The executable that a message of cargo announces, with its suite.
-fn executable(message: &Value, root: &Path, packages: &[Package]) -> Option<(String, String)> {
+/// The program that a message of cargo announces.
+fn executable(message: &Value, root: &Path, packages: &[Package]) -> Option<Executable> {
     let is_test = message.get("profile")?.get("test")?.as_bool()?;
-    let executable = message.get("executable")?.as_str().filter(|_| is_test)?;
+    let path = message.get("executable")?.as_str().filter(|_| is_test)?;
     let source = Path::new(message.get("target")?.get("src_path")?.as_str()?);
-    let file = source.strip_prefix(root).unwrap_or(source).to_string_lossy().replace('\\', "/");
-    let package = packages.iter().find(|package| file.starts_with(&format!("{}/", package.folder)))?;
-    Some((file_name(executable).to_owned(), code_suite(&package.name, &file)))
+    let source = source.strip_prefix(root).unwrap_or(source).to_string_lossy().replace('\\', "/");
+    let package = packages.iter().find(|package| source.starts_with(&format!("{}/", package.folder)))?;
+    Some(Executable {
+        path: path.into(),
+        package: package.name.clone(),
+        folder: package.folder.clone(),
+        source,
+    })
 }
 
-/// Runs the tests of a package that need services: whether they are green. Services that did not run before are stopped.
-fn run_on(services: &[&str], package: &str, root: &Path) -> Result<bool, String> {
+/// Runs the tests of a program that need services: whether they are green. Services that did not run before are stopped.
+///
+/// The program is the one that is built already: asked for one package alone, cargo would build all below it with other features.
+fn run_on(services: &[&str], executable: &Executable, root: &Path) -> Result<bool, String> {
     let services: Vec<&dyn Service> =
         services.iter().map(|name| services::find(name)).collect::<Result<_, _>>()?;
     let (running, stopped): (Vec<_>, Vec<_>) =
@@ -141,18 +173,17 @@ fn run_on(services: &[&str], package: &str, root: &Path) -> Result<bool, String>
     for service in running.iter().chain(&stopped) {
         environment.extend(service.environment(&services::up(*service, Purpose::Tests)?));
     }
-    let arguments = ["test", "--package", package, "--test", "it", "--", "--ignored"];
-    let passed = cargo::run(root, &arguments, &as_borrowed(&environment)).is_ok();
+    eprintln!("\n     Running what needs services of {}", executable.suite());
+    let mut command = Command::new(&executable.path);
+    command.arg("--ignored").current_dir(root.join(&executable.folder)).envs(environment);
+    let ended =
+        command.status().map_err(|error| format!("cannot run {}: {error}", executable.path.display()));
     stopped.into_iter().try_for_each(|service| services::down(service, Purpose::Tests))?;
-    Ok(passed)
-}
-
-fn as_borrowed<'a>(environment: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a str)> {
-    environment.iter().map(|(name, value)| (*name, value.as_str())).collect()
+    Ok(ended?.success())
 }
 
 /// Runs everything that is not ignored, whatever fails: the suites that ran, and whether all are green.
-fn execute(root: &Path, executables: &BTreeMap<String, String>) -> Result<(BTreeSet<String>, bool), String> {
+fn execute(root: &Path, executables: &[Executable]) -> Result<(BTreeSet<String>, bool), String> {
     let mut command = cargo::command(root, &["test", "--workspace", "--no-fail-fast"]);
     if stderr().is_terminal() {
         command.env("CARGO_TERM_COLOR", "always");
@@ -172,17 +203,14 @@ fn execute(root: &Path, executables: &BTreeMap<String, String>) -> Result<(BTree
 }
 
 /// The suite that cargo announces with this line.
-fn suite(line: &str, executables: &BTreeMap<String, String>) -> Option<String> {
+fn suite(line: &str, executables: &[Executable]) -> Option<String> {
     let line = line.trim();
     if let Some(library) = line.strip_prefix("Doc-tests ") {
         return Some(doc_suite(library));
     }
     let path = line.strip_prefix("Running ")?.rsplit_once('(')?.1.strip_suffix(')')?;
-    executables.get(file_name(path)).cloned()
-}
-
-fn file_name(path: &str) -> &str {
-    path.rsplit(['/', '\\']).next().unwrap_or(path)
+    let name = Path::new(path).file_name();
+    executables.iter().find(|executable| executable.path.file_name() == name).map(Executable::suite)
 }
 
 /// The line without colours.
@@ -229,7 +257,7 @@ mod tests {
             message("crates/log/src/lib.rs", "/t/debug/deps/ensue_log-1"),
             message("crates/log/tests/it/main.rs", "/t/debug/deps/it-2"),
         ];
-        let executables: BTreeMap<String, String> =
+        let executables: Vec<Executable> =
             messages.iter().filter_map(|message| executable(message, Path::new("/r"), &packages)).collect();
         let lines = [
             "\u{1b}[1m     Running\u{1b}[0m unittests src/lib.rs (/t/debug/deps/ensue_log-1)",

@@ -15,7 +15,7 @@ impl Link {
     /// A connection to its broker. A broker that is away is no error, unless its driver says so.
     pub(crate) async fn open(&self, name: &str) -> Result<Arc<dyn Bus>, Error> {
         let connection = self.connection(name)?;
-        backend::open(name, &self.backend, connection).await
+        backend::open(name, &self.backend, self.own.clone(), connection).await
     }
 
     /// Whether what is missing in the broker is made.

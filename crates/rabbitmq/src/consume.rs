@@ -13,19 +13,21 @@ use ensue_core::{Code, Error};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery as Arrival;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
+use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout_at};
 
 use crate::client::Link;
 use crate::codec::{self, Letter};
 use crate::error;
-use crate::hand::{Hand, TAKEN_BACK};
+use crate::hand::{self, Hand};
 use crate::post::post;
 use crate::topology::{dead_letters, text};
 
 /// How far apart two attempts to join are.
 const JOINS_EVERY: Duration = Duration::from_millis(250);
+/// How often one that waits looks whether its channel is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The longest time that a queue can put a message off.
 const DELAY_MAX: Duration = Duration::from_hours(24 * 24);
 /// How often a queue is counted that changes while it is.
@@ -116,11 +118,8 @@ impl Member {
                 self.leave();
                 continue;
             }
-            let next = match due {
-                Some(due) => timeout_at(due, joined.consumer.next()).await,
-                None => Ok(joined.consumer.next().await),
-            };
-            match next {
+            let look = Instant::now() + LOOK_EVERY;
+            match timeout_at(due.map_or(look, |due| due.min(look)), joined.consumer.next()).await {
                 Ok(Some(Ok(arrival))) => joined.waiting.push_back(arrival),
                 Ok(Some(Err(cause))) => {
                     let trying = self.trying();
@@ -128,7 +127,7 @@ impl Member {
                     return Err(error::failed(&trying, cause));
                 }
                 Ok(None) => self.leave(),
-                Err(_) => {} // what is held is to be handed back
+                Err(_) => {} // what is held is to be handed back, or the channel has ended and nobody was told
             }
         }
     }
@@ -137,7 +136,7 @@ impl Member {
     async fn hand_back(&mut self) {
         let Some((_, arrival)) = self.held.take_if(|(due, _)| *due <= Instant::now()) else { return };
         // Where the channel is gone, the broker has taken it back already.
-        drop(arrival.nack(TAKEN_BACK).await);
+        hand::give_back(&arrival, self.link.config.answer_within).await;
     }
 
     fn deliver(&mut self, arrival: Arrival) -> Delivery {
@@ -179,19 +178,21 @@ impl Member {
                 "it was settled before, handed back after its time, or its connection is gone",
             ));
         };
-        let outcome = match settled {
-            Settled::Nack(_, delay) if delay.is_zero() => arrival.nack(TAKEN_BACK).await,
+        let within = self.link.config.answer_within;
+        let is_settled = match settled {
+            Settled::Nack(_, delay) if delay.is_zero() => hand::give_back(&arrival, within).await,
             Settled::Nack(_, delay) if self.link.config.in_flight_max == 1 => {
                 self.held = Some((Instant::now() + *delay, arrival));
                 return Ok(());
             }
-            _ => arrival.ack(BasicAckOptions::default()).await,
+            _ => hand::ack(&arrival, within).await,
         };
-        match outcome {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(error::too_late("its channel has ended")),
-            Err(cause) => Err(error::too_late("its channel has ended").with_source(cause)),
+        if !is_settled {
+            // All of this channel comes again; what else is in hand need not be tried.
+            self.leave();
+            return Err(error::too_late("its channel has ended"));
         }
+        Ok(())
     }
 
     /// Sends the copies and says for which of the settlements that failed.

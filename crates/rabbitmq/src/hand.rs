@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use lapin::message::Delivery as Arrival;
-use lapin::options::BasicNackOptions;
+use lapin::options::{BasicAckOptions, BasicNackOptions};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 /// Back to the queue, to be delivered again.
-pub(crate) const TAKEN_BACK: BasicNackOptions = BasicNackOptions { multiple: false, requeue: true };
+const TAKEN_BACK: BasicNackOptions = BasicNackOptions { multiple: false, requeue: true };
 /// How often in the time for settling it is looked for what is late.
 const LOOKS: u32 = 8;
 const LOOK_EVERY_MIN: Duration = Duration::from_millis(10);
@@ -70,6 +70,18 @@ fn lock(open: &Mutex<Open>) -> MutexGuard<'_, Open> {
     open.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Says to the broker that a message is done with: whether its channel still took that.
+///
+/// The driver may wait for ever for a channel that ends in this moment, so it is given up after a while.
+pub(crate) async fn ack(arrival: &Arrival, within: Duration) -> bool {
+    matches!(timeout(within, arrival.ack(BasicAckOptions::default())).await, Ok(Ok(true)))
+}
+
+/// Gives a message back to its queue, under the same conditions.
+pub(crate) async fn give_back(arrival: &Arrival, within: Duration) -> bool {
+    matches!(timeout(within, arrival.nack(TAKEN_BACK)).await, Ok(Ok(true)))
+}
+
 async fn watch(open: Arc<Mutex<Open>>, settle_within: Duration) {
     let mut looks = interval((settle_within / LOOKS).max(LOOK_EVERY_MIN));
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -80,6 +92,6 @@ async fn watch(open: Arc<Mutex<Open>>, settle_within: Duration) {
             .map(|(_, (_, arrival))| arrival)
             .collect();
         // Where the channel is gone, the broker has taken it back already.
-        drop(join_all(late.iter().map(|arrival| arrival.nack(TAKEN_BACK))).await);
+        join_all(late.iter().map(|arrival| give_back(arrival, settle_within))).await;
     }
 }

@@ -7,6 +7,7 @@
 //! - [`MemoryStore`]: the store as plain lists, the model that real stores are compared with, with faults on request;
 //! - [`MemoryBus`]: a broker in memory, to test links with;
 //! - [`VirtualClock`], [`SeededEntropy`] and [`host`]: time that moves when told to, randomness that repeats;
+//! - [`server`]: real brokers of a test's own, to kill and start again;
 //! - [`conformance`]: the contracts of the ports as suites, for everyone who writes an adapter;
 //! - [`verifier`]: random programs on the runtime, compared with a plain model;
 //! - [`checker`]: a recorded history of clients compared with the log that they left.
@@ -24,6 +25,7 @@ mod explore;
 pub mod given;
 pub mod harness;
 pub mod memory;
+pub mod server;
 pub mod time;
 pub mod verifier;
 

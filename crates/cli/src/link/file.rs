@@ -8,8 +8,9 @@ use ensue::core::Error;
 use ensue::core::bus::Mode;
 use ensue::runtime::Pick;
 use serde::Deserialize;
+use toml::Table;
 
-use super::backend::Connection;
+use super::backend::{self, Connection, Login};
 use super::{secret, wrong};
 
 /// What the file says of links.
@@ -21,7 +22,6 @@ pub(crate) struct File {
 
 /// One link.
 #[derive(Deserialize, Debug)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Link {
     pub(crate) backend: String,
     url: String,
@@ -34,7 +34,6 @@ pub(crate) struct Link {
     ca_file: Option<PathBuf>,
     certificate_file: Option<PathBuf>,
     key_file: Option<PathBuf>,
-    in_flight: Option<usize>,
     #[serde(default)]
     pub(super) mode: Shape,
     #[serde(default = "yes")]
@@ -46,6 +45,9 @@ pub(crate) struct Link {
     pub(super) relay: Vec<Out>,
     #[serde(default)]
     pub(super) intake: Vec<In>,
+    /// What is said for this broker alone. Its file refuses what it does not know.
+    #[serde(flatten)]
+    pub(super) own: Table,
 }
 
 fn yes() -> bool {
@@ -118,6 +120,7 @@ impl File {
 
 impl Link {
     fn check(&self, name: &str) -> Result<(), Error> {
+        backend::check(name, &self.backend, &self.own)?;
         if self.relay.is_empty() && self.intake.is_empty() {
             return Err(wrong(
                 format!("link {name} has neither `relay` nor `intake`"),
@@ -139,19 +142,43 @@ impl Link {
     pub(super) fn connection(&self, name: &str) -> Result<Connection, Error> {
         Ok(Connection {
             url: secret::value(name, "url", &self.url)?,
-            user: self.user.clone(),
-            password: secret::of(
-                name,
-                "password",
-                self.password_env.as_deref(),
-                self.password_file.as_deref(),
-            )?,
-            token: secret::of(name, "token", self.token_env.as_deref(), self.token_file.as_deref())?,
-            credentials: self.credentials_file.clone(),
+            login: self.login(name)?,
             authorities: self.ca_file.clone(),
-            certificate: self.certificate_file.clone().zip(self.key_file.clone()),
-            in_flight: self.in_flight,
+            certificate: self.certificate(name)?,
         })
+    }
+
+    fn login(&self, name: &str) -> Result<Login, Error> {
+        let secret = |what, variable: &Option<String>, file: &Option<PathBuf>| {
+            secret::of(name, what, variable.as_deref(), file.as_deref())
+        };
+        let password = secret("password", &self.password_env, &self.password_file)?;
+        let token = secret("token", &self.token_env, &self.token_file)?;
+        match (self.user.clone(), password, token, self.credentials_file.clone()) {
+            (None, None, None, None) => Ok(Login::Unsaid),
+            (Some(user), Some(password), None, None) => Ok(Login::Password { user, password }),
+            (None, None, Some(token), None) => Ok(Login::Token(token)),
+            (None, None, None, Some(file)) => Ok(Login::Credentials(file)),
+            (_, _, None, None) => Err(wrong(
+                format!("link {name} has a user or a password, and not both"),
+                "write `user` with `password_env` or `password_file`",
+            )),
+            _ => Err(wrong(
+                format!("link {name} logs in in more than one way"),
+                "keep one of user with password, token and credentials_file",
+            )),
+        }
+    }
+
+    fn certificate(&self, name: &str) -> Result<Option<(PathBuf, PathBuf)>, Error> {
+        match (&self.certificate_file, &self.key_file) {
+            (None, None) => Ok(None),
+            (Some(certificate), Some(key)) => Ok(Some((certificate.clone(), key.clone()))),
+            _ => Err(wrong(
+                format!("link {name} has a certificate or its key, and not both"),
+                "write `certificate_file` with `key_file`",
+            )),
+        }
     }
 
     pub(super) fn window(&self) -> Option<Duration> {

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 
 use crate::Ensue;
 
+mod kafka;
 mod nats;
+mod passing;
+mod rabbitmq;
 
 /// A file of links beside the store.
 fn file(ensue: &Ensue, text: &str) -> PathBuf {
@@ -34,23 +37,69 @@ fn what_a_file_says_wrongly_is_named_before_anything_moves() {
             "ENSUE_TEST_NOT_SET",
         ),
         (link("window_seconds = 60\nintake = [{ from = \"q\" }]"), "window"),
+        (link("user = \"u\"\nrelay = [{ topic = \"A\", to = \"x\" }]"), "not both"),
+        (link("key_file = \"k\"\nrelay = [{ topic = \"A\", to = \"x\" }]"), "not both"),
     ] {
         let path = file(&ensue, &said);
         ensue.run(&["link", "run", "--config", text(&path)]).refused(2, "E0510").says(wanted);
     }
     let path = file(
         &ensue,
-        "[links.a]\nbackend = \"kafka\"\nurl = \"x\"\nrelay = [{ topic = \"A\", to = \"x\" }]\n",
+        "[links.a]\nbackend = \"pubsub\"\nurl = \"x\"\nrelay = [{ topic = \"A\", to = \"x\" }]\n",
     );
-    ensue.run(&["link", "run", "--config", text(&path)]).refused(1, "E0506").says("kafka");
+    ensue.run(&["link", "run", "--config", text(&path)]).refused(1, "E0506").says("pubsub");
+    ensue.run(&["link", "ls", "b", "--config", text(&path)]).refused(3, "E0414").says("it has a");
     let path = file(
         &ensue,
         "[links.a]\nbackend = \"carrier-pigeon\"\nurl = \"x\"\nrelay = [{ topic = \"A\", to = \"x\" }]\n",
     );
     ensue.run(&["link", "run", "--config", text(&path)]).refused(2, "E0510").says("eventbridge");
     ensue.run(&["link", "run", "--config", "/nowhere.toml"]).refused(3, "E0414");
-    ensue.run(&["link", "ls", "b", "--config", text(&path)]).refused(3, "E0414").says("it has a");
     assert!(!ensue.data().exists(), "nothing was made");
+}
+
+/// A file with one link over this broker.
+fn one_link(ensue: &Ensue, backend: &str, said: &str) -> PathBuf {
+    let relay = "relay = [{ topic = \"A\", to = \"x\" }]";
+    file(ensue, &format!("[links.a]\nbackend = \"{backend}\"\nurl = \"x\"\n{said}\n{relay}\n"))
+}
+
+#[test]
+fn what_one_broker_does_not_know_is_refused_by_name() {
+    let ensue = Ensue::new();
+    for (backend, said, wanted) in [
+        ("nats", "partitions = 4", "partitions"),
+        ("nats", "in_flight = 0", "in_flight"),
+        ("kafka", "in_flight = 1", "in_flight"),
+        ("kafka", "partitions = \"four\"", "partitions"),
+        ("kafka", "mechanism = \"md5\"", "md5"),
+        ("rabbitmq", "partitions = 4", "partitions"),
+        ("rabbitmq", "route = \"topic\"", "`topic` is no route"),
+        ("rabbitmq", "exchange = \"stream\"", "stream"),
+    ] {
+        let path = one_link(&ensue, backend, said);
+        ensue.run(&["link", "ls", "--config", text(&path)]).refused(2, "E0510").says(wanted).says(backend);
+    }
+}
+
+#[test]
+fn a_login_that_a_broker_does_not_take_is_refused_by_name() {
+    let ensue = Ensue::new();
+    let secret = ensue.around.path().join("secret");
+    fs::write(&secret, "hush").expect("the folder is ours");
+    let login = format!("user = \"u\"\npassword_file = \"{}\"", secret.display());
+    for (backend, said, wanted) in [
+        ("kafka", login.as_str(), "how the password is proved"),
+        ("kafka", "mechanism = \"plain\"", "no user"),
+        ("kafka", "credentials_file = \"c\"", "credentials_file"),
+        ("rabbitmq", "credentials_file = \"c\"", "credentials_file"),
+    ] {
+        let path = one_link(&ensue, backend, said);
+        let checked = ensue.run(&["link", "check", "--config", text(&path), "-o", "jsonl"]);
+        assert_eq!(checked.exit, 4, "{}", checked.err);
+        assert!(checked.out.contains("E0510") && checked.out.contains(wanted), "{}", checked.out);
+        assert!(!checked.out.contains("hush"), "a secret is not shown");
+    }
 }
 
 #[test]

@@ -5,15 +5,15 @@ use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ensue_core::bus::{Bus, Declare, Topology};
 use ensue_core::name::Channel;
 use ensue_core::{BoxFuture, Error};
 use ensue_kafka::{Config, Mechanism};
-use ensue_test::conformance::bus::{Broker, Fault, Tunnel};
+use ensue_test::conformance::bus::{Broker, Fault, Process, Tunnel};
 use tempfile::TempDir;
 
 const USER: &str = "ensue";
@@ -32,7 +32,7 @@ pub(crate) struct Own {
     folder: TempDir,
     ports: [u16; 3],
     tunnel: Tunnel,
-    child: Mutex<Option<Child>>,
+    process: Process,
 }
 
 /// One that runs and holds nothing.
@@ -42,7 +42,7 @@ pub(crate) async fn fresh() -> Arc<dyn Broker> {
         folder: tempfile::tempdir().expect("a folder"),
         ports,
         tunnel: Tunnel::to((Ipv4Addr::LOCALHOST, ports[2]).into()).await,
-        child: Mutex::new(None),
+        process: Process::default(),
     };
     own.format();
     own.start();
@@ -125,7 +125,7 @@ log.cleaner.dedupe.buffer.size=4194304
         let mut child =
             self.java(&["kafka.Kafka"]).stderr(Stdio::piped()).spawn().expect("the broker starts");
         let log = BufReader::new(child.stderr.take().expect("it is piped"));
-        *self.lock() = Some(child);
+        self.process.hold(child);
         let mut lines = log.lines().map_while(Result::ok);
         assert!(lines.any(|line| line.contains(STARTED)), "the broker has ended while it started");
     }
@@ -137,23 +137,6 @@ log.cleaner.dedupe.buffer.size=4194304
         let first = Channel::new("warm-up").expect("a valid channel");
         let topology = Topology { targets: vec![first], sources: Vec::new() };
         bus.declare(&topology, Declare::Make).await.expect("the first topic can be made");
-    }
-
-    fn kill(&self) {
-        if let Some(mut child) = self.lock().take() {
-            child.kill().expect("it is ours");
-            child.wait().expect("it has ended");
-        }
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.lock().as_ref().expect("it runs").id().to_string();
-        let status = Command::new("kill").args([name, &pid]).status().expect("kill runs");
-        assert!(status.success(), "kill {name} {pid}");
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Child>> {
-        self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -177,21 +160,15 @@ impl Broker for Own {
 
     fn strike(&self, fault: Fault) -> BoxFuture<'_, ()> {
         match fault {
-            Fault::Kill => self.kill(),
+            Fault::Kill => self.process.kill(),
             Fault::Start => self.start(),
-            Fault::Pause => self.signal("-STOP"),
-            Fault::Resume => self.signal("-CONT"),
+            Fault::Pause => self.process.freeze(),
+            Fault::Resume => self.process.thaw(),
         }
         Box::pin(async {})
     }
 
     fn is_alive(&self) -> bool {
-        self.lock().as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
-    }
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        self.kill();
+        self.process.is_alive()
     }
 }

@@ -5,14 +5,14 @@ use std::fs;
 use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ensue_core::bus::Bus;
 use ensue_core::{BoxFuture, Error};
 use ensue_nats::Config;
-use ensue_test::conformance::bus::{Broker, Fault, Tunnel};
+use ensue_test::conformance::bus::{Broker, Fault, Process, Tunnel};
 use tempfile::TempDir;
 
 pub(crate) const TOKEN: &str = "for-tests";
@@ -22,7 +22,7 @@ pub(crate) struct Server {
     folder: TempDir,
     port: u16,
     tunnel: Tunnel,
-    child: Mutex<Option<Child>>,
+    process: Process,
 }
 
 /// One that runs and holds nothing.
@@ -45,7 +45,7 @@ pub(crate) async fn server() -> Arc<Server> {
         folder: tempfile::tempdir().expect("a folder"),
         port: address.port(),
         tunnel: Tunnel::to(address).await,
-        child: Mutex::new(None),
+        process: Process::default(),
     };
     server.strike(Fault::Start).await;
     Arc::new(server)
@@ -75,7 +75,7 @@ impl Server {
         let program = env::var("ENSUE_TEST_NATS_SERVER").expect("ENSUE_TEST_NATS_SERVER names the server");
         let mut command = Command::new(PathBuf::from(program));
         command.arg("-c").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        *self.lock() = Some(command.spawn().expect("the server starts"));
+        self.process.hold(command.spawn().expect("the server starts"));
         while !self.greets() {
             std::thread::yield_now();
         }
@@ -86,23 +86,6 @@ impl Server {
         let Ok(mut connection) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)) else { return false };
         let mut word = [0; 4];
         connection.read_exact(&mut word).is_ok() && &word == b"INFO"
-    }
-
-    fn kill(&self) {
-        if let Some(mut child) = self.lock().take() {
-            child.kill().expect("it is ours");
-            child.wait().expect("it has ended");
-        }
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.lock().as_ref().expect("it runs").id().to_string();
-        let status = Command::new("kill").args([name, &pid]).status().expect("kill runs");
-        assert!(status.success(), "kill {name} {pid}");
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
-        self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -126,21 +109,15 @@ impl Broker for Server {
 
     fn strike(&self, fault: Fault) -> BoxFuture<'_, ()> {
         match fault {
-            Fault::Kill => self.kill(),
+            Fault::Kill => self.process.kill(),
             Fault::Start => self.start(),
-            Fault::Pause => self.signal("-STOP"),
-            Fault::Resume => self.signal("-CONT"),
+            Fault::Pause => self.process.freeze(),
+            Fault::Resume => self.process.thaw(),
         }
         Box::pin(async {})
     }
 
     fn is_alive(&self) -> bool {
-        self.lock().as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
+        self.process.is_alive()
     }
 }

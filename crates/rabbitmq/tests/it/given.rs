@@ -7,15 +7,15 @@ use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ensue_core::bus::{Bus, Consume, Feed};
 use ensue_core::name::{Channel, SubscriptionName};
 use ensue_core::{BoxFuture, Error};
 use ensue_rabbitmq::Config;
-use ensue_test::conformance::bus::{Broker, Fault, Tunnel};
+use ensue_test::conformance::bus::{Broker, Fault, Process, Tunnel};
 use tempfile::TempDir;
 
 /// Numbers the virtual hosts of this process.
@@ -27,7 +27,7 @@ pub(crate) struct Server {
     /// The virtual host of the case.
     host: String,
     /// Where it is ours: its data, and its process.
-    own: Option<(TempDir, Mutex<Option<Child>>)>,
+    own: Option<(TempDir, Process)>,
     tunnel: Tunnel,
 }
 
@@ -79,7 +79,7 @@ pub(crate) async fn own_with(settings: impl FnOnce(&Path) -> String) -> Server {
     let settings = settings(&home);
     let node = Node { amqp, names, nodes, name: format!("ensue{amqp}@localhost"), home, settings };
     let tunnel = node.tunnel().await;
-    let server = Server { node, host: "%2f".to_owned(), own: Some((folder, Mutex::new(None))), tunnel };
+    let server = Server { node, host: "%2f".to_owned(), own: Some((folder, Process::default())), tunnel };
     server.strike(Fault::Start).await;
     server
 }
@@ -186,9 +186,9 @@ impl Server {
         lapin::Connection::connect(&self.url(self.node.amqp), properties).await.expect("the broker runs")
     }
 
-    fn process(&self) -> (&Path, MutexGuard<'_, Option<Child>>) {
-        let (folder, process) = self.own.as_ref().expect("only a broker of the case's own is struck");
-        (folder.path(), process.lock().unwrap_or_else(PoisonError::into_inner))
+    fn process(&self) -> &Process {
+        let (_, process) = self.own.as_ref().expect("only a broker of the case's own is struck");
+        process
     }
 
     fn start(&self) {
@@ -198,20 +198,7 @@ impl Server {
         assert!(is_up, "the broker ended instead of starting");
         // Whatever else it says is read, or it would wait until it is.
         std::thread::spawn(move || said.map_while(Result::ok).for_each(drop));
-        *self.process().1 = Some(child);
-    }
-
-    fn kill(&self) {
-        if let Some(mut child) = self.process().1.take() {
-            child.kill().expect("it is ours");
-            child.wait().expect("it has ended");
-        }
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.process().1.as_ref().expect("it runs").id().to_string();
-        let status = Command::new("kill").args([name, &pid]).status().expect("kill runs");
-        assert!(status.success(), "kill {name} {pid}");
+        self.process().hold(child);
     }
 }
 
@@ -247,10 +234,10 @@ impl Broker for Server {
 
     fn strike(&self, fault: Fault) -> BoxFuture<'_, ()> {
         match fault {
-            Fault::Kill => self.kill(),
+            Fault::Kill => self.process().kill(),
             Fault::Start => self.start(),
-            Fault::Pause => self.signal("-STOP"),
-            Fault::Resume => self.signal("-CONT"),
+            Fault::Pause => self.process().freeze(),
+            Fault::Resume => self.process().thaw(),
         }
         Box::pin(async {})
     }
@@ -262,14 +249,14 @@ impl Broker for Server {
     }
 
     fn is_alive(&self) -> bool {
-        self.process().1.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+        self.process().is_alive()
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         if self.own.is_some() {
-            self.kill();
+            self.process().kill();
             self.node.forget_names();
         } else if !std::thread::panicking() {
             self.node.tell(&format!("rabbit_vhost:delete(<<\"{}\">>, <<\"tests\">>).", self.host));

@@ -24,11 +24,13 @@ use super::store::{Finding, message_of};
 mod deliver;
 mod fault;
 mod note;
+mod process;
 mod publish;
 mod settle;
 mod tunnel;
 mod words;
 
+pub use process::Process;
 pub use tunnel::Tunnel;
 
 /// A case that has not ended by then hangs.

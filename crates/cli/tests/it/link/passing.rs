@@ -1,0 +1,258 @@
+//! What every broker is put through: two stores that it links while it is killed twice, and messages of somebody else.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Lines};
+use std::process::{Child, ChildStdout, Command};
+
+use ensue_test::server::Server;
+use serde_json::{Value, json};
+
+use super::{file, text};
+use crate::Ensue;
+
+const KEYS: usize = 20;
+/// How many events of each key are emitted at a time: before the first kill, while the broker is gone, and so on.
+const EACH: usize = 10;
+/// Two kills, with events before, between and behind them.
+const PARTS: usize = 3;
+
+/// A broker as links see it.
+pub(super) trait Over {
+    /// What files call it.
+    const BACKEND: &'static str;
+    /// What a link says for this broker alone, so that the order of keys holds.
+    const ORDERED: &'static str;
+
+    /// The server of the test.
+    fn server(&self) -> &Server;
+
+    /// How `shop.orders` is taken in, after `from = `.
+    fn from(&self) -> &'static str {
+        "\"shop.orders\""
+    }
+
+    /// Sends as somebody else does, to the channel `legacy.returns`, once that is there.
+    async fn send(&self, body: &'static [u8]);
+
+    /// A link of this broker.
+    fn link(&self, name: &str, rest: &str) -> String {
+        format!(
+            "[links.{name}]\nbackend = \"{}\"\nurl = \"{}\"\n{}\n{rest}\n",
+            Self::BACKEND,
+            self.server().url(),
+            Self::ORDERED
+        )
+    }
+}
+
+/// A store with its file of links.
+struct Side {
+    ensue: Ensue,
+    store: String,
+    config: String,
+}
+
+impl Side {
+    fn new(links: &str) -> Self {
+        let ensue = Ensue::new();
+        let store = format!("sqlite:{}", ensue.around.path().join("store.db").display());
+        let config = text(&file(&ensue, links)).to_owned();
+        Self { ensue, store, config }
+    }
+
+    fn objects(&self, arguments: &[&str]) -> Vec<Value> {
+        self.ensue.run(&[&["--store", &self.store, "-o", "jsonl"], arguments].concat()).ok().objects()
+    }
+
+    fn links(&self, verb: &str) -> Vec<Value> {
+        self.objects(&["link", verb, "--config", &self.config])
+    }
+
+    fn events(&self) -> Vec<Value> {
+        self.objects(&["tail", "-e"])
+    }
+
+    /// Follows the events of the store.
+    fn follow(&self) -> Following {
+        Following(Printing::of(self.ensue.spawn(&[
+            "--store",
+            &self.store,
+            "tail",
+            "--from",
+            "begin",
+            "-o",
+            "jsonl",
+        ])))
+    }
+
+    fn run(&self) -> Running {
+        let arguments = ["--store", &self.store, "link", "run", "--config", &self.config, "-o", "jsonl"];
+        Running(Printing::of(self.ensue.spawn(&arguments)))
+    }
+}
+
+/// A process that prints what it sees, line by line.
+struct Printing {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    seen: Vec<Value>,
+}
+
+impl Printing {
+    fn of(mut child: Child) -> Self {
+        let lines = BufReader::new(child.stdout.take().expect("it was piped")).lines();
+        Self { child, lines, seen: Vec::new() }
+    }
+
+    /// The next line; none when it has ended.
+    fn next(&mut self) -> Option<&Value> {
+        let line = self.lines.next()?.expect("it prints text");
+        self.seen.push(serde_json::from_str(&line).expect("a JSON line"));
+        self.seen.last()
+    }
+}
+
+impl Drop for Printing {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.child.kill().expect("it is ours");
+            self.child.wait().expect("it has ended");
+        }
+    }
+}
+
+/// The events of a store, as they come.
+struct Following(Printing);
+
+impl Following {
+    /// The events, once there are so many.
+    fn until(&mut self, count: usize) -> &[Value] {
+        while self.0.seen.len() < count {
+            self.0.next().expect("it follows");
+        }
+        &self.0.seen
+    }
+}
+
+/// Links that run, until they are told to end.
+struct Running(Printing);
+
+impl Running {
+    /// Waits until one says that it stands like this.
+    fn until(&mut self, state: &str) {
+        while self.0.next().expect("it runs")["state"] != state {}
+    }
+
+    /// Tells them to end, and says what they have printed.
+    fn end(mut self) -> Vec<Value> {
+        let pid = self.0.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
+        while self.0.next().is_some() {}
+        let status = self.0.child.wait().expect("it ends");
+        assert!(status.success(), "{status:?}");
+        std::mem::take(&mut self.0.seen)
+    }
+}
+
+/// So many events of each key, as one document.
+fn orders(part: usize) -> String {
+    let event = |key: usize, number: usize| {
+        json!({
+            "specversion": "1.0", "id": format!("o-{key}-{number}"), "source": "shop", "type": "OrderChanged",
+            "topic": "Order", "subject": format!("ORD-{key}"), "data": { "number": number },
+        })
+    };
+    let numbers = part * EACH..(part + 1) * EACH;
+    let all: Vec<Value> = numbers.flat_map(|number| (0..KEYS).map(move |key| event(key, number))).collect();
+    Value::from(all).to_string()
+}
+
+/// Events pass a broker that is killed twice while they come: each is in the other store once, and in the order of its key.
+pub(super) fn passes_killed_twice<O: Over>(over: &O) {
+    let from = Side::new(&over.link("out", "relay = [{ topic = \"Order\", to = \"shop.orders\" }]"));
+    let into =
+        Side::new(&over.link("in", &format!("intake = [{{ from = {}, topic = \"Order\" }}]", over.from())));
+    from.ensue.emit(&["--store", &from.store, "-q"], &orders(0)).ok();
+    let checked = from.links("check");
+    assert!(checked.iter().all(|line| line["outcome"] == "missing"), "{checked:?}");
+    let mut taking = into.run();
+    taking.until("up");
+    let mut arrived = into.follow();
+    let mut sending = from.run();
+    over.server().keep_topology();
+    for part in 1..PARTS {
+        arrived.until((part - 1) * EACH * KEYS + 1);
+        over.server().kill();
+        // The stream goes on while the broker is gone, and the relay has missed it, before it is back.
+        from.ensue.emit(&["--store", &from.store, "-q"], &orders(part)).ok();
+        sending.until("waiting");
+        assert!(into.events().len() <= part * EACH * KEYS, "nothing came that the broker never had");
+        over.server().start();
+    }
+    arrived.until(KEYS * EACH * PARTS);
+    sending.end();
+    taking.end();
+    arrived_once_and_in_order(&into.events());
+    for link in [from.links("ls"), into.links("ls")].concat() {
+        assert_eq!((&link["state"], &link["parked"]), (&json!("stopped"), &json!(0)), "{link}");
+    }
+    let checked = from.links("check");
+    assert!(checked.iter().all(|line| line["outcome"] == "found"), "{checked:?}");
+}
+
+fn arrived_once_and_in_order(events: &[Value]) {
+    assert_eq!(events.len(), KEYS * EACH * PARTS, "each once");
+    let mut keys: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for event in events {
+        assert_eq!((&event["topic"], &event["source"]), (&json!("Order"), &json!("shop")));
+        let number = event["data"]["number"].as_u64().expect("a number");
+        let key = event["subject"].as_str().expect("a key");
+        keys.entry(key).or_default().push(usize::try_from(number).expect("a small one"));
+    }
+    assert_eq!(keys.len(), KEYS);
+    for (key, numbers) in keys {
+        assert!(numbers.iter().copied().eq(0..EACH * PARTS), "{key}: {numbers:?}");
+    }
+}
+
+/// Messages of somebody else become events as the file says; bytes that are none wait until the file is mended.
+pub(super) fn maps_foreign_messages<O: Over>(over: &O) {
+    let link = |key: &str| {
+        over.link(
+            "legacy",
+            &format!(
+                "intake = [{{ from = \"legacy.returns\", topic = \"Return\", type = \"const:ReturnAnnounced\", key = \"{key}\" }}]"
+            ),
+        )
+    };
+    let side = Side::new(&link("field:return.number"));
+    let mut running = side.run();
+    running.until("up");
+    let mut arrived = side.follow();
+    let runtime = tokio::runtime::Runtime::new().expect("threads can be started");
+    let bodies: [&'static [u8]; 2] = [b"\xff\x00 no event", br#"{"return":{"number":7}}"#];
+    bodies.into_iter().for_each(|body| runtime.block_on(over.send(body)));
+    let events = arrived.until(2);
+    let returned = events.iter().find(|event| event["type"] == "ReturnAnnounced").expect("the foreign one");
+    assert_eq!((&returned["subject"], &returned["data"]), (&json!("7"), &json!({"return": {"number": 7}})));
+    let kept = events.iter().find(|event| event["type"] == "ensue.MessageUnreadable").expect("the other one");
+    assert_eq!(kept["data_base64"], "/wAgbm8gZXZlbnQ=", "byte by byte");
+    let letter = loop {
+        // It is parked by a lane, a moment after it was kept.
+        if let Some(letter) = side.objects(&["dead", "ls"]).pop() {
+            break letter;
+        }
+    };
+    let handler = "intake.legacy.legacy.returns";
+    assert_eq!((&letter["handler"], &letter["code"]), (&json!(handler), &json!("E0448")));
+    running.end();
+    // The file is mended, and the message read again.
+    fs::write(&side.config, link("const:unnumbered")).expect("the folder is ours");
+    side.ensue.run(&["--store", &side.store, "dead", "redrive", handler]).ok();
+    let running = side.run();
+    let events = arrived.until(3);
+    let mended = events.iter().find(|event| event["subject"] == "unnumbered").expect("it is an event now");
+    assert_eq!(mended["data_base64"], "/wAgbm8gZXZlbnQ=");
+    running.end();
+}

@@ -1,0 +1,103 @@
+//! The process of a broker that a case has for itself.
+
+use std::fs;
+use std::process::{Child, Command};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+/// Holds no process at first, and kills the one that it holds when it is dropped.
+#[derive(Default)]
+pub struct Process(Mutex<Option<Child>>);
+
+impl Process {
+    /// Takes over a process that has just been started.
+    pub fn hold(&self, child: Child) {
+        *self.lock() = Some(child);
+    }
+
+    /// Kills it as by SIGKILL, and waits until it is gone. Does nothing where there is none.
+    ///
+    /// # Panics
+    /// If the operating system refuses.
+    pub fn kill(&self) {
+        if let Some(mut child) = self.lock().take() {
+            child.kill().expect("it is ours");
+            child.wait().expect("it has ended");
+        }
+    }
+
+    /// Freezes it as by SIGSTOP. The signal reaches one thread after the other, and one that has not seen it yet still answers: so this
+    /// ends when all of them stand still.
+    ///
+    /// # Panics
+    /// If there is no process.
+    pub fn freeze(&self) {
+        let pid = self.signal("-STOP");
+        while !all_threads_stand(pid) {
+            thread::yield_now();
+        }
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    /// If there is no process.
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    /// Whether it lives, asked of the operating system. One that is frozen does.
+    pub fn is_alive(&self) -> bool {
+        self.lock().as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    fn signal(&self, name: &str) -> u32 {
+        let pid = self.lock().as_ref().expect("there is a process").id();
+        let status = Command::new("kill").args([name, &pid.to_string()]).status().expect("kill runs");
+        assert!(status.success(), "kill {name} {pid}");
+        pid
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Child>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Whether no thread runs. Where the system has no `/proc` nothing is known of threads, and the signal has to do.
+fn all_threads_stand(pid: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.map(|thread| fs::read_to_string(thread.path().join("stat"))).all(|stat| {
+        // The state stands behind the name, which may hold anything; a thread that has ended in between has no state.
+        stat.is_err()
+            || stat
+                .is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['T', 't'])))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_frozen_stands_still_lives_and_goes_on() {
+        let process = Process::default();
+        assert!(!process.is_alive());
+        process.hold(Command::new("sleep").arg("60").spawn().expect("it starts"));
+        process.freeze();
+        assert!(process.is_alive());
+        let pid = process.lock().as_ref().expect("it runs").id();
+        assert!(all_threads_stand(pid));
+        process.thaw();
+        while all_threads_stand(pid) {
+            thread::yield_now();
+        }
+        process.kill();
+        assert!(!process.is_alive());
+    }
+}

@@ -1,0 +1,149 @@
+//! Real servers for tests that strike them: a process, a folder and ports of the test's own.
+//!
+//! What is needed to start one is in variables that `cargo xtask services` sets: `ENSUE_TEST_NATS_SERVER`, `ENSUE_TEST_RABBITMQ_SERVER`,
+//! `ENSUE_TEST_KAFKA_LIBRARIES`.
+//!
+//! Invariants: what is killed is gone when the call returns, and was killed and did not end by itself; what is started serves; nothing
+//! outlives the test.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::Child;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tempfile::TempDir;
+
+mod kafka;
+mod nats;
+mod rabbitmq;
+
+/// The number of SIGKILL.
+const KILL: i32 = 9;
+
+/// A server that runs, or that was killed.
+pub struct Server {
+    program: Box<dyn Program>,
+    place: Place,
+    child: Mutex<Option<Child>>,
+}
+
+/// Where a server keeps its data, and where it listens.
+struct Place {
+    folder: TempDir,
+    ports: [u16; 3],
+}
+
+impl Place {
+    fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// What is particular about one server.
+trait Program: Send + Sync {
+    /// Where clients find it.
+    fn url(&self, place: &Place) -> String;
+
+    /// Makes what the folder must hold before the first start.
+    fn prepare(&self, _place: &Place) {}
+
+    /// Starts it, and returns when it serves.
+    fn start(&self, place: &Place) -> Child;
+
+    /// Has it write what it would forget if it were killed.
+    fn keep_topology(&self, _place: &Place) {}
+
+    /// Ends what outlives its process.
+    fn clean_up(&self, _place: &Place) {}
+}
+
+impl Server {
+    /// A NATS server with `JetStream`, which lets everybody in.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn nats() -> Self {
+        Self::of(Box::new(nats::Nats))
+    }
+
+    /// One node of Kafka, which lets everybody in.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn kafka() -> Self {
+        Self::of(Box::new(kafka::Kafka))
+    }
+
+    /// One node of RabbitMQ with its user `guest`.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn rabbitmq() -> Self {
+        Self::of(Box::new(rabbitmq::Rabbitmq))
+    }
+
+    fn of(program: Box<dyn Program>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = Place { folder, ports: free_ports() };
+        program.prepare(&place);
+        let server = Self { program, place, child: Mutex::new(None) };
+        server.start();
+        server
+    }
+
+    /// Where clients find it, in the words of its adapter.
+    pub fn url(&self) -> String {
+        self.program.url(&self.place)
+    }
+
+    /// Starts it on its old disk and ports, and returns when it serves.
+    ///
+    /// # Panics
+    /// If it runs already, or does not start.
+    pub fn start(&self) {
+        let mut child = self.child();
+        assert!(child.is_none(), "it runs already");
+        *child = Some(self.program.start(&self.place));
+    }
+
+    /// Kills it, as by SIGKILL, and returns when it is gone.
+    ///
+    /// # Panics
+    /// If it does not run, or has ended by itself.
+    pub fn kill(&self) {
+        let mut child = self.child().take().expect("it runs");
+        child.kill().expect("it is ours");
+        let status = child.wait().expect("it has ended");
+        assert_eq!(status.signal(), Some(KILL), "it was killed, and did not end by itself");
+    }
+
+    /// Has it write topology that it would forget if it were killed now, where a server is like that.
+    pub fn keep_topology(&self) {
+        self.program.keep_topology(&self.place);
+    }
+
+    fn child(&self) -> MutexGuard<'_, Option<Child>> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child().take() {
+            // A test that fails is not made to fail twice, which would end it without a word.
+            drop(child.kill().and_then(|()| child.wait()));
+        }
+        self.program.clean_up(&self.place);
+    }
+}
+
+fn free_ports() -> [u16; 3] {
+    let listeners = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("it is bound").port())
+}
+
+/// What `cargo xtask services` says in a variable.
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is set by `cargo xtask services`"))
+}
