@@ -29,7 +29,14 @@ pub(crate) struct Everywhere {
     #[arg(long, global = true, env = "ENSUE_DATA", default_value = "./ensue-data", value_name = "DIR")]
     pub(crate) data: PathBuf,
     /// The store, where it is another than the folder of `--data`
-    #[arg(long, global = true, env = "ENSUE_STORE", value_name = "file:DIR|postgres://…|sqlite:FILE")]
+    // The help would print the value, and with it a password.
+    #[arg(
+        long,
+        global = true,
+        env = "ENSUE_STORE",
+        hide_env_values = true,
+        value_name = "file:DIR|postgres://…|sqlite:FILE"
+    )]
     pub(crate) store: Option<Address>,
     /// How to print: for people, as one JSON document, or as one JSON object per line
     #[arg(short = 'o', long = "output", global = true, value_enum, default_value_t = Format::Table)]

@@ -68,7 +68,7 @@ pub(crate) enum Command {
     Projection(projection::Projection),
     /// Check everything the folder holds
     Verify,
-    /// Move a store into another one
+    /// Copy a store, make its tables, or see who holds it up
     #[command(subcommand)]
     Store(store::StoreCommand),
     /// Numbers of the store: size, mode, limits

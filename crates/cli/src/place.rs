@@ -21,21 +21,34 @@ pub(crate) enum Address {
 }
 
 impl FromStr for Address {
-    type Err = String;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            Some(("file", folder)) if !folder.is_empty() => Ok(Self::Folder(folder.into())),
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let address = match text.split_once(':') {
+            Some(("file", folder)) => path(folder).map(Self::Folder),
             Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
-                Ok(Self::Postgres(text.to_owned()))
+                Some(Self::Postgres(text.to_owned()))
             }
-            Some(("sqlite", file)) if !file.is_empty() => Ok(Self::Sqlite(file.into())),
-            _ => {
-                Err("a store is named by `file:DIR`, `postgres://USER@HOST/DATABASE` or `sqlite:FILE`"
-                    .to_owned())
-            }
-        }
+            Some(("sqlite", file)) => path(file).map(Self::Sqlite),
+            _ => None,
+        };
+        // The text is not repeated: with a slip in it, nobody can tell where its password is.
+        address.ok_or_else(|| {
+            Error::new(Code::USAGE, "what was given is no address of a store").with_fix(
+                "a store is named by `file:DIR`, `postgres://USER@HOST/DATABASE` or `sqlite:FILE`, without parameters",
+            )
+        })
     }
+}
+
+/// What follows the scheme, as a path. Two slashes may stand before it, as other programs have it: `//shop.db` is in the current
+/// folder, `///srv/shop.db` is not.
+fn path(rest: &str) -> Option<PathBuf> {
+    let url = rest.strip_prefix("//");
+    // As a part of the name they would make a file that nobody looks for.
+    let has_parameters = url.is_some_and(|path| path.contains('?'));
+    let path = url.unwrap_or(rest);
+    (!path.is_empty() && !has_parameters).then(|| path.into())
 }
 
 impl fmt::Display for Address {
@@ -48,13 +61,19 @@ impl fmt::Display for Address {
     }
 }
 
-/// The address as it may be shown: what stands between the user and the host is left out, and so are parameters.
+/// The address as it may be shown: what stands between the user and the host is left out, and so are parameters. A password may hold
+/// any sign, `?` and `@` too, so the host begins behind the last `@`.
 fn without_password(url: &str) -> String {
-    let url = url.split('?').next().unwrap_or_default();
-    let Some((before, host)) = url.rsplit_once('@') else { return url.to_owned() };
-    let (scheme, user) = before.split_once("://").unwrap_or_default();
-    let user = user.split(':').next().unwrap_or_default();
-    format!("{scheme}://{user}@{host}")
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let first = |text: &str, ends: &[char]| text.split(ends).next().unwrap_or_default().to_owned();
+    match rest.rsplit_once('@') {
+        None => format!("{scheme}://{}", first(rest, &['?'])),
+        // An `@` among the parameters: what is behind it may be the rest of a password.
+        Some((before, _)) if before.contains("password=") => format!("{scheme}://…"),
+        Some((before, host)) => {
+            format!("{scheme}://{}@{}", first(before, &[':', '?', '/']), first(host, &['?', '&']))
+        }
+    }
 }
 
 impl Address {
@@ -232,6 +251,10 @@ mod tests {
         let shown = |text: &str| text.parse::<Address>().expect("an address").to_string();
         assert_eq!(shown("postgres://app:p@ss:w@db/shop?sslmode=require"), "postgres://app@db/shop");
         assert_eq!(shown("postgres://db:5433/shop?password=p"), "postgres://db:5433/shop");
+        assert_eq!(shown("postgres://app:p?s@db/shop?sslmode=require"), "postgres://app@db/shop");
+        assert_eq!(shown("postgres://app:p/s?t@u@db/shop"), "postgres://app@db/shop");
+        assert_eq!(shown("postgres://db/shop?password=p@s"), "postgres://…");
+        assert_eq!(shown("postgres://app@db/shop"), "postgres://app@db/shop");
         assert_eq!(shown("file:./data"), "file:./data");
     }
 }

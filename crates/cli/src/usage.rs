@@ -33,12 +33,21 @@ fn not_understood(refused: &clap::Error, arguments: &[String]) -> Error {
         return Error::new(Code::USAGE, format!("{} for `{argument}`", error.message()))
             .with_fix(format!("{}; {help}", error.fix()));
     }
-    let rendered = refused.render().to_string();
+    let rendered = without_secrets(&refused.render().to_string(), arguments);
     let mut parts = rendered.trim_start_matches("error: ").split("\n\n").map(in_one_line);
     let wrong = parts.next().unwrap_or_default();
     let tip = parts.find_map(|part| part.strip_prefix("tip: ").map(str::to_owned));
     let tip = tip.map_or_else(String::new, |tip| format!("{tip}; "));
     Error::new(Code::USAGE, wrong).with_fix(format!("{tip}{help}"))
+}
+
+/// What the parser says, without arguments that may hold a password: it repeats what it does not understand.
+fn without_secrets(rendered: &str, arguments: &[String]) -> String {
+    let may_hold_one = |argument: &&String| {
+        argument.contains("password=") || argument.contains(':') && argument.contains('@')
+    };
+    let secret = arguments.iter().filter(may_hold_one);
+    secret.fold(rendered.to_owned(), |text, argument| text.replace(argument.as_str(), "…"))
 }
 
 fn text(refused: &clap::Error, kind: ContextKind) -> Option<&str> {

@@ -9,7 +9,7 @@ mod copy;
 mod holds;
 mod migrate;
 
-/// Move a store, or make its tables
+/// Copy a store, make its tables, or see who holds it up
 #[derive(Subcommand)]
 pub(crate) enum StoreCommand {
     /// Copy everything a store holds into another one: positions, versions and times stay

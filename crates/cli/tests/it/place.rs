@@ -22,6 +22,59 @@ fn an_address_of_no_known_store_is_refused_with_those_that_are() {
 }
 
 #[test]
+fn the_password_of_an_address_with_a_slip_in_it_is_shown_nowhere() {
+    for address in [
+        "postgress://postgres:secret@127.0.0.1/shop",
+        "postgres:/postgres:secret@127.0.0.1/shop",
+        "host=127.0.0.1  user=postgres password=secret",
+        "sqlite://shop.db?password=secret",
+    ] {
+        let ensue = Ensue::new();
+        let mut by_environment = ensue.command(&["stat"]);
+        by_environment.env("ENSUE_STORE", address);
+        for refused in [
+            ensue.run(&["stat", "--store", address]),
+            ensue.run(&["stat", &format!("--store={address}"), "-o", "json"]),
+            ensue.run(&["store", "copy", address, "file:copy"]),
+            ensue.run(&["stat", address]),
+            ensue.run(&[address]),
+            answer(by_environment, ""),
+        ] {
+            let refused = refused.refused(2, "E0701");
+            assert!(!refused.err.contains("secret"), "{}", refused.err);
+        }
+    }
+}
+
+#[test]
+fn the_help_does_not_show_the_store_that_the_environment_names() {
+    let ensue = Ensue::new();
+    let mut help = ensue.command(&["stat", "--help"]);
+    help.env("ENSUE_STORE", "postgres://app:secret@127.0.0.1/shop");
+    let help = answer(help, "").ok();
+    assert!(help.out.contains("ENSUE_STORE"), "{}", help.out);
+    assert!(!help.out.contains("secret"), "{}", help.out);
+}
+
+#[test]
+fn two_slashes_before_a_path_lead_nowhere_else() {
+    let ensue = Ensue::new();
+    let here = ensue.around.path();
+    for (address, name) in [("sqlite://shop.db", "shop.db"), ("file://shop", "shop")] {
+        let mut emit = ensue.command(&["emit", "-d", "-", "--store", address]);
+        emit.current_dir(here);
+        answer(emit, ORDER).ok();
+        assert!(here.join(name).exists(), "{address} is in the current folder");
+        let (scheme, _) = address.split_once(':').expect("a scheme");
+        let absolute = format!("{scheme}://{}", here.join(name).display());
+        let read = ensue.run(&["tail", "-e", "-o", "jsonl", "--store", &absolute]).ok();
+        assert_eq!(read.objects()[0]["id"], "evt-a1b2c3");
+    }
+    ensue.run(&["tail", "-e", "--store", "sqlite://shop.db?mode=ro"]).refused(2, "E0701");
+    assert!(!here.join("shop.db?mode=ro").exists());
+}
+
+#[test]
 fn a_database_file_is_a_store_and_can_be_copied_there_and_back() {
     let ensue = Ensue::new();
     let path = |name: &str| ensue.around.path().join(name).display().to_string();
