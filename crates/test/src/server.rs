@@ -7,25 +7,22 @@
 //! outlives the test.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Child;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
+
+use crate::conformance::bus::Process;
 
 mod kafka;
 mod nats;
 mod rabbitmq;
 
-/// The number of SIGKILL.
-const KILL: i32 = 9;
-
 /// A server that runs, or that was killed.
 pub struct Server {
     program: Box<dyn Program>,
     place: Place,
-    child: Mutex<Option<Child>>,
+    process: Process,
 }
 
 /// Where a server keeps its data, and where it listens.
@@ -87,7 +84,7 @@ impl Server {
         let folder = tempfile::tempdir().expect("a folder");
         let place = Place { folder, ports: free_ports() };
         program.prepare(&place);
-        let server = Self { program, place, child: Mutex::new(None) };
+        let server = Self { program, place, process: Process::default() };
         server.start();
         server
     }
@@ -102,9 +99,8 @@ impl Server {
     /// # Panics
     /// If it runs already, or does not start.
     pub fn start(&self) {
-        let mut child = self.child();
-        assert!(child.is_none(), "it runs already");
-        *child = Some(self.program.start(&self.place));
+        assert!(!self.process.is_alive(), "it runs already");
+        self.process.hold(self.program.start(&self.place));
     }
 
     /// Kills it, as by SIGKILL, and returns when it is gone.
@@ -112,28 +108,19 @@ impl Server {
     /// # Panics
     /// If it does not run, or has ended by itself.
     pub fn kill(&self) {
-        let mut child = self.child().take().expect("it runs");
-        child.kill().expect("it is ours");
-        let status = child.wait().expect("it has ended");
-        assert_eq!(status.signal(), Some(KILL), "it was killed, and did not end by itself");
+        assert!(self.process.is_alive(), "it was killed, and did not end by itself");
+        self.process.kill();
     }
 
     /// Has it write topology that it would forget if it were killed now, where a server is like that.
     pub fn keep_topology(&self) {
         self.program.keep_topology(&self.place);
     }
-
-    fn child(&self) -> MutexGuard<'_, Option<Child>> {
-        self.child.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child().take() {
-            // A test that fails is not made to fail twice, which would end it without a word.
-            drop(child.kill().and_then(|()| child.wait()));
-        }
+        self.process.kill();
         self.program.clean_up(&self.place);
     }
 }

@@ -9,6 +9,7 @@ mod kafka;
 mod nats;
 mod passing;
 mod rabbitmq;
+mod services;
 
 /// A file of links beside the store.
 fn file(ensue: &Ensue, text: &str) -> PathBuf {
