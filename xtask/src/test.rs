@@ -25,7 +25,8 @@ const SERVERS: [(&str, &[&str]); 3] = [
 ];
 
 /// The same for those that run the suite of buses.
-const BROKERS: [(&str, &[&str]); 4] = [
+const BROKERS: [(&str, &[&str]); 5] = [
+    ("ensue-eventbridge", &["aws"]),
     ("ensue-kafka", &["kafka"]),
     ("ensue-nats", &["nats"]),
     ("ensue-pubsub", &["pubsub"]),

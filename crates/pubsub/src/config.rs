@@ -24,6 +24,7 @@ pub struct Config {
     pub(crate) lease: Duration,
     pub(crate) in_flight_max: usize,
     pub(crate) order: Order,
+    pub(crate) guarantee: Guarantee,
     pub(crate) delivery_limit: Option<u32>,
     pub(crate) message_bytes_max: usize,
 }
@@ -55,6 +56,14 @@ pub(crate) enum Order {
     None,
 }
 
+/// What the service promises of subscriptions that are made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Guarantee {
+    AtLeastOnce,
+    /// What is in hand is delivered to nobody else, and whoever acknowledges too late is told.
+    ExactlyOnce,
+}
+
 /// Where calls go to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Target {
@@ -77,6 +86,7 @@ impl Config {
             lease: Duration::from_secs(30),
             in_flight_max: 256,
             order: Order::ByKey,
+            guarantee: Guarantee::AtLeastOnce,
             delivery_limit: Some(*ATTEMPTS.end()),
             message_bytes_max: 9 * 1024 * 1024,
         }
@@ -138,6 +148,15 @@ impl Config {
     #[must_use]
     pub fn without_order(mut self) -> Self {
         self.order = Order::None;
+        self
+    }
+
+    /// Makes subscriptions with what the service calls exactly-once delivery: while its lease lasts, a message is delivered to nobody
+    /// else, and acknowledging it afterwards is refused. It costs the service time, and holds for members in one region. What is taken
+    /// into a log is there once either way.
+    #[must_use]
+    pub fn exactly_once(mut self) -> Self {
+        self.guarantee = Guarantee::ExactlyOnce;
         self
     }
 
@@ -221,6 +240,7 @@ impl fmt::Debug for Config {
             .field("lease", &self.lease)
             .field("in_flight_max", &self.in_flight_max)
             .field("order", &self.order)
+            .field("guarantee", &self.guarantee)
             .finish_non_exhaustive()
     }
 }

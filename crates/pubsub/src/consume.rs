@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::client::Link;
+use crate::error::Refused;
 use crate::hand::Hand;
 use crate::pull::Puller;
 use crate::wire::{ACKNOWLEDGE, Acknowledge, Empty, MODIFY_ACK_DEADLINE, ModifyAckDeadline, Received};
@@ -74,13 +75,11 @@ impl Member {
         self.link.publish_request(topic, vec![letter]).await.map(drop)
     }
 
-    async fn acknowledge(&self, settled: &[Received]) -> Result<(), Error> {
-        let ack_ids = settled.iter().map(|received| received.ack_id.clone()).collect();
+    async fn acknowledge(&self, ack_ids: Vec<String>) -> Result<(), Refused> {
         let asked = Acknowledge { subscription: self.subscription.clone(), ack_ids };
         let answered: Result<Empty, _> = self.link.call(&ACKNOWLEDGE, &self.subscription, asked).await;
-        answered.map(drop).map_err(|failure| {
-            error::failed(&format!("cannot acknowledge what came from `{}`", self.from), failure)
-        })
+        let trying = || format!("cannot acknowledge what came from `{}`", self.from);
+        answered.map(drop).map_err(|failure| Refused::new(&trying(), failure))
     }
 }
 
@@ -92,14 +91,14 @@ impl Link {
         received: Vec<Received>,
         time: Duration,
     ) -> Result<(), Error> {
-        let ack_ids = received.into_iter().map(|received| received.ack_id).collect();
-        self.lease_ids(subscription, ack_ids, time).await
+        let ack_ids: Vec<String> = received.into_iter().map(|received| received.ack_id).collect();
+        self.lease_ids(subscription, &ack_ids, time).await
     }
 
     pub(crate) async fn lease_ids(
         &self,
         subscription: &str,
-        ack_ids: Vec<String>,
+        ack_ids: &[String],
         time: Duration,
     ) -> Result<(), Error> {
         let seconds = i32::try_from(time.as_millis().div_ceil(1000)).unwrap_or(i32::MAX);
@@ -176,17 +175,18 @@ impl Member {
     async fn acknowledge_all(&self, plan: &mut Plan) {
         let acks = std::mem::take(&mut plan.acks);
         for part in acks.chunks(SETTLED_MAX) {
-            let received: Vec<Received> = part.iter().map(|(_, received)| received.clone()).collect();
-            let answer = self.acknowledge(&received).await;
+            let ack_ids = part.iter().map(|(_, received)| received.ack_id.clone()).collect();
+            let answers = self.acknowledge(ack_ids).await;
             let mut behind = Vec::new();
             {
                 let mut state = self.hand.lock();
                 for (place, received) in part {
-                    match &answer {
+                    let refused = answers.as_ref().err();
+                    match refused.map_or(Ok(()), |refused| refused.answer(&received.ack_id)) {
                         Ok(()) => state.done(received),
                         Err(error) => {
                             behind.extend(state.forget(received));
-                            plan.answer(*place, Err(error.clone()));
+                            plan.answer(*place, Err(error));
                         }
                     }
                 }
@@ -224,7 +224,7 @@ impl Consumer for Member {
             loop {
                 let (delivered, failure) = {
                     let mut state = self.hand.lock();
-                    let delivered = state.deliver(max.max(1));
+                    let delivered = state.deliver(max.max(1), Instant::now());
                     let failure = if delivered.is_empty() { state.take_failure() } else { None };
                     (delivered, failure)
                 };

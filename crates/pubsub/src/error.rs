@@ -1,10 +1,19 @@
 //! What the service and its driver say, in Ensue's words.
 
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::time::Duration;
 
 use ensue_core::{Code, Error};
+use prost::Message;
 use tonic::{Code as Said, Status};
+
+use crate::wire::{AckFailures, Details};
+
+/// How the detail is called by which the service says what became of each acknowledgement, and its words for those that failed.
+const ACK_FAILURES: &str = "type.googleapis.com/google.rpc.ErrorInfo";
+const TOO_LATE: &str = "PERMANENT_FAILURE_INVALID_ACK_ID";
+const NOT_NOW: &str = "TRANSIENT_FAILURE_";
 
 /// Why a call had no result.
 #[derive(Debug)]
@@ -37,6 +46,46 @@ impl Failure {
     pub(crate) fn is_there_already(&self) -> bool {
         self.is(Said::AlreadyExists)
     }
+}
+
+/// What became of the deliveries of a call to acknowledge them that has failed.
+pub(crate) struct Refused {
+    /// Those that the service speaks of, where it does; others have been acknowledged.
+    by_ack_id: Option<BTreeMap<String, String>>,
+    error: Error,
+}
+
+impl Refused {
+    pub(crate) fn new(trying: &str, failure: Failure) -> Self {
+        let by_ack_id = match &failure {
+            Failure::Status(status) => by_ack_id(status.details()),
+            Failure::Late(_) | Failure::Login(_) => None,
+        };
+        Self { by_ack_id, error: failed(trying, failure) }
+    }
+
+    pub(crate) fn answer(&self, ack_id: &str) -> Result<(), Error> {
+        let Some(by_ack_id) = &self.by_ack_id else { return Err(self.error.clone()) };
+        match by_ack_id.get(ack_id) {
+            None => Ok(()),
+            Some(said) if said == TOO_LATE => Err(too_late()),
+            Some(said) if said.starts_with(NOT_NOW) => {
+                let message = format!("the service could not acknowledge it at the moment: {said}");
+                Err(Error::new(Code::BUS_UNREACHABLE, message))
+            }
+            Some(said) => {
+                Err(Error::new(Code::BUS_REFUSED, format!("the service refused to acknowledge it: {said}")))
+            }
+        }
+    }
+}
+
+fn by_ack_id(details: &[u8]) -> Option<BTreeMap<String, String>> {
+    let said = Details::decode(details).ok()?;
+    let info = said.details.iter().find(|detail| detail.sort == ACK_FAILURES)?;
+    let by_ack_id = AckFailures::decode(info.value.clone()).ok()?.metadata;
+    let is_of_acks = by_ack_id.values().any(|said| said == TOO_LATE || said.contains("_FAILURE_"));
+    is_of_acks.then_some(by_ack_id)
 }
 
 /// The error for something that was tried and failed.
@@ -113,6 +162,7 @@ pub(crate) fn too_late() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Detail;
 
     #[test]
     fn what_may_succeed_later_is_tried_again_and_nothing_else() {
@@ -139,6 +189,34 @@ mod tests {
         for (said, code) in wanted {
             assert_eq!(of(said).code(), code, "{said:?}");
             assert!(of(said).message().contains("cannot try: because"), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn of_several_acknowledgements_each_is_told_what_became_of_it() {
+        let said =
+            [("late", TOO_LATE), ("busy", "TRANSIENT_FAILURE_UNKNOWN"), ("odd", "PERMANENT_FAILURE_OTHER")];
+        let metadata = said.map(|(ack_id, said)| (ack_id.to_owned(), said.to_owned())).into();
+        let info = AckFailures { metadata }.encode_to_vec().into();
+        let details = Details { details: vec![Detail { sort: ACK_FAILURES.to_owned(), value: info }] };
+        let status = Status::with_details(Said::FailedPrecondition, "some", details.encode_to_vec().into());
+        let refused = Refused::new("cannot acknowledge", status.into());
+        let of = |ack_id: &str| refused.answer(ack_id).map_err(|error| error.code());
+        assert_eq!(of("good"), Ok(()));
+        assert_eq!(of("late"), Err(Code::BUS_TOO_LATE));
+        assert_eq!(of("busy"), Err(Code::BUS_UNREACHABLE));
+        assert_eq!(of("odd"), Err(Code::BUS_REFUSED));
+    }
+
+    #[test]
+    fn where_nothing_is_said_of_each_none_is_acknowledged() {
+        let other = AckFailures { metadata: [("service".to_owned(), "pubsub".to_owned())].into() };
+        let detail = Detail { sort: ACK_FAILURES.to_owned(), value: other.encode_to_vec().into() };
+        for details in [Vec::new(), vec![detail]] {
+            let details = Details { details }.encode_to_vec();
+            let status = Status::with_details(Said::Unavailable, "not now", details.into());
+            let refused = Refused::new("cannot acknowledge", status.into());
+            assert_eq!(refused.answer("any").map_err(|error| error.code()), Err(Code::BUS_UNREACHABLE));
         }
     }
 

@@ -78,7 +78,10 @@ impl Puller {
             if now >= extend_at {
                 extend_at = now + extend_every;
                 let all = self.hand.lock().ack_ids();
-                drop(self.link.lease_ids(&self.subscription, all, self.link.config.lease).await);
+                let lease = self.link.config.lease;
+                if self.link.lease_ids(&self.subscription, &all, lease).await.is_ok() {
+                    self.hand.lock().extended(&all, now);
+                }
             }
         }
     }

@@ -6,7 +6,7 @@ use ensue_core::bus::{Consume, Declare, Declared, Topology};
 use ensue_core::{Code, Error};
 
 use crate::client::Link;
-use crate::config::Order;
+use crate::config::{Guarantee, Order};
 use crate::error;
 use crate::wire::{
     CREATE_SUBSCRIPTION, CREATE_TOPIC, DeadLetterPolicy, Expiration, GET_SUBSCRIPTION, GET_TOPIC,
@@ -190,6 +190,7 @@ impl Link {
             expiration: Some(Expiration { after: None }),
             filter: filter.to_owned(),
             dead_letter,
+            enable_exactly_once_delivery: config.guarantee == Guarantee::ExactlyOnce,
             ..Subscription::default()
         }
     }

@@ -188,3 +188,25 @@ pub(crate) struct Received {
     #[prost(int32, tag = "3")]
     pub(crate) delivery_attempt: i32,
 }
+
+/// What stands behind an error: `google.rpc.Status`.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Details {
+    #[prost(message, repeated, tag = "3")]
+    pub(crate) details: Vec<Detail>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Detail {
+    #[prost(string, tag = "1")]
+    pub(crate) sort: String,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(crate) value: Bytes,
+}
+
+/// `google.rpc.ErrorInfo`, by which the service says what became of each acknowledgement.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct AckFailures {
+    #[prost(btree_map = "string, string", tag = "3")]
+    pub(crate) metadata: BTreeMap<String, String>,
+}

@@ -1,5 +1,6 @@
 //! Google's own fake of Pub/Sub, in memory: a program of a few lines around the module that Google's clients are tested with. It can
-//! ask for a token, and stand in front of another one as a process that may be killed while what was published stays.
+//! ask for a token, says of late acknowledgements what the service says of them, and stands in front of another one as a process that may
+//! be killed while what was published stays.
 
 use std::fs;
 use std::net::TcpStream;
@@ -9,12 +10,15 @@ use super::cache::{self, Cache};
 use super::place::Place;
 use super::{Service, need};
 
-const ENTRY: &str = "pubsub-2.8.1-front";
+const ENTRY: &str = "pubsub-2.8.1-exact";
 const PROGRAM: &str = "pubsub";
-const SOURCES: [(&str, &str); 3] = [
+const SOURCES: [(&str, &str); 6] = [
+    ("call.go", include_str!("pubsub/call.go")),
+    ("exact.go", include_str!("pubsub/exact.go")),
     ("go.mod", include_str!("pubsub/go.mod")),
     ("go.sum", include_str!("pubsub/go.sum")),
     ("main.go", include_str!("pubsub/main.go")),
+    ("token.go", include_str!("pubsub/token.go")),
 ];
 
 /// The service of this file.

@@ -3,57 +3,75 @@
 
 use std::env;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ensue_core::bus::{Bus, Consume};
 use ensue_core::name::Channel;
 use ensue_core::{BoxFuture, Error};
 use ensue_pubsub::Config;
-use ensue_test::conformance::bus::{Broker, Fault, Tunnel};
+use ensue_test::conformance::bus::{Broker, Fault, Process, Tunnel};
+use serde_json::{Value, json};
 
 pub(crate) const TOKEN: &str = "for-tests";
-pub(crate) const PROJECT: &str = "conformance";
+const PROJECT: &str = "conformance";
 
 /// See [`Broker`].
 pub(crate) struct Server {
+    /// What holds the messages.
     memory: Program,
-    front: Mutex<Option<Program>>,
-    /// Where the front listens, the same after each start.
-    address: String,
+    /// What clients connect to.
+    front: Program,
     tunnel: Tunnel,
 }
 
-/// A process, and where it listens.
-struct Program {
-    child: Child,
-    address: String,
+/// A process, and where it listens, which is the same each time that it is started.
+pub(crate) struct Program {
+    pub(crate) process: Process,
+    pub(crate) address: String,
 }
 
 impl Program {
-    fn start(arguments: &[&str]) -> Self {
-        let program = env::var("ENSUE_TEST_PUBSUB_SERVER").expect("ENSUE_TEST_PUBSUB_SERVER names the fake");
-        let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    /// Starts one on a port that is free.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let mut program = Self { process: Process::default(), address: "127.0.0.1:0".to_owned() };
+        program.address = program.run(arguments);
+        program
+    }
+
+    /// Starts it again where it was.
+    fn run(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(program());
+        command.args(["-addr", &self.address]).args(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("the fake starts");
         let mut said = String::new();
         let output = child.stdout.take().expect("it is piped");
         BufReader::new(output).read_line(&mut said).expect("it says where it listens");
+        self.process.hold(child);
         let address = said.trim().strip_prefix("listening on ").expect("it says where it listens");
-        Self { address: address.to_owned(), child }
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().expect("it is ours");
-        self.child.wait().expect("it has ended");
+        address.to_owned()
     }
 }
 
-impl Drop for Program {
-    fn drop(&mut self) {
-        self.kill();
-    }
+fn program() -> String {
+    env::var("ENSUE_TEST_PUBSUB_SERVER").expect("ENSUE_TEST_PUBSUB_SERVER names the fake")
+}
+
+/// The whole name of a topic.
+pub(crate) fn topic(name: &str) -> String {
+    format!("projects/{PROJECT}/topics/{name}")
+}
+
+/// The whole name of a subscription.
+pub(crate) fn subscription_name(name: &str) -> String {
+    format!("projects/{PROJECT}/subscriptions/{name}")
+}
+
+/// A subscription as somebody makes it who asks for nothing.
+pub(crate) fn subscription(name: &str, of: &str) -> Value {
+    json!({ "name": subscription_name(name), "topic": topic(of), "ackDeadlineSeconds": 10 })
 }
 
 /// One that runs and holds nothing.
@@ -63,14 +81,13 @@ pub(crate) async fn fresh() -> Arc<dyn Broker> {
 
 /// The same, for what the suite does not know.
 pub(crate) async fn server() -> Arc<Server> {
-    let memory = Program::start(&["-addr", "127.0.0.1:0", "-token", TOKEN]);
-    let front = Program::start(&["-addr", "127.0.0.1:0", "-behind", &memory.address]);
-    let address = front.address.clone();
-    let tunnel = Tunnel::to(address.parse().expect("an address")).await;
-    Arc::new(Server { memory, front: Mutex::new(Some(front)), address, tunnel })
+    let memory = Program::start(&["-token", TOKEN]);
+    let front = Program::start(&["-behind", &memory.address]);
+    let tunnel = Tunnel::to(front.address.parse().expect("an address")).await;
+    Arc::new(Server { memory, front, tunnel })
 }
 
-fn config(address: &str, token: &str) -> Config {
+pub(crate) fn config(address: &str, token: &str) -> Config {
     Config::new(format!("pubsub://{PROJECT}?emulator={address}"))
         .token(token)
         .answer_within(Duration::from_secs(2))
@@ -80,17 +97,28 @@ fn config(address: &str, token: &str) -> Config {
 
 impl Server {
     pub(crate) fn config(&self, token: &str) -> Config {
-        config(&self.address, token)
+        config(&self.front.address, token)
     }
 
-    fn front(&self) -> MutexGuard<'_, Option<Program>> {
-        self.front.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A call of somebody else, by Google's own description of the service: JSON in, JSON out.
+    pub(crate) fn call(&self, name: &str, request: &Value) -> Value {
+        let request = request.to_string();
+        let mut command = Command::new(program());
+        command.args(["-addr", &self.memory.address, "-token", TOKEN, "-call", name, &request]);
+        let output = command.output().expect("the program runs");
+        assert!(output.status.success(), "{name} {request}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("it prints JSON")
     }
 
-    fn signal(&self, name: &str) {
-        let pid = self.front().as_ref().expect("it runs").child.id().to_string();
-        let status = Command::new("kill").args([name, &pid]).status().expect("kill runs");
-        assert!(status.success(), "kill {name} {pid}");
+    /// Another way to the same messages, which can be frozen by itself.
+    pub(crate) fn other_front(&self) -> Program {
+        Program::start(&["-behind", &self.memory.address])
+    }
+
+    /// Kills what holds the messages, and starts it again with nothing.
+    pub(crate) fn lose_everything(&self) {
+        self.memory.process.kill();
+        self.memory.run(&["-token", TOKEN]);
     }
 }
 
@@ -119,13 +147,10 @@ impl Broker for Server {
 
     fn strike(&self, fault: Fault) -> BoxFuture<'_, ()> {
         match fault {
-            Fault::Kill => drop(self.front().take()),
-            Fault::Start => {
-                let front = Program::start(&["-addr", &self.address, "-behind", &self.memory.address]);
-                *self.front() = Some(front);
-            }
-            Fault::Pause => self.signal("-STOP"),
-            Fault::Resume => self.signal("-CONT"),
+            Fault::Kill => self.front.process.kill(),
+            Fault::Start => drop(self.front.run(&["-behind", &self.memory.address])),
+            Fault::Pause => self.front.process.freeze(),
+            Fault::Resume => self.front.process.thaw(),
         }
         Box::pin(async {})
     }
@@ -135,6 +160,6 @@ impl Broker for Server {
     }
 
     fn is_alive(&self) -> bool {
-        self.front().as_mut().is_some_and(|front| matches!(front.child.try_wait(), Ok(None)))
+        self.front.process.is_alive()
     }
 }
