@@ -58,6 +58,16 @@ fn without_password(url: &str) -> String {
 }
 
 impl Address {
+    /// The address by which a store is known from everywhere: without links and roundabout ways, as far as the path is there.
+    pub(crate) fn resolved(&self) -> Self {
+        let whole = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+        match self {
+            Self::Folder(folder) => Self::Folder(whole(folder)),
+            Self::Postgres(url) => Self::Postgres(url.clone()),
+            Self::Sqlite(file) => Self::Sqlite(whole(file)),
+        }
+    }
+
     /// Opens the store; `E0406` if there is none.
     pub(crate) async fn open(&self, host: &Host, talk: Talk) -> Result<Arc<dyn Portable>, Error> {
         match self {

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 mod application;
 mod bad_luck;
+mod copy;
 mod demo;
 mod emit;
 mod flow;

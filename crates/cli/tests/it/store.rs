@@ -33,17 +33,6 @@ fn a_copied_shop_has_the_same_history_and_goes_on_as_if_nothing_had_happened() {
 }
 
 #[test]
-fn a_copy_goes_on_where_it_stopped() {
-    let ensue = Ensue::new();
-    ensue.emit(&[], ORDER).ok();
-    let target = beside(&ensue, "copy");
-    copy(&ensue, &target).ok();
-    ensue.emit(&[], &ORDER.replace("evt-a1b2c3", "evt-2")).ok();
-    let copied = copy(&ensue, &target).ok().object();
-    assert_eq!((&copied["events"], &copied["compared"]["events"]), (&1.into(), &2.into()));
-}
-
-#[test]
 fn what_is_no_copy_is_not_written_to() {
     let ensue = Ensue::new();
     ensue.emit(&[], ORDER).ok();

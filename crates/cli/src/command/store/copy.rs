@@ -2,6 +2,8 @@
 //!
 //! Events first, then records; both are compared afterwards. An interrupted copy goes on behind the last event that is
 //! there; records are few beside the events and are always looked at as a whole.
+//!
+//! Invariant: records are written only where there were none, or where a [`mark`] calls the store an unfinished copy of this source.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -20,12 +22,17 @@ use crate::failure::Failure;
 use crate::place::Address;
 use crate::words::count;
 
+mod mark;
+
+use mark::Target;
+
 /// Events that are read and taken over at a time.
 const EVENTS_AT_A_TIME: usize = 1_000;
 /// Records that are written in one commit, at most.
 const RECORDS_AT_A_TIME: usize = 200;
 /// Bytes of values in one commit of records, unless one alone is larger.
 const RECORD_BYTES_AT_A_TIME: usize = 1 << 20;
+const ELSEWHERE: &str = "copy into an empty store; nothing was written to this one";
 
 /// Copy everything a store holds into another one: positions, versions and times stay
 #[derive(Args)]
@@ -49,11 +56,11 @@ struct Copied {
     /// Records that this run has written or removed.
     records: u64,
     /// Events and records that were compared afterwards, and are equal.
-    compared: Compared,
+    compared: Counts,
 }
 
 #[derive(Serialize, Default)]
-struct Compared {
+struct Counts {
     events: u64,
     records: u64,
 }
@@ -61,26 +68,24 @@ struct Compared {
 impl Copy {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let Self { from, to } = self;
-        if from == to {
+        let source = from.open(&session.host, session.place.talk()).await?;
+        if from.resolved() == to.resolved() {
             let message = format!("{from} cannot be copied into itself");
             return Err(Error::new(Code::USAGE, message).into());
         }
-        let source = from.open(&session.host, session.place.talk()).await?;
+        mark::check_source(&*source, &from.to_string()).await?;
         let target = to.open_or_make(&session.host, session.place.talk()).await?;
         let pair = Pair { source: &*source, target: &*target };
         let head = source.head().await?;
-        let begun = pair.begun(head).await?;
-        session.output.say(&format!("{} to copy", count(head.0 - begun.0, "event")));
-        pair.events(begun, head).await?;
-        let records = pair.records().await?;
-        let compared = pair.compare(head).await?;
-        if source.head().await? != head {
-            return Err(Error::new(Code::NO_COPY, format!("{from} was written to while it was copied"))
-                .with_fix("stop what writes to it, and copy again: it goes on where it is")
-                .into());
-        }
+        let origin = from.resolved().to_string();
+        let (written, compared) = match mark::look(&*target, &origin).await? {
+            Target::Held(record) => (Counts::default(), pair.is_finished(head, &record).await?),
+            Target::Bare => pair.copy_bare(head, &origin, session).await?,
+            Target::Begun => pair.copy(head, session).await?,
+        };
+        let Counts { events, records } = written;
         let (from, to) = (from.to_string(), to.to_string());
-        let copied = Copied { from, to, head, events: head.0 - begun.0, records, compared };
+        let copied = Copied { from, to, head, events, records, compared };
         session.output.one(&copied, &copied.in_words())?;
         Ok(())
     }
@@ -104,6 +109,76 @@ struct Pair<'a> {
 }
 
 impl Pair<'_> {
+    /// Into a target without records: it may hold the first of the events and nothing else. The mark comes before the first record, and
+    /// not before the events: an embedded log takes none that is older than its last commit.
+    async fn copy_bare(
+        &self,
+        head: Position,
+        origin: &str,
+        session: &Session,
+    ) -> Result<(Counts, Counts), Error> {
+        let begun = self.begun(head).await?;
+        self.compare_events(begun).await.map_err(|error| match error.code() {
+            Code::CHECK_FAILED => Error::new(Code::NO_COPY, error.message()).with_fix(ELSEWHERE),
+            _ => error,
+        })?;
+        session.output.say(&format!("{} to copy", count(head.0 - begun.0, "event")));
+        self.events(begun, head).await?;
+        self.check_source(head).await?;
+        let is_marked = self.is_different().await?;
+        if is_marked {
+            mark::set(self.target, origin).await?;
+        }
+        let (records, compared) = self.finish(head).await?;
+        if is_marked {
+            mark::remove(self.target).await?;
+        }
+        Ok((Counts { events: head.0 - begun.0, records }, compared))
+    }
+
+    /// Goes on with a copy that was interrupted after its mark was set.
+    async fn copy(&self, head: Position, session: &Session) -> Result<(Counts, Counts), Error> {
+        let begun = self.begun(head).await?;
+        session.output.say(&format!("{} to copy", count(head.0 - begun.0, "event")));
+        self.events(begun, head).await?;
+        let (records, compared) = self.finish(head).await?;
+        mark::remove(self.target).await?;
+        Ok((Counts { events: head.0 - begun.0, records }, compared))
+    }
+
+    /// Makes the records equal and compares everything: how many were written, and what was compared.
+    async fn finish(&self, head: Position) -> Result<(u64, Counts), Error> {
+        let records = self.records().await?;
+        let compared = self.compare(head).await?;
+        self.check_source(head).await?;
+        Ok((records, compared))
+    }
+
+    async fn check_source(&self, head: Position) -> Result<(), Error> {
+        if self.source.head().await? == head {
+            return Ok(());
+        }
+        Err(Error::new(Code::NO_COPY, "the source was written to while it was copied")
+            .with_fix("stop what writes to it, and copy again: it goes on where it is"))
+    }
+
+    /// Of a target that is not to be written to: that it is an equal copy already.
+    async fn is_finished(&self, head: Position, record: &str) -> Result<Counts, Error> {
+        let there = self.target.head().await?;
+        let difference = if there == head {
+            match self.compare(head).await {
+                Err(error) if error.code() == Code::CHECK_FAILED => error.message().to_owned(),
+                compared => return compared,
+            }
+        } else {
+            format!("it stands at position {there}, the source at {head}")
+        };
+        let message = format!(
+            "the target holds records such as {record}, and is neither an unfinished copy nor an equal one: {difference}"
+        );
+        Err(Error::new(Code::NO_COPY, message).with_fix(ELSEWHERE))
+    }
+
     /// Up to where an earlier run has come, after a look whether it was one.
     async fn begun(&self, head: Position) -> Result<Position, Error> {
         let there = self.target.head().await?;
@@ -130,7 +205,7 @@ impl Pair<'_> {
 
     async fn spaces(&self) -> Result<BTreeSet<Space>, Error> {
         let (ours, theirs) = (self.source.spaces().await?, self.target.spaces().await?);
-        Ok(ours.into_iter().chain(theirs).collect())
+        Ok(ours.into_iter().chain(theirs).filter(|space| *space != *mark::SPACE).collect())
     }
 
     /// Makes the records equal; says how many were not.
@@ -179,26 +254,45 @@ impl Pair<'_> {
         })
     }
 
+    /// Whether there is a record that differs.
+    async fn is_different(&self) -> Result<bool, Error> {
+        for space in self.spaces().await? {
+            if std::pin::pin!(self.differences(space)).try_next().await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Reads all of both again. A difference is an error.
-    async fn compare(&self, head: Position) -> Result<Compared, Error> {
-        let mut compared = Compared::default();
-        let mut ours = self.source.read(Read::all().until(head));
+    async fn compare(&self, head: Position) -> Result<Counts, Error> {
+        Ok(Counts { events: self.compare_events(head).await?, records: self.compare_records().await? })
+    }
+
+    /// All events of the target with those of the source up to here.
+    async fn compare_events(&self, until: Position) -> Result<u64, Error> {
+        let mut compared = 0;
+        let mut ours = self.source.read(Read::all().until(until));
         let mut theirs = self.target.read(Read::all());
         loop {
             let (one, other) = (ours.try_next().await?, theirs.try_next().await?);
             match (one, other) {
-                (None, None) => break,
-                (one, other) if one == other => compared.events += 1,
+                (None, None) => return Ok(compared),
+                (one, other) if one == other => compared += 1,
                 (one, other) => return Err(unequal(one.as_ref().or(other.as_ref()))),
             }
         }
+    }
+
+    async fn compare_records(&self) -> Result<u64, Error> {
+        let mut compared = 0;
         for space in self.spaces().await? {
             let mut differences = std::pin::pin!(self.differences(space.clone()));
             if let Some(write) = differences.try_next().await? {
                 let message = format!("record {space}/{} differs in the copy", write.key.escape_ascii());
                 return Err(Error::new(Code::CHECK_FAILED, message));
             }
-            compared.records += Pages::new(self.target, &space).count().await?;
+            compared += Pages::new(self.target, &space).count().await?;
         }
         Ok(compared)
     }
