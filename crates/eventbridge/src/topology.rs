@@ -306,7 +306,7 @@ impl Declaring<'_> {
         let making =
             events.put_rule().name(&rule.name).event_bus_name(&rule.bus).event_pattern(&rule.pattern);
         making.send().await.map_err(|cause| error::failed(&trying, cause))?;
-        let target = self.target(rule, queue_name, queue)?;
+        let target = target(rule, queue_name, queue)?;
         let done = events.put_targets().rule(&rule.name).event_bus_name(&rule.bus).targets(target);
         let done = done.send().await.map_err(|cause| error::failed(&trying, cause))?;
         match done.failed_entries().first() {
@@ -317,23 +317,6 @@ impl Declaring<'_> {
             )),
             None => Ok(()),
         }
-    }
-
-    fn target(&self, rule: &Rule, queue_name: &str, queue: &Queue) -> Result<Target, Error> {
-        let target = Target::builder().id(TARGET_ID).arn(queue.arn());
-        let target = if is_ordered(queue_name) {
-            // All that a rule sends to a queue is in one group: EventBridge takes no key from the event.
-            target.sqs_parameters(SqsParameters::builder().message_group_id(&rule.name).build())
-        } else {
-            let policy: Value =
-                serde_json::from_str(queue.setting(&Attribute::RedrivePolicy)).unwrap_or(Value::Null);
-            let dead = policy.get("deadLetterTargetArn").and_then(Value::as_str).map(str::to_owned);
-            target.dead_letter_config(DeadLetterConfig::builder().set_arn(dead).build())
-        };
-        target.build().map_err(|cause| {
-            Error::new(Code::BUS_TOPOLOGY, format!("the queue `{queue_name}` has no address"))
-                .with_source(cause)
-        })
     }
 
     /// Whether the rule is there with its target. One that is otherwise is refused.
@@ -368,6 +351,23 @@ impl Declaring<'_> {
         }
         Ok(true)
     }
+}
+
+/// What the rule sends to.
+fn target(rule: &Rule, queue_name: &str, queue: &Queue) -> Result<Target, Error> {
+    let target = Target::builder().id(TARGET_ID).arn(queue.arn());
+    let target = if is_ordered(queue_name) {
+        // All that a rule sends to a queue is in one group: EventBridge takes no key from the event.
+        target.sqs_parameters(SqsParameters::builder().message_group_id(&rule.name).build())
+    } else {
+        let policy: Value =
+            serde_json::from_str(queue.setting(&Attribute::RedrivePolicy)).unwrap_or(Value::Null);
+        let dead = policy.get("deadLetterTargetArn").and_then(Value::as_str).map(str::to_owned);
+        target.dead_letter_config(DeadLetterConfig::builder().set_arn(dead).build())
+    };
+    target.build().map_err(|cause| {
+        Error::new(Code::BUS_TOPOLOGY, format!("the queue `{queue_name}` has no address")).with_source(cause)
+    })
 }
 
 fn read(json: &str) -> Option<Value> {
