@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::Ensue;
 
+mod eventbridge;
 mod kafka;
 mod nats;
 mod passing;

@@ -1,6 +1,12 @@
 //! The contract of a bus, on a fake of Amazon's services, and what is particular to `EventBridge`.
 
+mod foreign;
 mod given;
+mod hand;
+mod order;
+mod part;
+mod tls;
+mod topology;
 
 mod contract {
     ensue_test::bus_conformance!(super::given::fresh, ignore = "needs moto: cargo xtask test");
