@@ -139,13 +139,14 @@ fn has_no_login<E: StdError + 'static>(cause: &SdkError<E, HttpResponse>) -> boo
         && has(cause, |error| error.is::<CredentialsError>())
 }
 
+/// An error of the system says what is inside of it, but not as its cause.
 fn is_of_tls(error: &(dyn StdError + 'static)) -> bool {
     let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>())
+    error.is::<rustls::Error>() || inner.is_some_and(|inner| is_of_tls(inner) || has(inner, is_of_tls))
 }
 
 /// Whether one of the causes behind this is such.
-fn has(cause: &(dyn StdError + 'static), is_such: impl Fn(&(dyn StdError + 'static)) -> bool) -> bool {
+fn has(cause: &(dyn StdError + 'static), is_such: fn(&(dyn StdError + 'static)) -> bool) -> bool {
     let mut next = cause.source();
     while let Some(error) = next {
         if is_such(error) {

@@ -54,6 +54,7 @@ async fn a_queue_of_other_settings_is_refused_and_left_alone() {
     let redrive = set(&server, Attribute::RedrivePolicy, "").await;
     refused(&bus, None, &["has no dead letters"]).await;
     assert_eq!(set(&server, Attribute::RedrivePolicy, &redrive).await, "", "it was left alone");
+    set(&server, Attribute::Policy, &policy).await; // which the fake forgets whenever something else is set
     assert!(declare(&bus, None, Declare::Make).await.expect("it is as it was").is_empty());
 }
 
