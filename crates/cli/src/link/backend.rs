@@ -9,8 +9,6 @@ use toml::Table;
 
 use super::wrong;
 
-#[cfg(feature = "eventbridge")]
-mod eventbridge;
 #[cfg(feature = "kafka")]
 mod kafka;
 #[cfg(feature = "nats")]
@@ -32,9 +30,6 @@ const BACKENDS: &[Backend] = &[
     #[cfg(not(feature = "nats"))]
     Backend::without_driver("nats"),
     Backend::without_driver("pubsub"),
-    #[cfg(feature = "eventbridge")]
-    Backend::of::<eventbridge::Options>("eventbridge"),
-    #[cfg(not(feature = "eventbridge"))]
     Backend::without_driver("eventbridge"),
 ];
 
@@ -90,7 +85,7 @@ struct Backend {
 
 impl Backend {
     #[cfg_attr(
-        not(any(feature = "eventbridge", feature = "kafka", feature = "nats", feature = "rabbitmq")),
+        not(any(feature = "kafka", feature = "nats", feature = "rabbitmq")),
         expect(dead_code, reason = "a program without drivers")
     )]
     const fn of<D: Driver>(name: &'static str) -> Self {

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use crate::Ensue;
 
-mod eventbridge;
 mod kafka;
 mod nats;
 mod passing;

@@ -104,7 +104,7 @@ async fn rules_of_others_look_into_what_we_publish() {
         .map(|message| json(message.body().expect("a body").as_bytes()))
         .collect();
     assert_eq!(bodies.len(), 1, "{bodies:?}");
-    let body = &bodies[0];
+    let body = bodies.first().expect("there is one");
     assert_eq!((&body["source"], &body["detail-type"]), (&"shop-tests".into(), &"OrderPlaced".into()));
     assert_eq!((&body["detail"]["subject"], &body["detail"]["data"]["total"]), (&"ORD-1".into(), &7.into()));
 }

@@ -24,11 +24,6 @@ pub(super) trait Over {
     /// What a link says for this broker alone, so that the order of keys holds.
     const ORDERED: &'static str;
 
-    /// Where somebody else sends to.
-    const FOREIGN: &'static str = "legacy.returns";
-    /// What is no event, also in Base64.
-    const NO_EVENT: (&'static [u8], &'static str) = (b"\xff\x00 no event", "/wAgbm8gZXZlbnQ=");
-
     /// The server of the test.
     fn server(&self) -> &Server;
 
@@ -37,21 +32,15 @@ pub(super) trait Over {
         "\"shop.orders\""
     }
 
-    /// What a link says of who we are.
-    fn login(&self) -> String {
-        String::new()
-    }
-
-    /// Sends as somebody else does, to the channel [`FOREIGN`](Self::FOREIGN), once that is there.
+    /// Sends as somebody else does, to the channel `legacy.returns`, once that is there.
     async fn send(&self, body: &'static [u8]);
 
     /// A link of this broker.
     fn link(&self, name: &str, rest: &str) -> String {
         format!(
-            "[links.{name}]\nbackend = \"{}\"\nurl = \"{}\"\n{}{}\n{rest}\n",
+            "[links.{name}]\nbackend = \"{}\"\nurl = \"{}\"\n{}\n{rest}\n",
             Self::BACKEND,
             self.server().url(),
-            self.login(),
             Self::ORDERED
         )
     }
@@ -233,8 +222,7 @@ pub(super) fn maps_foreign_messages<O: Over>(over: &O) {
         over.link(
             "legacy",
             &format!(
-                "intake = [{{ from = \"{}\", topic = \"Return\", type = \"const:ReturnAnnounced\", key = \"{key}\" }}]",
-                O::FOREIGN
+                "intake = [{{ from = \"legacy.returns\", topic = \"Return\", type = \"const:ReturnAnnounced\", key = \"{key}\" }}]"
             ),
         )
     };
@@ -243,28 +231,28 @@ pub(super) fn maps_foreign_messages<O: Over>(over: &O) {
     running.until("up");
     let mut arrived = side.follow();
     let runtime = tokio::runtime::Runtime::new().expect("threads can be started");
-    let bodies: [&'static [u8]; 2] = [O::NO_EVENT.0, br#"{"return":{"number":7}}"#];
+    let bodies: [&'static [u8]; 2] = [b"\xff\x00 no event", br#"{"return":{"number":7}}"#];
     bodies.into_iter().for_each(|body| runtime.block_on(over.send(body)));
     let events = arrived.until(2);
     let returned = events.iter().find(|event| event["type"] == "ReturnAnnounced").expect("the foreign one");
     assert_eq!((&returned["subject"], &returned["data"]), (&json!("7"), &json!({"return": {"number": 7}})));
     let kept = events.iter().find(|event| event["type"] == "ensue.MessageUnreadable").expect("the other one");
-    assert_eq!(kept["data_base64"], O::NO_EVENT.1, "byte by byte");
+    assert_eq!(kept["data_base64"], "/wAgbm8gZXZlbnQ=", "byte by byte");
     let letter = loop {
         // It is parked by a lane, a moment after it was kept.
         if let Some(letter) = side.objects(&["dead", "ls"]).pop() {
             break letter;
         }
     };
-    let handler = format!("intake.legacy.{}", O::FOREIGN);
+    let handler = "intake.legacy.legacy.returns";
     assert_eq!((&letter["handler"], &letter["code"]), (&json!(handler), &json!("E0448")));
     running.end();
     // The file is mended, and the message read again.
     fs::write(&side.config, link("const:unnumbered")).expect("the folder is ours");
-    side.ensue.run(&["--store", &side.store, "dead", "redrive", &handler]).ok();
+    side.ensue.run(&["--store", &side.store, "dead", "redrive", handler]).ok();
     let running = side.run();
     let events = arrived.until(3);
     let mended = events.iter().find(|event| event["subject"] == "unnumbered").expect("it is an event now");
-    assert_eq!(mended["data_base64"], O::NO_EVENT.1);
+    assert_eq!(mended["data_base64"], "/wAgbm8gZXZlbnQ=");
     running.end();
 }
