@@ -136,7 +136,7 @@ fn of_name(name: &str) -> Code {
 /// Whether nobody could say who we are. The library reports it as one of several other failures.
 fn has_no_login<E: StdError + 'static>(cause: &SdkError<E, HttpResponse>) -> bool {
     !matches!(cause, SdkError::ServiceError(_) | SdkError::TimeoutError(_))
-        && has(cause, |error| error.is::<CredentialsError>())
+        && has(cause, <dyn StdError>::is::<CredentialsError>)
 }
 
 /// An error of the system says what is inside of it, but not as its cause.
