@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use aws_sdk_eventbridge::types::{PutEventsRequestEntry, Target};
 use aws_sdk_sqs::types::MessageAttributeValue;
-use ensue_core::bus::{Bus, Consumer, Declare, Delivery, Topology};
+use ensue_core::bus::{Consumer, Declare, Delivery, Topology};
 use ensue_core::cloudevents::Binding;
 use ensue_core::name::Channel;
 use ensue_test::conformance::bus::Broker;
