@@ -1,7 +1,7 @@
 //! Real servers for tests that strike them: a process, a folder and ports of the test's own.
 //!
 //! What is needed to start one is in variables that `cargo xtask services` sets: `ENSUE_TEST_NATS_SERVER`, `ENSUE_TEST_PUBSUB_SERVER`,
-//! `ENSUE_TEST_RABBITMQ_SERVER`, `ENSUE_TEST_KAFKA_LIBRARIES`.
+//! `ENSUE_TEST_RABBITMQ_SERVER`, `ENSUE_TEST_KAFKA_LIBRARIES`, `ENSUE_TEST_AWS_PYTHON`.
 //!
 //! Invariants: what is killed is gone when the call returns, and was killed and did not end by itself; what is started serves; nothing
 //! outlives the test.
@@ -14,10 +14,18 @@ use tempfile::TempDir;
 
 use crate::conformance::bus::Process;
 
+mod amazon;
 mod kafka;
 mod nats;
 mod pubsub;
 mod rabbitmq;
+
+/// A fake of Amazon's services, as a program of Python for the interpreter that has moto: called with a port and with a file in which it
+/// records what it is asked for, it says `ready` when it listens.
+pub const AMAZON: &str = include_str!("server/amazon.py");
+
+/// The key that this fake lets in, and its secret.
+pub const AMAZON_KEY: (&str, &str) = ("AKIAENSUEFORTESTS000", "for-tests");
 
 /// A server that runs, or that was killed.
 pub struct Server {
@@ -63,6 +71,14 @@ impl Server {
     /// If it does not start.
     pub fn nats() -> Self {
         Self::of(Box::new(nats::Nats))
+    }
+
+    /// A fake of Amazon's services, which lets in who has [`AMAZON_KEY`].
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn amazon() -> Self {
+        Self::of(Box::new(amazon::Amazon))
     }
 
     /// One node of Kafka, which lets everybody in.
