@@ -19,13 +19,14 @@ use crate::workspace::{self, Package};
 
 /// Packages, and the services that their ignored tests ask for. Ignored tests of other packages have other reasons.
 const SERVERS: [(&str, &[&str]); 3] = [
-    ("ensue-cli", &["kafka", "nats", "postgres", "rabbitmq"]),
+    ("ensue-cli", &["kafka", "nats", "postgres", "pubsub", "rabbitmq"]),
     ("ensue-orders-axum", &["postgres"]),
     ("ensue-postgres", &["postgres"]),
 ];
 
 /// The same for those that run the suite of buses.
-const BROKERS: [(&str, &[&str]); 4] = [
+const BROKERS: [(&str, &[&str]); 5] = [
+    ("ensue-eventbridge", &["aws"]),
     ("ensue-kafka", &["kafka"]),
     ("ensue-nats", &["nats"]),
     ("ensue-pubsub", &["pubsub"]),

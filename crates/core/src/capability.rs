@@ -38,6 +38,8 @@ pub struct BusCapabilities {
     pub binding: Binding,
     /// Whether messages of one key arrive in the order in which they were published.
     pub can_order_by_key: bool,
+    /// Whether a member that is alone gets those of one key in that order as long as none of them comes again.
+    pub can_order_alone: bool,
     /// Whether a group that comes late gets what was published before.
     pub can_replay: bool,
     /// Whether a group can [go on from elsewhere](crate::bus::Seek).

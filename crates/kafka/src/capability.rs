@@ -10,6 +10,7 @@ pub(crate) fn of(config: &Config) -> BusCapabilities {
         name: "kafka",
         binding: Binding::Kafka,
         can_order_by_key: true,
+        can_order_alone: true,
         can_replay: true,
         can_seek: true,
         can_delay: true,

@@ -11,6 +11,7 @@ pub(crate) fn of(config: &Config) -> BusCapabilities {
         name: "nats",
         binding: Binding::Nats,
         can_order_by_key: config.in_flight_max == 1,
+        can_order_alone: true,
         can_replay: true,
         can_seek: true,
         can_delay: true,

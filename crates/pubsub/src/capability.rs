@@ -12,6 +12,7 @@ pub(crate) fn of(config: &Config) -> BusCapabilities {
         name: "pubsub",
         binding: Binding::Pubsub,
         can_order_by_key: config.order == Order::ByKey,
+        can_order_alone: config.order == Order::ByKey,
         can_replay: false,
         can_seek: false,
         can_delay: true,

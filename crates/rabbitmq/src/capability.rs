@@ -11,6 +11,7 @@ pub(crate) fn of(config: &Config) -> BusCapabilities {
         name: "rabbitmq",
         binding: Binding::Amqp,
         can_order_by_key: config.in_flight_max == 1,
+        can_order_alone: true,
         can_replay: false,
         can_seek: false,
         can_delay: true,

@@ -65,6 +65,7 @@ impl MemoryBus {
             name: "memory",
             binding: Binding::Kafka,
             can_order_by_key: true,
+            can_order_alone: true,
             can_replay: true,
             can_seek: true,
             can_delay: true,

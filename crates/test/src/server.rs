@@ -1,7 +1,7 @@
 //! Real servers for tests that strike them: a process, a folder and ports of the test's own.
 //!
-//! What is needed to start one is in variables that `cargo xtask services` sets: `ENSUE_TEST_NATS_SERVER`, `ENSUE_TEST_RABBITMQ_SERVER`,
-//! `ENSUE_TEST_KAFKA_LIBRARIES`.
+//! What is needed to start one is in variables that `cargo xtask services` sets: `ENSUE_TEST_NATS_SERVER`, `ENSUE_TEST_PUBSUB_SERVER`,
+//! `ENSUE_TEST_RABBITMQ_SERVER`, `ENSUE_TEST_KAFKA_LIBRARIES`.
 //!
 //! Invariants: what is killed is gone when the call returns, and was killed and did not end by itself; what is started serves; nothing
 //! outlives the test.
@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 mod kafka;
 mod nats;
+mod pubsub;
 mod rabbitmq;
 
 /// The number of SIGKILL.
@@ -73,6 +74,14 @@ impl Server {
     /// If it does not start.
     pub fn kafka() -> Self {
         Self::of(Box::new(kafka::Kafka))
+    }
+
+    /// Google's fake of Pub/Sub, which lets everybody in. What is killed is a front of it: the fake forgets everything when it ends.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn pubsub() -> Self {
+        Self::of(Box::new(pubsub::Pubsub::default()))
     }
 
     /// One node of RabbitMQ with its user `guest`.

@@ -38,6 +38,12 @@ impl Service for Aws {
     }
 
     fn environment(&self, place: &Place) -> Vec<(&'static str, String)> {
-        vec![("ENSUE_TEST_AWS", format!("http://{}", place.address(0)))]
+        let mut variables = vec![("ENSUE_TEST_AWS", format!("http://{}", place.address(0)))];
+        // Tests that kill it have one of their own, started with this interpreter.
+        if let Ok(cache) = Cache::open() {
+            let python = cache::python(&cache.entry(ENTRY));
+            variables.push(("ENSUE_TEST_AWS_PYTHON", python.display().to_string()));
+        }
+        variables
     }
 }

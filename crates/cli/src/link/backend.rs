@@ -13,6 +13,8 @@ use super::wrong;
 mod kafka;
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(feature = "pubsub")]
+mod pubsub;
 #[cfg(feature = "rabbitmq")]
 mod rabbitmq;
 
@@ -29,6 +31,9 @@ const BACKENDS: &[Backend] = &[
     Backend::of::<nats::Options>("nats"),
     #[cfg(not(feature = "nats"))]
     Backend::without_driver("nats"),
+    #[cfg(feature = "pubsub")]
+    Backend::of::<pubsub::Options>("pubsub"),
+    #[cfg(not(feature = "pubsub"))]
     Backend::without_driver("pubsub"),
     Backend::without_driver("eventbridge"),
 ];
@@ -85,7 +90,7 @@ struct Backend {
 
 impl Backend {
     #[cfg_attr(
-        not(any(feature = "kafka", feature = "nats", feature = "rabbitmq")),
+        not(any(feature = "kafka", feature = "nats", feature = "pubsub", feature = "rabbitmq")),
         expect(dead_code, reason = "a program without drivers")
     )]
     const fn of<D: Driver>(name: &'static str) -> Self {

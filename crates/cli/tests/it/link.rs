@@ -8,6 +8,7 @@ use crate::Ensue;
 mod kafka;
 mod nats;
 mod passing;
+mod pubsub;
 mod rabbitmq;
 
 /// A file of links beside the store.
@@ -45,9 +46,9 @@ fn what_a_file_says_wrongly_is_named_before_anything_moves() {
     }
     let path = file(
         &ensue,
-        "[links.a]\nbackend = \"pubsub\"\nurl = \"x\"\nrelay = [{ topic = \"A\", to = \"x\" }]\n",
+        "[links.a]\nbackend = \"eventbridge\"\nurl = \"x\"\nrelay = [{ topic = \"A\", to = \"x\" }]\n",
     );
-    ensue.run(&["link", "run", "--config", text(&path)]).refused(1, "E0506").says("pubsub");
+    ensue.run(&["link", "run", "--config", text(&path)]).refused(1, "E0506").says("eventbridge");
     ensue.run(&["link", "ls", "b", "--config", text(&path)]).refused(3, "E0414").says("it has a");
     let path = file(
         &ensue,
@@ -76,6 +77,9 @@ fn what_one_broker_does_not_know_is_refused_by_name() {
         ("rabbitmq", "partitions = 4", "partitions"),
         ("rabbitmq", "route = \"topic\"", "`topic` is no route"),
         ("rabbitmq", "exchange = \"stream\"", "stream"),
+        ("pubsub", "partitions = 4", "partitions"),
+        ("pubsub", "order = \"topic\"", "topic"),
+        ("pubsub", "delivery = \"twice\"", "twice"),
     ] {
         let path = one_link(&ensue, backend, said);
         ensue.run(&["link", "ls", "--config", text(&path)]).refused(2, "E0510").says(wanted).says(backend);
@@ -93,6 +97,8 @@ fn a_login_that_a_broker_does_not_take_is_refused_by_name() {
         ("kafka", "mechanism = \"plain\"", "no user"),
         ("kafka", "credentials_file = \"c\"", "credentials_file"),
         ("rabbitmq", "credentials_file = \"c\"", "credentials_file"),
+        ("pubsub", login.as_str(), "user"),
+        ("pubsub", "certificate_file = \"c\"\nkey_file = \"k\"", "certificate_file"),
     ] {
         let path = one_link(&ensue, backend, said);
         let checked = ensue.run(&["link", "check", "--config", text(&path), "-o", "jsonl"]);

@@ -112,7 +112,7 @@ macro_rules! bus_conformance_cases {
             deliver::members_of_a_group_share needs NOTHING,
             deliver::channels_are_apart needs NOTHING,
             deliver::a_late_group_gets_the_history needs REPLAY,
-            deliver::one_member_sees_each_key_in_order needs NOTHING,
+            deliver::one_member_sees_each_key_in_order needs ORDER_ALONE,
             deliver::a_key_keeps_its_order_while_members_come_and_go needs ORDER,
             deliver::a_group_goes_on_from_elsewhere needs SEEK,
             deliver::what_waits_is_counted needs LAG,
@@ -254,6 +254,12 @@ impl Need {
         capability: "can_order_by_key",
         is_met: |capabilities| capabilities.can_order_by_key,
         assert_absent: |broker| Box::pin(deliver::everything_comes_while_members_come_and_go(broker)),
+        ..Self::NOTHING
+    };
+    const ORDER_ALONE: Self = Self {
+        capability: "can_order_alone",
+        is_met: |capabilities| capabilities.can_order_alone,
+        assert_absent: |broker| Box::pin(deliver::one_member_sees_everything(broker)),
         ..Self::NOTHING
     };
     const SEEK: Self = Self {

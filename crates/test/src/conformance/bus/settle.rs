@@ -9,7 +9,7 @@ use ensue_core::{Code, Kind};
 use tokio::time::Instant;
 
 use super::Broker;
-use super::words::{channel, declare, group, id, ids, join, message, next, open, publish, take};
+use super::words::{channel, declare, event, group, id, ids, join, message, next, open, publish, take};
 
 pub(super) async fn what_is_handed_back_comes_again(broker: Arc<dyn Broker>) {
     const DELAY: Duration = Duration::from_millis(700);
@@ -97,7 +97,7 @@ pub(super) async fn what_is_refused_for_good_is_in_the_dead_letters(broker: Arc<
     assert!(settled.iter().all(Result::is_ok), "{settled:?}");
     let mut letters = bus.consume(dead).await.expect("the dead letters can be consumed");
     let letter = next(&mut letters).await.pop().expect("one at least");
-    assert_eq!((id(&bus, &letter), &letter.message.body), ("bad".to_owned(), &bad.envelope.data));
+    assert_eq!((id(&bus, &letter), event(&bus, &letter).data), ("bad".to_owned(), bad.envelope.data));
     let settled = letters.settle(vec![Settled::Ack(letter.token)]).await;
     assert!(settled.iter().all(Result::is_ok), "{settled:?}");
 }

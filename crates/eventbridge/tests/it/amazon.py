@@ -1,0 +1,71 @@
+"""Moto, a fake of Amazon's services, with a disk and with locks.
+
+Moto keeps everything in memory, but it can record the requests that it gets. Here it makes them again before it listens, so that it knows
+after a kill what it has confirmed before. What was received or settled is not made again: it is delivered once more. One user may do
+everything, and whoever else comes, or signs otherwise, is turned away.
+"""
+
+import base64
+import functools
+import json
+import os
+import sys
+from urllib.parse import urlsplit
+
+from jsonpath_ng import ext
+from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.test import Client
+
+port, recording = int(sys.argv[1]), sys.argv[2]
+os.environ["MOTO_RECORDER_FILEPATH"] = recording
+
+from moto import settings  # noqa: E402
+from moto.iam.models import iam_backends  # noqa: E402
+from moto.moto_api import recorder  # noqa: E402
+from moto.moto_server.werkzeug_app import (  # noqa: E402
+    DomainDispatcherApplication,
+    create_backend_app,
+)
+
+MAKES = ("AWSEvents.Create", "AWSEvents.Put", "AmazonSQS.Create", "AmazonSQS.Send")
+EVERYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+
+
+class KeepAlive(WSGIRequestHandler):
+    """As the real one does, connections are used again."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log(self, *_):
+        """Says nothing."""
+
+
+def target(headers):
+    return next((value for name, value in headers.items() if name.lower() == "x-amz-target"), "")
+
+
+# More than half of the time of an event goes into reading the same few paths.
+ext.parse = functools.lru_cache(ext.parse)
+
+app = DomainDispatcherApplication(create_backend_app)
+if os.path.exists(recording):
+    client = Client(app)
+    with open(recording) as lines:
+        for request in map(json.loads, lines):
+            if not target(request["headers"]).startswith(MAKES):
+                continue
+            body = request["body"]
+            body = base64.b64decode(body) if request["body_encoded"] else body
+            url = urlsplit(request["url"])
+            client.open(url.path, method=request["method"], headers=request["headers"], data=body)
+
+users = iam_backends["123456789012"]["aws"]
+users.create_user("us-east-1", "ensue")
+users.put_user_policy("ensue", "everything", json.dumps(EVERYTHING))
+key = users.create_access_key("ensue")
+key.access_key_id, key.secret_access_key = "AKIAENSUEFORTESTS000", "for-tests"
+settings.INITIAL_NO_AUTH_ACTION_COUNT = 0.0
+recorder.start_recording()
+server = make_server("127.0.0.1", port, app, threaded=True, request_handler=KeepAlive)
+print("ready", flush=True)
+server.serve_forever()
