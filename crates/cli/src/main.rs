@@ -6,6 +6,7 @@
 mod arguments;
 mod command;
 mod document;
+mod ending;
 mod failure;
 mod find;
 

@@ -1,6 +1,7 @@
 //! What Amazon and its library say, in Ensue's words.
 
 use std::error::Error as StdError;
+use std::io;
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sqs::types::BatchResultErrorEntry;
@@ -57,6 +58,10 @@ where
         SdkError::ServiceError(service) => {
             let name = service.err().code().unwrap_or_default();
             (of_answer(service.raw().status().as_u16(), name), said(service.err().message(), name))
+        }
+        _ if has(&cause, is_of_tls) => {
+            // Trying again makes no certificate better.
+            (Code::BUS_ADDRESS, "no TLS that can be trusted".to_owned())
         }
         SdkError::ConstructionFailure(_) => (Code::BUS_REFUSED, "the request cannot be made".to_owned()),
         _ => (Code::BUS_UNREACHABLE, "no connection, or it was cut before the answer".to_owned()),
@@ -130,12 +135,21 @@ fn of_name(name: &str) -> Code {
 
 /// Whether nobody could say who we are. The library reports it as one of several other failures.
 fn has_no_login<E: StdError + 'static>(cause: &SdkError<E, HttpResponse>) -> bool {
-    if matches!(cause, SdkError::ServiceError(_) | SdkError::TimeoutError(_)) {
-        return false;
-    }
+    !matches!(cause, SdkError::ServiceError(_) | SdkError::TimeoutError(_))
+        && has(cause, <dyn StdError>::is::<CredentialsError>)
+}
+
+/// An error of the system says what is inside of it, but not as its cause.
+fn is_of_tls(error: &(dyn StdError + 'static)) -> bool {
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    error.is::<rustls::Error>() || inner.is_some_and(|inner| is_of_tls(inner) || has(inner, is_of_tls))
+}
+
+/// Whether one of the causes behind this is such.
+fn has(cause: &(dyn StdError + 'static), is_such: fn(&(dyn StdError + 'static)) -> bool) -> bool {
     let mut next = cause.source();
     while let Some(error) = next {
-        if error.is::<CredentialsError>() {
+        if is_such(error) {
             return true;
         }
         next = error.source();

@@ -23,6 +23,8 @@ use crate::select::Statement;
 
 /// Why a batch was not taken.
 pub(crate) enum Failure {
+    /// Nothing of it was stored, because more events of others wait for their positions than are given them in one step.
+    Behind(Error),
     /// Nothing of it was stored.
     Nothing(Error),
     /// It was stored, or not.
@@ -69,7 +71,7 @@ pub(crate) async fn write(
     // Both are sent before the first answer is awaited, and the server takes them in order.
     let begin = async { connection.batch_execute(&begin).await.map_err(refused) };
     let (begun, state) = join!(begin, load(&connection, commits, waits));
-    let state = begun.and(state).map_err(Failure::Nothing)?;
+    let state = begun.and(state).map_err(unloaded)?;
     let before = state.head;
     let (outcomes, plan) = decide(commits, state);
     if plan.is_empty() && waits == Waits::ForOthers {
@@ -85,7 +87,7 @@ pub(crate) async fn write(
 /// Ends a transaction that the application has worked in with its one commit. Unless that is taken as new, everything is
 /// taken back: of a repetition the application's part was taken with the commit that it repeats.
 pub(crate) async fn finish(client: &Client, commit: &Commit) -> Result<Outcome, Failure> {
-    let state = load(client, &[commit], Waits::ForOthers).await.map_err(Failure::Nothing)?;
+    let state = load(client, &[commit], Waits::ForOthers).await.map_err(unloaded)?;
     let (outcomes, plan) = decide(&[commit], state);
     let outcome = outcomes.into_iter().next().flatten();
     if matches!(&outcome, Some(Ok(committed)) if !committed.repeated) {
@@ -99,6 +101,11 @@ pub(crate) async fn finish(client: &Client, commit: &Commit) -> Result<Outcome, 
 /// What a commit is told that others kept waiting for too long.
 pub(crate) fn held_elsewhere() -> Error {
     Error::new(Code::DATABASE_TIMEOUT, "another session holds a stream or record of the commit")
+}
+
+/// Why nothing was loaded, and so nothing stored.
+fn unloaded(error: Error) -> Failure {
+    if error::is_behind(&error) { Failure::Behind(error) } else { Failure::Nothing(error) }
 }
 
 pub(crate) fn refused(cause: tokio_postgres::Error) -> Error {

@@ -104,8 +104,17 @@ fn is_insecure(cause: &tokio_postgres::Error) -> bool {
     is_about_tls && io.is_none_or(|io| matches!(io.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput))
 }
 
-/// States of our own: a rule of names, events or records was broken.
+/// States of our own: more waits for its position than is given one in a step.
+const BEHIND: &str = "EN003";
+/// A rule of names, events or records was broken.
 const RULE_BROKEN: &str = "EN004";
+
+/// Whether a commit was refused because a backlog has to be worked off first.
+pub(crate) fn is_behind(error: &Error) -> bool {
+    let cause =
+        std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<tokio_postgres::Error>());
+    cause.and_then(tokio_postgres::Error::code).is_some_and(|state| state.code() == BEHIND)
+}
 
 fn code_of(state: Option<&SqlState>) -> Code {
     let Some(state) = state else { return Code::DATABASE_UNREACHABLE };
@@ -113,6 +122,7 @@ fn code_of(state: Option<&SqlState>) -> Code {
         return *code;
     }
     match state.code() {
+        BEHIND => Code::DATABASE_TIMEOUT,
         RULE_BROKEN => Code::INVALID_COMMIT,
         code => match code.get(..2) {
             Some("08" | "53" | "57") => Code::DATABASE_UNREACHABLE,

@@ -30,12 +30,19 @@ impl Head {
         });
     }
 
-    /// The head as the database has it, after what others have committed was given its positions.
+    /// The head as the database has it, after what others have committed was given its positions: step by step, each of which stays and is
+    /// told, so that a long backlog is not begun from anew when something breaks off.
     pub(crate) async fn look_up(&self, pool: &Arc<Pool>) -> Result<Position, Error> {
-        let rows = pool.rows("cannot read the head", "SELECT ensue.number()", Vec::new()).await?;
-        let head = rows.first().map(|row| column(row, 0)).transpose()?.map(number).unwrap_or_default();
-        self.tell(Position(head));
-        Ok(Position(head))
+        let sql = "SELECT head, is_behind FROM ensue.catch_up()";
+        loop {
+            let rows = pool.rows("cannot read the head", sql, Vec::new()).await?;
+            let Some(row) = rows.first() else { return Ok(Position::ZERO) };
+            let head = Position(number(column(row, 0)?));
+            self.tell(head);
+            if !column::<bool>(row, 1)? {
+                return Ok(head);
+            }
+        }
     }
 
     /// Resolves once the head is past `after`.

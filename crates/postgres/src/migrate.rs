@@ -12,7 +12,7 @@ use crate::error;
 use crate::pool::{Connection, Pool};
 
 /// In the order in which they are applied; the first has number 1. One that was released is never changed.
-const MIGRATIONS: [(&str, &str); 8] = [
+const MIGRATIONS: [(&str, &str); 9] = [
     ("log", include_str!("../migrations/0001_log.sql")),
     ("positions", include_str!("../migrations/0002_positions.sql")),
     ("sql", include_str!("../migrations/0003_sql.sql")),
@@ -21,6 +21,7 @@ const MIGRATIONS: [(&str, &str); 8] = [
     ("commit", include_str!("../migrations/0006_commit.sql")),
     ("lean", include_str!("../migrations/0007_lean.sql")),
     ("guards", include_str!("../migrations/0008_guards.sql")),
+    ("backlog", include_str!("../migrations/0009_backlog.sql")),
 ];
 
 /// The oldest server that has what the migrations use.

@@ -72,7 +72,9 @@ impl Joined {
         open.is_over.store(true, Ordering::Relaxed);
         let outcome = match batch::finish(&open.connection, &commit).await {
             Ok(outcome) => outcome,
-            Err(Failure::Nothing(error) | Failure::Unknown(error)) => return Err(error.into()),
+            Err(Failure::Behind(error) | Failure::Nothing(error) | Failure::Unknown(error)) => {
+                return Err(error.into());
+            }
         };
         open.connection.clean();
         if let Ok(committed) = &outcome {

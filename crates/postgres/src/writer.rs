@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use ensue_core::{Code, Commit, CommitError, Error, Kind};
+use ensue_core::{Code, Commit, CommitError, Error, Kind, Position};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Duration, Instant, MissedTickBehavior, interval};
+use tokio::time::{Duration, Instant, MissedTickBehavior, interval, timeout_at};
 
 use crate::batch::{self, Failure, Waits};
 use crate::decide::Outcome;
@@ -78,7 +78,9 @@ impl Task {
                 }
                 self.head.tell(head);
             }
-            Err(Failure::Nothing(_)) => batch.into_iter().for_each(|request| self.try_alone(request)),
+            Err(Failure::Behind(_) | Failure::Nothing(_)) => {
+                batch.into_iter().for_each(|request| self.try_alone(request));
+            }
             Err(Failure::Unknown(error)) => {
                 batch.into_iter().for_each(|request| answer(request.reply, Err(error.clone().into())));
             }
@@ -109,6 +111,12 @@ impl Task {
                     }
                     None => batch::held_elsewhere(),
                 },
+                Err(Failure::Behind(error)) => {
+                    // Steps that were done stay, also where patience ends before the last one.
+                    let worked_off = timeout_at(until, self.head.look_up(&self.pool)).await;
+                    worked_off.unwrap_or(Ok(Position::ZERO))?;
+                    error
+                }
                 Err(Failure::Nothing(error)) => error,
                 Err(Failure::Unknown(error)) => return Err(error),
             };

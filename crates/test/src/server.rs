@@ -1,32 +1,37 @@
 //! Real servers for tests that strike them: a process, a folder and ports of the test's own.
 //!
 //! What is needed to start one is in variables that `cargo xtask services` sets: `ENSUE_TEST_NATS_SERVER`, `ENSUE_TEST_PUBSUB_SERVER`,
-//! `ENSUE_TEST_RABBITMQ_SERVER`, `ENSUE_TEST_KAFKA_LIBRARIES`.
+//! `ENSUE_TEST_RABBITMQ_SERVER`, `ENSUE_TEST_KAFKA_LIBRARIES`, `ENSUE_TEST_AWS_PYTHON`.
 //!
 //! Invariants: what is killed is gone when the call returns, and was killed and did not end by itself; what is started serves; nothing
 //! outlives the test.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Child;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
 
+use crate::conformance::bus::Process;
+
+mod amazon;
 mod kafka;
 mod nats;
 mod pubsub;
 mod rabbitmq;
 
-/// The number of SIGKILL.
-const KILL: i32 = 9;
+/// A fake of Amazon's services, as a program of Python for the interpreter that has moto: called with a port and with a file in which it
+/// records what it is asked for, it says `ready` when it listens.
+pub const AMAZON: &str = include_str!("server/amazon.py");
+
+/// The key that this fake lets in, and its secret.
+pub const AMAZON_KEY: (&str, &str) = ("AKIAENSUEFORTESTS000", "for-tests");
 
 /// A server that runs, or that was killed.
 pub struct Server {
     program: Box<dyn Program>,
     place: Place,
-    child: Mutex<Option<Child>>,
+    process: Process,
 }
 
 /// Where a server keeps its data, and where it listens.
@@ -68,6 +73,14 @@ impl Server {
         Self::of(Box::new(nats::Nats))
     }
 
+    /// A fake of Amazon's services, which lets in who has [`AMAZON_KEY`].
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn amazon() -> Self {
+        Self::of(Box::new(amazon::Amazon))
+    }
+
     /// One node of Kafka, which lets everybody in.
     ///
     /// # Panics
@@ -96,7 +109,7 @@ impl Server {
         let folder = tempfile::tempdir().expect("a folder");
         let place = Place { folder, ports: free_ports() };
         program.prepare(&place);
-        let server = Self { program, place, child: Mutex::new(None) };
+        let server = Self { program, place, process: Process::default() };
         server.start();
         server
     }
@@ -111,9 +124,8 @@ impl Server {
     /// # Panics
     /// If it runs already, or does not start.
     pub fn start(&self) {
-        let mut child = self.child();
-        assert!(child.is_none(), "it runs already");
-        *child = Some(self.program.start(&self.place));
+        assert!(!self.process.is_alive(), "it runs already");
+        self.process.hold(self.program.start(&self.place));
     }
 
     /// Kills it, as by SIGKILL, and returns when it is gone.
@@ -121,28 +133,19 @@ impl Server {
     /// # Panics
     /// If it does not run, or has ended by itself.
     pub fn kill(&self) {
-        let mut child = self.child().take().expect("it runs");
-        child.kill().expect("it is ours");
-        let status = child.wait().expect("it has ended");
-        assert_eq!(status.signal(), Some(KILL), "it was killed, and did not end by itself");
+        assert!(self.process.is_alive(), "it was killed, and did not end by itself");
+        self.process.kill();
     }
 
     /// Has it write topology that it would forget if it were killed now, where a server is like that.
     pub fn keep_topology(&self) {
         self.program.keep_topology(&self.place);
     }
-
-    fn child(&self) -> MutexGuard<'_, Option<Child>> {
-        self.child.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child().take() {
-            // A test that fails is not made to fail twice, which would end it without a word.
-            drop(child.kill().and_then(|()| child.wait()));
-        }
+        self.process.kill();
         self.program.clean_up(&self.place);
     }
 }

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ensue::{Code, Error, Host, Store, StoreExt};
+use ensue::{App, Code, Error, Host, Store, StoreExt};
 use serde::{Deserialize, Serialize};
 
 use crate::Style;
@@ -18,6 +18,7 @@ use crate::outside::{self, Broken, Outside};
 
 mod audit;
 mod join;
+mod linked;
 mod plan;
 mod render;
 mod report;
@@ -26,6 +27,7 @@ mod serve;
 mod watch;
 
 pub use join::{Joined, join};
+pub use linked::{LinkedConfig, Paid, Payments, serve_orders, trial};
 use plan::Plan;
 pub use render::{Setting, render};
 pub use report::{BrokenOrder, Effects, Latency, MoneySums, Outcomes, Report, StockSums};
@@ -111,7 +113,9 @@ where
         let store = open(&folder).await?;
         plan = plan::agree(&*store, plan, config.resume, &folder).await?;
         let style = plan.styles.of(&folder);
-        reports.push(show(plan, style, store, &folder, &mut progress).await?);
+        let outside = Outside::open(&folder.join("outside"), plan.outside(style)).await?;
+        let app = style.app(store, &outside);
+        reports.push(show(plan, style, app, &outside, &mut progress).await?);
     }
     Ok(reports)
 }
@@ -127,22 +131,23 @@ pub async fn stand_in(store: &dyn Store, style: Style, folder: &Path) -> Result<
 async fn show(
     plan: Plan,
     style: Style,
-    store: Arc<dyn Store>,
-    folder: &Path,
+    app: App,
+    outside: &Outside,
     progress: &mut impl FnMut(Progress),
 ) -> Result<Report, Error> {
     let host: Host = ensue::runtime::host::system();
-    let outside = Outside::open(&folder.join("outside"), plan.outside(style)).await?;
-    let running = style.app(Arc::clone(&store), &outside).host(host.clone()).start().await?;
+    let running = app.host(host.clone()).start().await?;
+    crate::linked::open(&running).await?;
     let started = host.clock.monotonic();
     let mut served = serve::serve(&running, &host, plan, style, progress).await?;
     let elapsed = host.clock.monotonic().saturating_sub(started);
     serve::wait_for_broken(&running, &host, &mut served).await?;
-    let books = audit::compare(&running, &outside, &served).await?;
+    let mut books = audit::compare(&running, outside, &served).await?;
+    books.findings.extend(crate::linked::findings(&running).await?);
     let samples = sample::collect(&running, &served).await?;
-    let events = store.head().await?.0;
+    let events = running.store().head().await?.0;
     running.stop(STOP_WITHIN).await?;
-    Ok(report::report(style, &served, books, &outside, events, elapsed, samples))
+    Ok(report::report(style, &served, books, outside, events, elapsed, samples))
 }
 
 /// The stores of this demonstration, in the order in which they are shown.

@@ -4,22 +4,32 @@
 use std::sync::Arc;
 
 use ensue::core::Bus;
-use ensue::{App, Intake, Relay, Store};
+use ensue::runtime::link::{Direction, LinkState};
+use ensue::{App, Error, Intake, Relay, Running, Store};
 
 use crate::events::{
     InventoryFailed, OrderPlaced, PaymentCompleted, PaymentFailed, PaymentRefunded, RefundFailed,
     StockReleased,
 };
-use crate::outside::Outside;
-use crate::{inventory, notification, order, payment, shipping};
+use crate::outside::{Outside, Provider};
+use crate::{analytics, fraud, inventory, notification, order, payment, shipping};
 
 /// What the services call the places of the broker.
 const ORDERS: &str = "shop.orders";
 const STOCK: &str = "shop.stock";
 const PAYMENTS: &str = "shop.payments";
 
-/// The service that serves orders.
-pub fn orders(store: Arc<dyn Store>, outside: &Outside, bus: &Arc<dyn Bus>) -> App {
+/// How what is published to a place comes to who takes it in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Places {
+    /// It is taken in where it is published to: topics and subjects.
+    Shared,
+    /// Each service has a queue of its own, which the place feeds: exchanges.
+    Fed,
+}
+
+/// The service that serves orders, without its links.
+pub fn orders(store: Arc<dyn Store>, outside: &Outside) -> App {
     outside
         .connect(App::new("orders").store(store))
         .external::<PaymentCompleted>()
@@ -30,20 +40,65 @@ pub fn orders(store: Arc<dyn Store>, outside: &Outside, bus: &Arc<dyn Bus>) -> A
         .with(inventory::choreography)
         .with(shipping::choreography)
         .with(notification::choreography)
-        .relay(Relay::new("orders", Arc::clone(bus)).topic("Order").to(ORDERS))
-        .relay(Relay::new("stock", Arc::clone(bus)).topic("Stock").to(STOCK))
-        .intake(Intake::new("payments", Arc::clone(bus)).from(PAYMENTS))
+        .with(fraud::choreography)
+        .with(analytics::choreography)
 }
 
-/// The service that takes the money, and gives it back.
-pub fn payments(store: Arc<dyn Store>, outside: &Outside, bus: &Arc<dyn Bus>) -> App {
-    outside
-        .connect(App::new("payments").store(store))
+/// Links it over this broker.
+pub fn link_orders(app: App, bus: &Arc<dyn Bus>, places: Places) -> App {
+    app.relay(Relay::new("orders", Arc::clone(bus)).topic("Order").to(ORDERS))
+        .relay(Relay::new("stock", Arc::clone(bus)).topic("Stock").to(STOCK))
+        .intake(places.intake("payments", bus, PAYMENTS))
+}
+
+/// The service that takes the money, and gives it back, without its links.
+pub fn payments(store: Arc<dyn Store>, provider: &Arc<Provider>) -> App {
+    App::new("payments")
+        .store(store)
+        .state(Arc::clone(provider))
         .external::<OrderPlaced>()
         .external::<InventoryFailed>()
         .external::<StockReleased>()
         .with(payment::choreography)
-        .intake(Intake::new("orders", Arc::clone(bus)).from(ORDERS))
-        .intake(Intake::new("stock", Arc::clone(bus)).from(STOCK))
+}
+
+/// Links it over this broker.
+pub fn link_payments(app: App, bus: &Arc<dyn Bus>, places: Places) -> App {
+    app.intake(places.intake("orders", bus, ORDERS))
+        .intake(places.intake("stock", bus, STOCK))
         .relay(Relay::new("payments", Arc::clone(bus)).topic("Payment").to(PAYMENTS))
+}
+
+impl Places {
+    fn intake(self, name: &str, bus: &Arc<dyn Bus>, place: &str) -> Intake {
+        let intake = Intake::new(name, Arc::clone(bus));
+        match self {
+            Self::Shared => intake.from(place),
+            Self::Fed => intake.from(&format!("{place}.in")).fed_by(place, None),
+        }
+    }
+}
+
+/// Waits until all that a service takes in can come: a broker with queues refuses what has none yet.
+pub async fn open(running: &Running) -> Result<(), Error> {
+    let mut changes = running.link_changes();
+    loop {
+        let links = running.links().await?;
+        let mut intakes = links.iter().filter(|link| link.direction == Direction::Intake);
+        if intakes.all(|link| link.state == LinkState::Up) {
+            return Ok(());
+        }
+        changes.next().await;
+    }
+}
+
+/// What is wrong with the links of a service when all is done: an outage parks nothing and makes nothing unreadable.
+pub async fn findings(running: &Running) -> Result<Vec<String>, Error> {
+    let links = running.links().await?.into_iter();
+    let wrong = links.filter(|link| (link.parked, link.unreadable, link.looped) != (0, 0, 0));
+    let finding = |link: ensue::runtime::LinkStatus| {
+        let counts = (link.parked, link.unreadable, link.looped);
+        format!("{} has parked, not understood and turned back {counts:?}", link.name)
+    };
+    Ok(wrong.map(finding).collect())
 }

@@ -2,18 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use ensue::core::{Code, Error, Store};
 use ensue::log::{Config, Log, floor};
-use ensue_shop::demo::{self, DemoConfig, Progress, Report, Setting, Styles};
+use ensue_shop::demo::{self, DemoConfig, LinkedConfig, Progress, Report, Setting, Styles};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::command::Session;
 use crate::failure::Failure;
+use service::Service;
+
+mod service;
 
 /// Run the shop or the bank on a folder, and say what happened
 #[derive(Args)]
@@ -39,6 +42,15 @@ pub(crate) struct Demo {
     /// Take part in the demo that runs on this store: place no order, work until all of its orders have ended
     #[arg(long, conflicts_with_all = ["orders", "style", "break", "seed", "resume"])]
     join: bool,
+    /// Run one of two services that a broker links, each with a store of its own. Start `payments` first
+    #[arg(long, value_enum, requires = "config", conflicts_with_all = ["style", "break", "join", "app"])]
+    service: Option<Service>,
+    /// The file with the `[links.NAME]` tables of the service
+    #[arg(long, value_name = "FILE", requires = "service")]
+    config: Option<PathBuf>,
+    /// Where payment provider, warehouse and carrier have their books, the same for both services; below the data otherwise
+    #[arg(long, value_name = "DIR", requires = "service")]
+    outside: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -49,6 +61,9 @@ enum Application {
 
 impl Demo {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
+        if let (Some(service), Some(config)) = (self.service, self.config.clone()) {
+            return self.service(service, &config, session).await;
+        }
         match self.app {
             Application::Shop if self.join => join(session).await,
             Application::Shop => self.shop(session).await,
@@ -97,32 +112,55 @@ impl Demo {
         };
         let reports = demo::run(&config, open, |progress| show(&bar, progress)).await?;
         bar.finish_and_clear();
-        // The floor is for comparison: a report is not lost because it cannot be measured.
-        let durability = match floor::floor(&folder, &*session.host.clock) {
-            _ if database.is_some() => "as durable as the database is".to_owned(),
-            Ok(floor) => format!("durable: {}, floor {} µs", floor.mode.name(), floor.sync_write_4k_us_p50),
-            Err(error) => format!("durable; the floor cannot be measured: {error}"),
-        };
-        let is_default = folder == Path::new("./ensue-data");
-        let words: Vec<String> = reports
-            .iter()
-            .map(|report| {
-                let folder =
-                    if reports.len() > 1 { folder.join(report.style.as_str()) } else { folder.clone() };
-                let setting = Setting {
-                    folder: &folder,
-                    database: database.as_deref(),
-                    is_default: is_default && reports.len() == 1,
-                    durability: &durability,
-                };
-                demo::render(report, setting)
-            })
-            .collect();
-        let by_style: BTreeMap<&str, &Report> =
-            reports.iter().map(|report| (report.style.as_str(), report)).collect();
-        session.output.one(&by_style, words.join("\n").trim_end())?;
-        agree(&reports)
+        tell(&reports, session)
     }
+
+    async fn service(self, service: Service, config: &Path, session: &mut Session) -> Result<(), Failure> {
+        let links = service::Links::open(config).await?;
+        let linked = LinkedConfig {
+            orders: self.orders,
+            seed: self.seed,
+            outside: self.outside.unwrap_or_else(|| session.place.folder().join("outside")),
+            resume: self.resume,
+        };
+        match service {
+            Service::Payments => service::payments(&linked, &links, session).await,
+            Service::Orders => {
+                let report = service::orders(&linked, &links, session).await?;
+                tell(&[report], session)
+            }
+        }
+    }
+}
+
+/// What happened, in words or as a document; an error if the books disagree.
+fn tell(reports: &[Report], session: &mut Session) -> Result<(), Failure> {
+    let (folder, database) =
+        (session.place.folder().to_owned(), session.place.database().map(ToString::to_string));
+    // The floor is for comparison: a report is not lost because it cannot be measured.
+    let durability = match floor::floor(&folder, &*session.host.clock) {
+        _ if database.is_some() => "as durable as the database is".to_owned(),
+        Ok(floor) => format!("durable: {}, floor {} µs", floor.mode.name(), floor.sync_write_4k_us_p50),
+        Err(error) => format!("durable; the floor cannot be measured: {error}"),
+    };
+    let is_default = folder == Path::new("./ensue-data");
+    let words: Vec<String> = reports
+        .iter()
+        .map(|report| {
+            let folder = if reports.len() > 1 { folder.join(report.style.as_str()) } else { folder.clone() };
+            let setting = Setting {
+                folder: &folder,
+                database: database.as_deref(),
+                is_default: is_default && reports.len() == 1,
+                durability: &durability,
+            };
+            demo::render(report, setting)
+        })
+        .collect();
+    let by_style: BTreeMap<&str, &Report> =
+        reports.iter().map(|report| (report.style.as_str(), report)).collect();
+    session.output.one(&by_style, words.join("\n").trim_end())?;
+    agree(&reports.iter().flat_map(|report| report.findings.clone()).collect::<Vec<_>>())
 }
 
 /// A process more for a demonstration that runs.
@@ -146,9 +184,7 @@ fn show(bar: &ProgressBar, progress: Progress) {
 }
 
 /// A demonstration whose books disagree has failed.
-fn agree(reports: &[Report]) -> Result<(), Failure> {
-    let findings: Vec<&str> =
-        reports.iter().flat_map(|report| &report.findings).map(String::as_str).collect();
+fn agree(findings: &[String]) -> Result<(), Failure> {
     if findings.is_empty() {
         return Ok(());
     }

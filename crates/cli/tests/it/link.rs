@@ -10,6 +10,7 @@ mod nats;
 mod passing;
 mod pubsub;
 mod rabbitmq;
+mod services;
 
 /// A file of links beside the store.
 fn file(ensue: &Ensue, text: &str) -> PathBuf {

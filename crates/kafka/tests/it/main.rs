@@ -6,6 +6,7 @@ mod given;
 mod group;
 mod order;
 mod own;
+mod shop;
 mod topology;
 
 mod contract {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "a test that indexes past the end has failed")]
 
+mod backlog;
 mod by_hand;
 mod clock;
 mod commit_in;

@@ -202,11 +202,13 @@ async fn who_may_not_come_in_or_may_not_write_is_told_so_and_no_password_is_show
     server.session().await.batch_execute(to_read).await.expect("valid SQL");
     let config = Config::new(&with("app", "right")).expect("a valid address");
     let store = config.open().await.expect("it may look");
-    assert_eq!(log(&store).await, ["a 1 a1"]);
+    let staged = "SELECT ensue.append('Test', 'b', 'Happened', '{}', NULL, '{\"id\": \"b1\"}')";
+    server.session().await.batch_execute(staged).await.expect("valid SQL");
+    assert_eq!(log(&store).await, ["a 1 a1"], "it may give no positions, and sees what has one");
     let error = refused(&store, "never").await;
     assert_eq!((error.code(), error.kind()), (Code::DATABASE_DENIED, Kind::Denied), "{error:?}");
     let to_write = "GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ensue TO app";
     server.session().await.batch_execute(to_write).await.expect("valid SQL");
     store.commit(append("a", Expected::Exact(Version(1)), &["a2"])).await.expect("it may write");
-    assert_eq!(log(&owner).await, ["a 1 a1", "a 2 a2"]);
+    assert_eq!(log(&owner).await, ["a 1 a1", "b 1 b1", "a 2 a2"]);
 }

@@ -3,6 +3,7 @@
 mod foreign;
 mod given;
 mod order;
+mod shop;
 mod trouble;
 
 mod contract {

@@ -1,5 +1,6 @@
 //! Customers order, a bounded number at a time, until every order has ended.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,11 +59,26 @@ pub(super) async fn serve(
             Some(placed) = placing.next() => placed?,
             head = store.advanced(watch.position) => {
                 let ended = watch.outcomes.ended();
-                catch_up(&mut watch, &*store, head).await?;
+                meanwhile(&mut placing, catch_up(&mut watch, &*store, head)).await??;
                 under_way = under_way.saturating_sub(watch.outcomes.ended() - ended);
                 progress(Progress { style, ended: watch.outcomes.ended(), orders: plan.orders.max(watch.placed) });
             }
-            () = host.clock.sleep(QUIET) => look_why(running, &*store, &watch).await?,
+            () = host.clock.sleep(QUIET) => meanwhile(&mut placing, look_why(running, &*store, &watch)).await??,
+        }
+    }
+}
+
+/// Goes on placing while something else is waited for. A call that has been given a connection of the store and is not asked again keeps
+/// it, and with enough of those there is none left for what is waited for.
+async fn meanwhile<T>(
+    placing: &mut FuturesUnordered<impl Future<Output = Result<(), Error>>>,
+    what: impl Future<Output = T>,
+) -> Result<T, Error> {
+    let mut what = pin!(what);
+    loop {
+        tokio::select! {
+            done = &mut what => return Ok(done),
+            Some(placed) = placing.next() => placed?,
         }
     }
 }

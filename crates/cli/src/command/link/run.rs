@@ -4,15 +4,14 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use clap::Args;
-use ensue::core::{Code, Error};
 use ensue::runtime::LinkStatus;
 use ensue::runtime::link::LinkState;
 use ensue::{App, Running};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Given;
 use super::row::Shown;
 use crate::command::Session;
+use crate::ending::Ending;
 use crate::failure::Failure;
 
 /// How long what is in hand may take to finish.
@@ -72,27 +71,4 @@ async fn tell(running: &Running, session: &mut Session, ending: &mut Ending) -> 
 
 fn code_of(status: &LinkStatus) -> Option<String> {
     status.trouble.as_ref().map(|trouble| trouble.code.clone())
-}
-
-/// The signals that end the command.
-struct Ending {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Ending {
-    fn new() -> Result<Self, Error> {
-        let refused = |cause| Error::new(Code::IO, "cannot wait for signals").with_source(cause);
-        Ok(Self {
-            terminate: signal(SignalKind::terminate()).map_err(refused)?,
-            interrupt: signal(SignalKind::interrupt()).map_err(refused)?,
-        })
-    }
-
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }

@@ -3,6 +3,7 @@
 use ensue_test::server::Server;
 
 use super::passing::{Over, maps_foreign_messages, passes_killed_twice};
+use super::services::two_processes_serve;
 
 struct Nats(Server);
 
@@ -32,4 +33,10 @@ fn events_pass_nats_killed_twice_and_are_in_the_other_store_once_and_in_order() 
 #[ignore = "needs a NATS server: cargo xtask test"]
 fn foreign_messages_on_nats_are_mapped_and_bytes_that_are_no_event_wait_until_the_file_is_mended() {
     maps_foreign_messages(&Nats(Server::nats()));
+}
+
+#[test]
+#[ignore = "needs a NATS server: cargo xtask test"]
+fn two_processes_over_nats_bring_every_order_to_one_end_although_it_is_killed_twice() {
+    two_processes_serve(&Nats(Server::nats()));
 }

@@ -27,9 +27,9 @@ pub(super) trait Over {
     /// The server of the test.
     fn server(&self) -> &Server;
 
-    /// How `shop.orders` is taken in, after `from = `.
-    fn from(&self) -> &'static str {
-        "\"shop.orders\""
+    /// How what is published to a place is taken in, after `from = `.
+    fn from(&self, place: &str) -> String {
+        format!("\"{place}\"")
     }
 
     /// Sends as somebody else does, to the channel `legacy.returns`, once that is there.
@@ -47,25 +47,25 @@ pub(super) trait Over {
 }
 
 /// A store with its file of links.
-struct Side {
-    ensue: Ensue,
-    store: String,
-    config: String,
+pub(super) struct Side {
+    pub(super) ensue: Ensue,
+    pub(super) store: String,
+    pub(super) config: String,
 }
 
 impl Side {
-    fn new(links: &str) -> Self {
+    pub(super) fn new(links: &str) -> Self {
         let ensue = Ensue::new();
         let store = format!("sqlite:{}", ensue.around.path().join("store.db").display());
         let config = text(&file(&ensue, links)).to_owned();
         Self { ensue, store, config }
     }
 
-    fn objects(&self, arguments: &[&str]) -> Vec<Value> {
+    pub(super) fn objects(&self, arguments: &[&str]) -> Vec<Value> {
         self.ensue.run(&[&["--store", &self.store, "-o", "jsonl"], arguments].concat()).ok().objects()
     }
 
-    fn links(&self, verb: &str) -> Vec<Value> {
+    pub(super) fn links(&self, verb: &str) -> Vec<Value> {
         self.objects(&["link", verb, "--config", &self.config])
     }
 
@@ -74,16 +74,13 @@ impl Side {
     }
 
     /// Follows the events of the store.
+    pub(super) fn tail(&self) -> Printing {
+        let arguments = ["--store", &self.store, "tail", "--from", "begin", "-o", "jsonl"];
+        Printing::of(self.ensue.spawn(&arguments))
+    }
+
     fn follow(&self) -> Following {
-        Following(Printing::of(self.ensue.spawn(&[
-            "--store",
-            &self.store,
-            "tail",
-            "--from",
-            "begin",
-            "-o",
-            "jsonl",
-        ])))
+        Following { tail: self.tail(), seen: Vec::new() }
     }
 
     fn run(&self) -> Running {
@@ -93,23 +90,31 @@ impl Side {
 }
 
 /// A process that prints what it sees, line by line.
-struct Printing {
+pub(super) struct Printing {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
-    seen: Vec<Value>,
 }
 
 impl Printing {
-    fn of(mut child: Child) -> Self {
+    pub(super) fn of(mut child: Child) -> Self {
         let lines = BufReader::new(child.stdout.take().expect("it was piped")).lines();
-        Self { child, lines, seen: Vec::new() }
+        Self { child, lines }
     }
 
     /// The next line; none when it has ended.
-    fn next(&mut self) -> Option<&Value> {
+    pub(super) fn next(&mut self) -> Option<Value> {
         let line = self.lines.next()?.expect("it prints text");
-        self.seen.push(serde_json::from_str(&line).expect("a JSON line"));
-        self.seen.last()
+        Some(serde_json::from_str(&line).expect("a JSON line"))
+    }
+
+    /// Tells it to end, and waits until it has: what it still had to print.
+    pub(super) fn end(mut self) -> Vec<Value> {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
+        let rest = std::iter::from_fn(|| self.next()).collect();
+        let status = self.child.wait().expect("it ends");
+        assert!(status.success(), "{status:?}");
+        rest
     }
 }
 
@@ -123,15 +128,18 @@ impl Drop for Printing {
 }
 
 /// The events of a store, as they come.
-struct Following(Printing);
+struct Following {
+    tail: Printing,
+    seen: Vec<Value>,
+}
 
 impl Following {
     /// The events, once there are so many.
     fn until(&mut self, count: usize) -> &[Value] {
-        while self.0.seen.len() < count {
-            self.0.next().expect("it follows");
+        while self.seen.len() < count {
+            self.seen.push(self.tail.next().expect("it follows"));
         }
-        &self.0.seen
+        &self.seen
     }
 }
 
@@ -144,14 +152,8 @@ impl Running {
         while self.0.next().expect("it runs")["state"] != state {}
     }
 
-    /// Tells them to end, and says what they have printed.
-    fn end(mut self) -> Vec<Value> {
-        let pid = self.0.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
-        while self.0.next().is_some() {}
-        let status = self.0.child.wait().expect("it ends");
-        assert!(status.success(), "{status:?}");
-        std::mem::take(&mut self.0.seen)
+    fn end(self) {
+        self.0.end();
     }
 }
 
@@ -171,8 +173,9 @@ fn orders(part: usize) -> String {
 /// Events pass a broker that is killed twice while they come: each is in the other store once, and in the order of its key.
 pub(super) fn passes_killed_twice<O: Over>(over: &O) {
     let from = Side::new(&over.link("out", "relay = [{ topic = \"Order\", to = \"shop.orders\" }]"));
-    let into =
-        Side::new(&over.link("in", &format!("intake = [{{ from = {}, topic = \"Order\" }}]", over.from())));
+    let into = Side::new(
+        &over.link("in", &format!("intake = [{{ from = {}, topic = \"Order\" }}]", over.from("shop.orders"))),
+    );
     from.ensue.emit(&["--store", &from.store, "-q"], &orders(0)).ok();
     let checked = from.links("check");
     assert!(checked.iter().all(|line| line["outcome"] == "missing"), "{checked:?}");

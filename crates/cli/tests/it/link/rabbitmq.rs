@@ -5,6 +5,7 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 
 use super::passing::{Over, maps_foreign_messages, passes_killed_twice};
+use super::services::two_processes_serve;
 
 struct Rabbitmq(Server);
 
@@ -16,8 +17,8 @@ impl Over for Rabbitmq {
         &self.0
     }
 
-    fn from(&self) -> &'static str {
-        "\"billing\", fed_by = \"shop.orders\""
+    fn from(&self, place: &str) -> String {
+        format!("\"{place}.in\", fed_by = \"{place}\"")
     }
 
     async fn send(&self, body: &'static [u8]) {
@@ -41,4 +42,10 @@ fn events_pass_rabbitmq_killed_twice_and_are_in_the_other_store_once_and_in_orde
 #[ignore = "needs a RabbitMQ broker: cargo xtask test"]
 fn foreign_messages_on_rabbitmq_are_mapped_and_bytes_that_are_no_event_wait_until_the_file_is_mended() {
     maps_foreign_messages(&Rabbitmq(Server::rabbitmq()));
+}
+
+#[test]
+#[ignore = "needs a RabbitMQ broker: cargo xtask test"]
+fn two_processes_over_rabbitmq_bring_every_order_to_one_end_although_it_is_killed_twice() {
+    two_processes_serve(&Rabbitmq(Server::rabbitmq()));
 }

@@ -3,10 +3,14 @@
 Moto keeps everything in memory, but it can record the requests that it gets. Here it makes them again before it listens, so that it knows
 after a kill what it has confirmed before. What was received or settled is not made again: it is delivered once more. One user may do
 everything, and whoever else comes, or signs otherwise, is turned away.
+
+Called with a port, a file for the record of requests, and, where it is to serve TLS, a folder in which it puts its authority as `ca.pem`.
 """
 
 import base64
+import datetime
 import functools
+import ipaddress
 import json
 import os
 import sys
@@ -44,6 +48,34 @@ def target(headers):
     return next((value for name, value in headers.items() if name.lower() == "x-amz-target"), "")
 
 
+def certified(folder):
+    """A certificate of an authority that nobody else knows, for this machine."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    def signed(name, own_key, key, extension):
+        called = [x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)]) for text in (name, "tests")]
+        start = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=1)
+        made = x509.CertificateBuilder().subject_name(called[0]).issuer_name(called[1]).public_key(own_key.public_key())
+        made = made.serial_number(x509.random_serial_number()).add_extension(extension, critical=False)
+        made = made.not_valid_before(start).not_valid_after(start + datetime.timedelta(days=30))
+        return made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    def write(name, pem):
+        path = os.path.join(folder, name)
+        with open(path, "wb") as file:
+            file.write(pem)
+        return path
+
+    authority, own = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    write("ca.pem", signed("tests", authority, authority, x509.BasicConstraints(ca=True, path_length=None)))
+    here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    certificate = write("own.pem", signed("here", own, authority, here))
+    plain = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return certificate, write("own.key", own.private_bytes(*plain))
+
+
 # More than half of the time of an event goes into reading the same few paths.
 ext.parse = functools.lru_cache(ext.parse)
 
@@ -66,6 +98,7 @@ key = users.create_access_key("ensue")
 key.access_key_id, key.secret_access_key = "AKIAENSUEFORTESTS000", "for-tests"
 settings.INITIAL_NO_AUTH_ACTION_COUNT = 0.0
 recorder.start_recording()
-server = make_server("127.0.0.1", port, app, threaded=True, request_handler=KeepAlive)
+tls = certified(sys.argv[3]) if len(sys.argv) > 3 else None
+server = make_server("127.0.0.1", port, app, threaded=True, request_handler=KeepAlive, ssl_context=tls)
 print("ready", flush=True)
 server.serve_forever()
