@@ -49,6 +49,8 @@ fn fix(code: Code, state: Option<&SqlState>) -> Option<&'static str> {
         Some("rows of the schema `ensue` were written by hand: take back the one that the message names")
     } else if code == Code::NOT_A_STORE {
         Some("run `ensue store migrate`")
+    } else if code == Code::DATABASE_TIMEOUT {
+        Some("`ensue store holds` names transactions that were left open; the same call may succeed later")
     } else {
         None
     }
@@ -152,7 +154,7 @@ mod tests {
             ("53100", Code::FULL, ""),
             ("53300", Code::DATABASE_UNREACHABLE, "connections_max"),
             ("25006", Code::DATABASE_READ_ONLY, ""),
-            ("57014", Code::DATABASE_TIMEOUT, ""),
+            ("57014", Code::DATABASE_TIMEOUT, "ensue store holds"),
             ("57P01", Code::DATABASE_UNREACHABLE, ""),
             ("22P02", Code::DATABASE_REFUSED, ""),
         ] {

@@ -121,7 +121,8 @@ impl Pool {
         }
         let connected = self.config.server.connect(self.config.connector()).await;
         let (client, connection) = connected.map_err(|cause| {
-            let error = error::of("cannot connect to the database", cause);
+            let error =
+                error::of(&format!("cannot connect to the database at {}", self.config.place()), cause);
             self.watch.failed(&error);
             error
         })?;
