@@ -7,6 +7,10 @@ use tokio_postgres::error::{DbError, SqlState};
 
 use crate::foreign::Refusal;
 
+/// What to do where others keep something for too long.
+pub(crate) const FIX_HELD: &str =
+    "`ensue store holds` names transactions that were left open; the same call may succeed later";
+
 /// The error for something that was tried and refused.
 pub(crate) fn of(trying: &str, cause: tokio_postgres::Error) -> Error {
     let reason = match cause.as_db_error() {
@@ -50,7 +54,7 @@ fn fix(code: Code, state: Option<&SqlState>) -> Option<&'static str> {
     } else if code == Code::NOT_A_STORE {
         Some("run `ensue store migrate`")
     } else if code == Code::DATABASE_TIMEOUT {
-        Some("`ensue store holds` names transactions that were left open; the same call may succeed later")
+        Some(FIX_HELD)
     } else {
         None
     }

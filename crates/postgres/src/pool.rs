@@ -164,7 +164,7 @@ impl Connection {
             Err(_) => {
                 let cancelled = self.cancel_token().cancel_query(self.pool.config.connector()).await;
                 let message = format!("{trying}: no answer within {} ms", limit.as_millis());
-                let error = Error::new(Code::DATABASE_TIMEOUT, message);
+                let error = Error::new(Code::DATABASE_TIMEOUT, message).with_fix(error::FIX_HELD);
                 Err(match cancelled {
                     Ok(()) => error,
                     Err(cause) => error.with_source(cause),
