@@ -101,6 +101,7 @@ pub(crate) async fn finish(client: &Client, commit: &Commit) -> Result<Outcome, 
 /// What a commit is told that others kept waiting for too long.
 pub(crate) fn held_elsewhere() -> Error {
     Error::new(Code::DATABASE_TIMEOUT, "another session holds a stream or record of the commit")
+        .with_fix(error::FIX_HELD)
 }
 
 /// Why nothing was loaded, and so nothing stored.

@@ -79,6 +79,22 @@ impl Config {
         })
     }
 
+    /// Where the servers are, to name them in an error.
+    pub(crate) fn place(&self) -> String {
+        let ports = self.server.get_ports();
+        let hosts = self.server.get_hosts().iter().enumerate().map(|(nth, host)| {
+            let host = match host {
+                // Before an `@` that was not written `%40` stands a part of the password.
+                Host::Tcp(name) => name.rsplit('@').next().unwrap_or_default().to_owned(),
+                #[cfg(unix)]
+                Host::Unix(folder) => folder.display().to_string(),
+            };
+            let port = ports.get(nth).or(ports.first()).copied().unwrap_or(5432);
+            format!("{host}:{port}")
+        });
+        hosts.collect::<Vec<_>>().join(", ")
+    }
+
     /// At most so many connections at once; at least two, and eight where nothing is said.
     #[must_use]
     pub fn connections_max(mut self, connections: usize) -> Self {

@@ -7,6 +7,10 @@ use tokio_postgres::error::{DbError, SqlState};
 
 use crate::foreign::Refusal;
 
+/// What to do where others keep something for too long.
+pub(crate) const FIX_HELD: &str =
+    "`ensue store holds` names transactions that were left open; the same call may succeed later";
+
 /// The error for something that was tried and refused.
 pub(crate) fn of(trying: &str, cause: tokio_postgres::Error) -> Error {
     let reason = match cause.as_db_error() {
@@ -49,6 +53,8 @@ fn fix(code: Code, state: Option<&SqlState>) -> Option<&'static str> {
         Some("rows of the schema `ensue` were written by hand: take back the one that the message names")
     } else if code == Code::NOT_A_STORE {
         Some("run `ensue store migrate`")
+    } else if code == Code::DATABASE_TIMEOUT {
+        Some(FIX_HELD)
     } else {
         None
     }
@@ -162,7 +168,7 @@ mod tests {
             ("53100", Code::FULL, ""),
             ("53300", Code::DATABASE_UNREACHABLE, "connections_max"),
             ("25006", Code::DATABASE_READ_ONLY, ""),
-            ("57014", Code::DATABASE_TIMEOUT, ""),
+            ("57014", Code::DATABASE_TIMEOUT, "ensue store holds"),
             ("57P01", Code::DATABASE_UNREACHABLE, ""),
             ("22P02", Code::DATABASE_REFUSED, ""),
         ] {

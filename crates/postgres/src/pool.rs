@@ -121,7 +121,8 @@ impl Pool {
         }
         let connected = self.config.server.connect(self.config.connector()).await;
         let (client, connection) = connected.map_err(|cause| {
-            let error = error::of("cannot connect to the database", cause);
+            let error =
+                error::of(&format!("cannot connect to the database at {}", self.config.place()), cause);
             self.watch.failed(&error);
             error
         })?;
@@ -163,7 +164,7 @@ impl Connection {
             Err(_) => {
                 let cancelled = self.cancel_token().cancel_query(self.pool.config.connector()).await;
                 let message = format!("{trying}: no answer within {} ms", limit.as_millis());
-                let error = Error::new(Code::DATABASE_TIMEOUT, message);
+                let error = Error::new(Code::DATABASE_TIMEOUT, message).with_fix(error::FIX_HELD);
                 Err(match cancelled {
                     Ok(()) => error,
                     Err(cause) => error.with_source(cause),

@@ -3,6 +3,9 @@
 use ensue_core::{Code, Error};
 use rusqlite::ErrorCode;
 
+/// What to do where there is no store.
+pub(crate) const FIX_NO_STORE: &str = "check the path; `ensue store migrate --store sqlite:FILE` makes a store there, and so does `ensue_sqlite::open`";
+
 /// The error for something that was tried and failed.
 pub(crate) fn of(trying: &str, cause: rusqlite::Error) -> Error {
     let error = Error::new(code(&cause), format!("{trying}: {cause}"));
@@ -10,6 +13,7 @@ pub(crate) fn of(trying: &str, cause: rusqlite::Error) -> Error {
         Code::DATABASE_LOCKED => error.with_fix(
             "begin the transaction with `TransactionBehavior::Immediate`, and keep transactions of other programs short",
         ),
+        Code::NOT_A_STORE => error.with_fix("check the path: the file is there, and is no database of SQLite"),
         Code::CORRUPT => {
             error.with_fix("`PRAGMA integrity_check` shows the damage; restore the file from a backup")
         }

@@ -45,7 +45,8 @@ impl File {
     pub(crate) fn open(config: &Config) -> Result<(Self, Connection), Error> {
         let path = &config.path;
         if config.absent == Absent::Refuse && !path.exists() {
-            return Err(Error::new(Code::NOT_A_STORE, format!("there is no file {}", path.display())));
+            return Err(Error::new(Code::NOT_A_STORE, format!("there is no file {}", path.display()))
+                .with_fix(error::FIX_NO_STORE));
         }
         let connection = connect(config, OpenFlags::SQLITE_OPEN_CREATE)?;
         // Opening looks at nothing yet; this is where a file that is no database shows.

@@ -21,8 +21,7 @@ pub(crate) fn prepare(connection: &mut Connection, config: &Config) -> Result<()
     if !is_up_to_date(connection)? {
         if config.absent == Absent::Refuse && applied(connection)? == 0 {
             let message = format!("{} holds no tables of Ensue", config.path.display());
-            return Err(Error::new(Code::NOT_A_STORE, message)
-                .with_fix("check the path; `ensue_sqlite::open` makes them"));
+            return Err(Error::new(Code::NOT_A_STORE, message).with_fix(error::FIX_NO_STORE));
         }
         use_write_ahead_log(connection)?;
         migrate(connection)?;

@@ -54,6 +54,8 @@ pub struct DemoConfig {
     pub seed: u64,
     /// Where. One style lives in the folder itself, both in two folders below it.
     pub folder: PathBuf,
+    /// The address of the store, where it is no log in that folder.
+    pub database: Option<String>,
     /// Take up what is in the folder instead of beginning anew.
     pub resume: bool,
 }
@@ -111,7 +113,8 @@ where
     let mut reports = Vec::new();
     for folder in folders {
         let store = open(&folder).await?;
-        plan = plan::agree(&*store, plan, config.resume, &folder).await?;
+        let place = config.database.clone().unwrap_or_else(|| folder.display().to_string());
+        plan = plan::agree(&*store, plan, config.resume, &place).await?;
         let style = plan.styles.of(&folder);
         let outside = Outside::open(&folder.join("outside"), plan.outside(style)).await?;
         let app = style.app(store, &outside);

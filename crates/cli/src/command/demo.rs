@@ -98,6 +98,7 @@ impl Demo {
             broken: self.r#break,
             seed: self.seed,
             folder: folder.clone(),
+            database: database.clone(),
             resume: self.resume,
         };
         let bar = bar(self.orders, session.output.is_quiet());

@@ -118,7 +118,7 @@ fn tail_says_when_the_database_is_away_and_back_and_prints_each_event_once() {
         assert!(next(&mut events).contains(&format!(r#""id":"c{number}""#)));
     }
     gate.close();
-    assert!(next(&mut talk).starts_with("E0421: cannot connect to the database: "));
+    assert!(next(&mut talk).starts_with("E0421: cannot connect to the database at "));
     count(&shop, 4);
     outlast(&shop, &store);
     gate.open();

@@ -57,6 +57,14 @@ fn the_help_does_not_show_the_store_that_the_environment_names() {
 }
 
 #[test]
+fn a_server_that_is_not_there_is_named_without_the_password() {
+    let ensue = Ensue::new();
+    let refused = ensue.run(&["tail", "-e", "--store", "postgres://app:se?cret@127.0.0.1:1/shop"]);
+    let refused = refused.refused(1, "E0421").says("127.0.0.1:1");
+    assert!(!refused.err.contains("cret"), "{}", refused.err);
+}
+
+#[test]
 fn two_slashes_before_a_path_lead_nowhere_else() {
     let ensue = Ensue::new();
     let here = ensue.around.path();
@@ -83,7 +91,15 @@ fn a_database_file_is_a_store_and_can_be_copied_there_and_back() {
         format!("sqlite:{}", path("shop.db")),
         format!("file:{}", path("back")),
     );
-    ensue.run(&["tail", "-e", "--store", &database]).refused(3, "E0406");
+    let absent = ensue.run(&["tail", "-e", "--store", &database]).refused(3, "E0406");
+    absent.says("ensue store migrate");
+    std::fs::write(
+        ensue.around.path().join("text"),
+        "a text is no database of SQLite, however long it may be",
+    )
+    .expect("a file");
+    let foreign = ensue.run(&["tail", "-e", "--store", &format!("sqlite:{}", path("text"))]);
+    foreign.refused(3, "E0406").says("is no database of SQLite");
     for number in 0..3 {
         let order = ORDER.replace("evt-a1b2c3", &format!("evt-{number}"));
         answer(on(&ensue.data(), &["emit", "-d", "-", "--store", &log]), &order).ok();
@@ -103,6 +119,15 @@ fn a_database_file_is_a_store_and_can_be_copied_there_and_back() {
     }
 }
 
+#[test]
+fn a_demo_on_a_used_database_names_the_database() {
+    let ensue = Ensue::new();
+    let database = format!("sqlite:{}", ensue.around.path().join("shop.db").display());
+    ensue.emit(&["--store", &database], ORDER).ok();
+    let refused = ensue.run(&["demo", "--store", &database]).refused(2, "E0701");
+    refused.says(&format!("{database} holds events")).says("--store ADDRESS");
+}
+
 /// The shop on a database, stopped and taken up again; the world outside keeps its books in the folder.
 #[test]
 fn the_shop_runs_on_a_database_file_in_both_styles() {
@@ -115,7 +140,7 @@ fn the_shop_runs_on_a_database_file_in_both_styles() {
         let shown = demo(&["--orders", "25", "--style", style]).ok().object();
         assert_eq!(shown[style]["orders"], 25, "{shown}");
         assert_eq!(demo(&["--resume"]).ok().object()[style]["outcomes"], shown[style]["outcomes"]);
-        demo(&["--orders", "25"]).refused(2, "E0701").says("holds a demo already");
+        demo(&["--orders", "25"]).refused(2, "E0701").says(&format!("{database} holds a demo already"));
         demo(&["--style", "both"]).refused(2, "E0701").says("one style at a time");
     }
 }

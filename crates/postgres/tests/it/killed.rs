@@ -100,7 +100,7 @@ async fn a_server_killed_twice_in_mid_load_loses_nothing_and_doubles_nothing() {
     assert!(stored <= unknown, "only what was unknown may have been stored without our knowing");
 
     let told = told.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let is_away = |line: &String| line.starts_with("E0421: cannot connect to the database: ");
+    let is_away = |line: &String| line.starts_with("E0421: cannot connect to the database at ");
     let is_back = |line: &String| line.starts_with("the database is reached again, after ");
     assert!(told.len() == 4, "each outage is told when it begins and when it ends: {told:?}");
     assert!(told.chunks(2).all(|two| is_away(&two[0]) && is_back(&two[1])), "{told:?}");

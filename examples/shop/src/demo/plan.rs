@@ -1,7 +1,5 @@
 //! What was asked of a folder, kept in its store from before the first order on.
 
-use std::path::Path;
-
 use ensue::core::{Commit, RecordWrite, Revision, Space};
 use ensue::{Code, Error, Position, Store, StoreExt};
 use serde::{Deserialize, Serialize};
@@ -25,18 +23,14 @@ pub(super) struct Plan {
 /// The plan of this store: the one it remembers when it is resumed, otherwise the one that is wanted, which it will
 /// remember. A store that was killed before it had a plan is empty, and begins
 /// with what is wanted now.
-pub(super) async fn agree(
-    store: &dyn Store,
-    wanted: Plan,
-    resume: bool,
-    folder: &Path,
-) -> Result<Plan, Error> {
+pub(super) async fn agree(store: &dyn Store, wanted: Plan, resume: bool, place: &str) -> Result<Plan, Error> {
     if let Some(known) = known(store).await? {
-        return if resume { Ok(known) } else { Err(taken(folder)) };
+        return if resume { Ok(known) } else { Err(taken(place)) };
     }
     if store.head().await? > Position::ZERO {
-        let message = format!("{} holds events that are not of a demo", folder.display());
-        return Err(Error::new(Code::USAGE, message).with_fix("use another folder with `--data DIR`"));
+        let message = format!("{place} holds events that are not of a demo");
+        let fix = "use another folder with `--data DIR`, or another store with `--store ADDRESS`";
+        return Err(Error::new(Code::USAGE, message).with_fix(fix));
     }
     let value = serde_json::to_vec(&wanted).expect("a plan is plain data");
     let record = RecordWrite::put(Space::new(SPACE)?, KEY, value).expect(Revision::ZERO);
@@ -53,7 +47,8 @@ pub(super) async fn known(store: &dyn Store) -> Result<Option<Plan>, Error> {
     Ok(Some(known))
 }
 
-fn taken(folder: &Path) -> Error {
-    Error::new(Code::USAGE, format!("{} holds a demo already", folder.display()))
-        .with_fix("add `--resume` to take it up where it stopped, or use another folder with `--data DIR`")
+fn taken(place: &str) -> Error {
+    Error::new(Code::USAGE, format!("{place} holds a demo already")).with_fix(
+        "add `--resume` to take it up where it stopped, or use another folder with `--data DIR` or another store with `--store ADDRESS`",
+    )
 }

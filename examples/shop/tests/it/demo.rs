@@ -28,7 +28,8 @@ impl Stores {
 }
 
 fn config(folder: &Folder, orders: u64, styles: Styles) -> DemoConfig {
-    DemoConfig { orders, styles, broken: 0, seed: 7, folder: folder.path().to_owned(), resume: false }
+    let folder = folder.path().to_owned();
+    DemoConfig { orders, styles, broken: 0, seed: 7, folder, database: None, resume: false }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
