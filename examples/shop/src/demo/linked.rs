@@ -49,7 +49,8 @@ pub async fn serve_orders(
     mut progress: impl FnMut(Progress),
 ) -> Result<Report, Error> {
     let wanted = Plan { styles: Styles::Choreography, seed: config.seed, orders: config.orders, broken: 0 };
-    let plan = plan::agree(&*store, wanted, config.resume, &config.outside).await?;
+    let place = config.outside.display().to_string();
+    let plan = plan::agree(&*store, wanted, config.resume, &place).await?;
     let outside = Outside::open(&config.outside, plan.outside(Style::Choreography)).await?;
     let app = link(linked::orders(store, &outside));
     show(plan, Style::Choreography, app, &outside, &mut progress).await
