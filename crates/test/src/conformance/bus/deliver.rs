@@ -16,7 +16,18 @@ pub(super) async fn each_group_gets_everything(broker: Arc<dyn Broker>) {
     publish(&bus, wanted.iter().map(|id| message(&orders, "A", id)).collect()).await;
     for name in ["one", "two"] {
         let mut consumer = join(&broker, &bus, &orders, name).await;
-        assert_eq!(take(&bus, &mut consumer, &wanted).await.len(), wanted.len(), "{name}");
+        let mut missing: BTreeSet<&String> = wanted.iter().collect();
+        while !missing.is_empty() {
+            let deliveries = next(&mut consumer).await;
+            for delivery in &deliveries {
+                let id = id(&bus, delivery);
+                // Any broker may deliver a message again, and then says so if it counts.
+                let is_told = delivery.attempt > 1 || !bus.capabilities().can_count_attempts;
+                assert!(missing.remove(&id) || is_told, "`{id}` reached the group {name} twice");
+            }
+            let settled = deliveries.iter().map(|delivery| Settled::Ack(delivery.token)).collect();
+            consumer.settle(settled).await;
+        }
     }
 }
 
