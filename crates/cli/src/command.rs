@@ -66,7 +66,7 @@ pub(crate) enum Command {
     /// Compare read models with the log, or build them anew
     #[command(subcommand)]
     Projection(projection::Projection),
-    /// Check everything the folder holds
+    /// Check everything the store holds
     Verify,
     /// Copy a store, make its tables, or see who holds it up
     #[command(subcommand)]
@@ -125,7 +125,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Schedule(schedule) => schedule.run(&mut session).await,
         Command::Projection(projection) => projection.run(&mut session).await,
         Command::Store(store) => store.run(&mut session).await,
-        Command::Verify => verify::run(&mut session),
+        Command::Verify => verify::run(&mut session).await,
         Command::Stat => stat::run(&mut session).await,
         Command::Bench(bench) => bench.run(&mut session).await,
         Command::Explain(explain) => explain.run(&mut session),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ensue::core::{Code, Error, Host, Portable, Store};
 use ensue::log::{Config, Log};
 use ensue_postgres::PostgresStore;
+use ensue_sqlite::SqliteStore;
 
 /// What `--store` names.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -218,21 +219,30 @@ impl Place {
         }
     }
 
-    /// The folder of the embedded log, for what only it can do; `E0506` if the store is another.
-    pub(crate) fn log_folder(&self) -> Result<&Path, Error> {
-        match &self.address {
-            Address::Folder(folder) => Ok(folder),
-            address => {
-                let message = format!("this works on an embedded log only, and {address} is none");
-                Err(Error::new(Code::UNSUPPORTED, message)
-                    .with_fix("name a folder; `ensue store copy` makes a log of another store"))
-            }
-        }
+    /// Opens the store in its own kind, for what each kind tells of itself; `E0406` if there is none.
+    pub(crate) async fn open_kind(&self) -> Result<Kind, Error> {
+        Ok(match &self.address {
+            Address::Folder(folder) => Kind::Log(open_log(folder, &self.host)?),
+            Address::Postgres(url) => Kind::Postgres(open_database(url, self.talk).await?),
+            Address::Sqlite(file) => Kind::Sqlite(sqlite(file, &self.host).existing().open().await?),
+        })
     }
+}
 
-    /// Opens the embedded log, for what only it can tell; `E0406` if there is none, `E0506` if the store is another.
-    pub(crate) fn open_log(&self) -> Result<Log, Error> {
-        open_log(self.log_folder()?, &self.host)
+/// A store in its own kind.
+pub(crate) enum Kind {
+    Log(Log),
+    Postgres(PostgresStore),
+    Sqlite(SqliteStore),
+}
+
+impl Kind {
+    pub(crate) fn portable(&self) -> &dyn Portable {
+        match self {
+            Self::Log(log) => log,
+            Self::Postgres(database) => database,
+            Self::Sqlite(file) => file,
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Who holds something back: sessions with events of theirs that are not committed yet, or with the right to give positions.
+//! Who holds something back: transactions with events of theirs that are not committed yet, with the right to give positions, or with a
+//! lock that somebody took by hand.
 
 use std::sync::Arc;
 
@@ -8,30 +9,32 @@ use crate::attributes::{column, timestamp};
 use crate::pool::Pool;
 use crate::store::PostgresStore;
 
-/// A session whose open transaction has written to the log. Until it ends, its events are not readable and its streams
-/// take no other events; everything else goes on.
+/// An open transaction that has written to the log or locked it. Until it ends, its events are not readable and its streams
+/// take no other events; one that has locked a whole table holds up everybody who writes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hold {
-    /// The server process: `SELECT pg_terminate_backend(PID)` ends it.
-    pub process: i32,
-    /// Whose session it is.
+    /// The server process; none for a prepared transaction, which has outlived its session.
+    pub process: Option<i32>,
+    /// Whose transaction it is.
     pub user: String,
     /// What the session calls itself; may be empty.
     pub application: String,
     /// From where it is connected; empty for a local socket.
     pub client: String,
-    /// What it does, such as `active` or `idle in transaction`.
+    /// What it does, such as `active`, `idle in transaction` or `prepared`.
     pub state: String,
-    /// When its transaction began.
+    /// When the transaction began, or was prepared.
     pub since: Timestamp,
-    /// How many sessions wait for it.
+    /// How many sessions wait for it. Who waits for a prepared transaction waits for each of them, as far as the server says.
     pub waiting: i64,
     /// Its last statement, cut off.
     pub statement: String,
+    /// The statement that ends it, and takes back what it wrote.
+    pub end: String,
 }
 
 impl PostgresStore {
-    /// The sessions that hold something back at this moment, the oldest first. Names and statements of other users' sessions
+    /// The transactions that hold something back at this moment, the oldest first. Names and statements of other users' sessions
     /// are seen by those who may see them (`pg_read_all_stats`).
     pub async fn holds(&self) -> Result<Vec<Hold>, Error> {
         holds(self.pool()).await
@@ -39,17 +42,25 @@ impl PostgresStore {
 }
 
 async fn holds(pool: &Arc<Pool>) -> Result<Vec<Hold>, Error> {
-    // Whoever writes to a table has a lock of this kind on it until the transaction ends.
-    let sql = "SELECT pid, coalesce(usename, ''), coalesce(application_name, ''), coalesce(host(client_addr), ''), \
-            coalesce(state, ''), coalesce(xact_start, backend_start), \
-            (SELECT count(*) FROM pg_stat_activity AS other WHERE session.pid = ANY (pg_blocking_pids(other.pid))), \
-            left(coalesce(query, ''), 200) \
-        FROM pg_stat_activity AS session \
-        WHERE pid <> pg_backend_pid() AND EXISTS ( \
-            SELECT FROM pg_locks WHERE pg_locks.pid = session.pid AND granted AND mode = 'RowExclusiveLock' \
+    // To write, to lock rows and to lock the table by hand take a lock on it until the transaction ends; to read takes the weakest, and
+    // upkeep (`VACUUM`, `ANALYZE`) one that is in nobody's way. The locks of a prepared transaction have no process.
+    let sql = "WITH holder AS ( \
+            SELECT DISTINCT pid, virtualtransaction FROM pg_locks \
+            WHERE granted AND mode NOT IN ('AccessShareLock', 'ShareUpdateExclusiveLock') \
                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-                AND relation IN ('ensue.heads'::regclass, 'ensue.log'::regclass, 'ensue.staged'::regclass)) \
-        ORDER BY 6, 1";
+                AND relation IN ('ensue.heads'::regclass, 'ensue.log'::regclass, 'ensue.staged'::regclass)), \
+        waiting AS (SELECT unnest(pg_blocking_pids(pid)) AS blocked_by FROM pg_stat_activity), \
+        hold AS ( \
+            SELECT pid, usename, application_name, host(client_addr) AS client, state, \
+                coalesce(xact_start, backend_start) AS since, query, format('SELECT pg_terminate_backend(%s)', pid) AS ending \
+            FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND pid IN (SELECT pid FROM holder) \
+            UNION ALL \
+            SELECT NULL, owner, NULL, NULL, 'prepared', prepared, format('PREPARE TRANSACTION %L', gid), \
+                format('ROLLBACK PREPARED %L', gid) \
+            FROM pg_prepared_xacts WHERE '-1/' || transaction IN (SELECT virtualtransaction FROM holder WHERE pid IS NULL)) \
+        SELECT pid, coalesce(usename, ''), coalesce(application_name, ''), coalesce(client, ''), coalesce(state, ''), since, \
+            (SELECT count(*) FROM waiting WHERE blocked_by = coalesce(pid, 0)), left(coalesce(query, ''), 200), ending \
+        FROM hold ORDER BY since, pid";
     let rows = pool.rows("cannot look who holds something back", sql, Vec::new()).await?;
     let hold = |row| {
         Ok(Hold {
@@ -61,6 +72,7 @@ async fn holds(pool: &Arc<Pool>) -> Result<Vec<Hold>, Error> {
             since: timestamp(column(row, 5)?)?,
             waiting: column(row, 6)?,
             statement: column(row, 7)?,
+            end: column(row, 8)?,
         })
     };
     rows.iter().map(hold).collect()

@@ -35,6 +35,7 @@ mod read;
 mod scan;
 mod select;
 mod sql;
+mod stat;
 mod store;
 #[cfg(feature = "tls")]
 mod tls;
@@ -46,6 +47,7 @@ pub use config::Config;
 pub use foreign::{InTransaction, Refusal};
 pub use holds::Hold;
 pub use outage::Outage;
+pub use stat::Stat;
 pub use store::PostgresStore;
 /// The driver, whose client a [`Session`] gives.
 pub use tokio_postgres;

@@ -31,6 +31,7 @@ mod read;
 mod scan;
 mod select;
 mod sql;
+mod stat;
 mod store;
 mod transaction;
 mod turn;
@@ -40,6 +41,7 @@ pub use commit_in::commit_in;
 pub use config::Config;
 /// The driver, in the version whose types stand in signatures here.
 pub use rusqlite;
+pub use stat::Stat;
 pub use store::SqliteStore;
 pub use transaction::Session;
 

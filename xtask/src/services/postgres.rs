@@ -102,7 +102,9 @@ fn settings(purpose: Purpose) -> Vec<&'static str> {
     let by_purpose: &[&str] = match purpose {
         // Safe against a killed server, not against a lost machine. `synchronous_commit` stays on: without it a server that is
         // killed forgets what it has acknowledged.
-        Purpose::Tests => &["fsync=off", "full_page_writes=off", "wal_level=logical"],
+        Purpose::Tests => {
+            &["fsync=off", "full_page_writes=off", "wal_level=logical", "max_prepared_transactions=20"]
+        }
         // What a server of its own on two cores is usually given; all that makes it durable stays on.
         Purpose::Measurement => &[
             "shared_buffers=1GB",

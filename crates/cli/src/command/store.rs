@@ -8,6 +8,7 @@ use crate::failure::Failure;
 mod copy;
 mod holds;
 mod migrate;
+pub(crate) mod pages;
 
 /// Copy a store, make its tables, or see who holds it up
 #[derive(Subcommand)]

@@ -114,9 +114,31 @@ fn a_database_file_is_a_store_and_can_be_copied_there_and_back() {
     assert_eq!(tail(&database), tail(&back));
     let bench = ["bench", "append", "--seconds", "1", "--clients", "4", "-o", "json", "--store", &database];
     assert!(ensue.run(&bench).ok().objects()[0]["commits_per_s"].as_f64().is_some_and(|rate| rate > 0.0));
-    for only_a_log in ["stat", "verify"] {
-        ensue.run(&[only_a_log, "--store", &database]).refused(1, "E0506");
+}
+
+#[test]
+fn a_database_file_says_how_it_is_doing_and_what_somebody_took_out_of_it() {
+    let ensue = Ensue::new();
+    let file = ensue.around.path().join("shop.db");
+    let database = format!("sqlite:{}", file.display());
+    for number in 0..3 {
+        let order = ORDER.replace("evt-a1b2c3", &format!("evt-{number}"));
+        ensue.emit(&["--store", &database], &order).ok();
     }
+    let run = |command: &str| ensue.run(&[command, "-o", "json", "--store", &database]);
+    let stat = run("stat").ok().object();
+    assert_eq!((&stat["head"], &stat["streams"], &stat["waiting"]), (&3.into(), &1.into(), &0.into()));
+    assert!(stat["bytes"].as_u64() > Some(3 * 4096), "{stat}");
+    let verified = run("verify").ok().object();
+    assert_eq!((&verified["events"], &verified["streams"]), (&3.into(), &1.into()));
+    assert_eq!(verified["findings"], serde_json::json!([]));
+
+    let by_hand = ensue_sqlite::rusqlite::Connection::open(&file).expect("a database file");
+    let take_out = "DROP TRIGGER ensue_events_never_go; DELETE FROM ensue_events WHERE position = 2";
+    by_hand.execute_batch(take_out).expect("valid SQL");
+    let damaged = run("verify");
+    assert_eq!(damaged.object()["findings"][0]["code"], "E0412", "{}", damaged.out);
+    damaged.refused(4, "E0702").says("does not hold in 1 place");
 }
 
 #[test]

@@ -161,7 +161,7 @@ codes! {
         "Open it again."
     CORRUPT 412 Corrupt "acknowledged data is damaged"
         "A checksum or the chain of frames does not hold in a range that had been acknowledged; it is never cut off silently."
-        "`ensue verify` shows the exact range. Restore it from a backup."
+        "`ensue verify` shows where, in any store. Restore it from a backup."
     BUSY 413 Unavailable "too much is queued"
         "The queue in front of the writer is at its bound in bytes."
         "Wait for earlier commits to finish, or send fewer at once."

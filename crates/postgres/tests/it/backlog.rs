@@ -185,3 +185,21 @@ async fn a_reader_in_a_transaction_of_its_own_holds_nobody_up_while_there_is_som
     reader.batch_execute("COMMIT").await.expect("it was open");
     assert_eq!(log(&store).await, ["read 1 read", "staged 1 staged"]);
 }
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn what_waits_for_a_position_is_counted_and_not_moved_by_counting() {
+    let database = Database::new().await;
+    let store = database.open().await;
+    let session = database.session().await;
+    session.batch_execute("SELECT ensue.append('Test', 'a', 'Happened', '{}')").await.expect("valid SQL");
+    let counted = |stat: &ensue_postgres::Stat| (stat.head, stat.streams, stat.waiting);
+    for _ in 0..2 {
+        let stat = store.stat().await.expect("readable");
+        assert_eq!(counted(&stat), (Position::ZERO, 1, 1), "{stat:?}");
+    }
+    assert_eq!(store.advanced(Position::ZERO).await.expect("the head advances"), Position(1));
+    let stat = store.stat().await.expect("readable");
+    assert_eq!(counted(&stat), (Position(1), 1, 0), "{stat:?}");
+    assert!(stat.bytes > 0 && stat.migrations > 0 && !stat.server.is_empty(), "{stat:?}");
+}

@@ -49,7 +49,62 @@ async fn who_holds_events_back_is_named_until_the_transaction_ends() {
     let hold = &holds[0];
     let named = (hold.application.as_str(), hold.state.as_str(), hold.waiting, hold.statement.as_str());
     assert_eq!(named, ("nightly-batch", "idle in transaction", 0, append));
-    holder.batch_execute("ROLLBACK").await.expect("it was open");
+    bystander.batch_execute(&format!("ROLLBACK; {}", hold.end)).await.expect("the statement that ends it");
+    holder.batch_execute("SELECT 1").await.expect_err("its session was ended");
+    assert_eq!(store.holds().await.expect("readable"), []);
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn a_lock_that_was_taken_by_hand_is_named() {
+    let database = Database::new().await;
+    let store = database.open().await;
+    store.commit(append("a", Expected::NoStream, &["a1"])).await.expect("nobody holds this stream");
+    let session = database.session().await;
+    let by_hand = [
+        "LOCK TABLE ensue.staged IN SHARE MODE",
+        "LOCK TABLE ensue.log IN ACCESS EXCLUSIVE MODE",
+        "SELECT FROM ensue.heads WHERE key = 'a' FOR UPDATE",
+    ];
+    for lock in by_hand {
+        session.batch_execute(&format!("BEGIN; {lock}")).await.expect("valid SQL");
+        let holds = store.holds().await.expect("readable");
+        let named: Vec<(&str, &str)> =
+            holds.iter().map(|hold| (hold.state.as_str(), hold.statement.as_str())).collect();
+        assert_eq!(named, [("idle in transaction", format!("BEGIN; {lock}").as_str())]);
+        session.batch_execute("ROLLBACK").await.expect("it was open");
+    }
+    session.batch_execute("BEGIN; SELECT FROM ensue.heads; SELECT FROM ensue.log").await.expect("valid SQL");
+    assert_eq!(store.holds().await.expect("readable"), [], "who has only read holds nothing");
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn a_prepared_transaction_is_named_with_what_ends_it() {
+    let database = Database::new().await;
+    let store = database.open().await;
+    let (session, other) = (database.session().await, database.session().await);
+    let id = format!("left over in {}", database.as_url());
+    let append = "SELECT ensue.append('Test', 'held', 'Happened', '{}', 0)";
+    session
+        .batch_execute(&format!("BEGIN; {append}; PREPARE TRANSACTION '{id}'"))
+        .await
+        .expect("the server allows it");
+    drop(session);
+
+    let waiting = async { other.batch_execute(append).await };
+    let mut waiting = std::pin::pin!(waiting);
+    let hold = loop {
+        assert!((&mut waiting).now_or_never().is_none(), "who writes to the same stream waits");
+        let holds = store.holds().await.expect("readable");
+        let hold = holds.into_iter().find(|hold| hold.process.is_none()).expect("it is named");
+        if hold.waiting > 0 {
+            break hold;
+        }
+    };
+    assert_eq!((hold.state.as_str(), hold.end.as_str()), ("prepared", &*format!("ROLLBACK PREPARED '{id}'")));
+    database.session().await.batch_execute(&hold.end).await.expect("the statement that ends it");
+    waiting.await.expect("nobody holds the stream any more");
     assert_eq!(store.holds().await.expect("readable"), []);
 }
 

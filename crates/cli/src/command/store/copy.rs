@@ -17,6 +17,7 @@ use ensue::core::{
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use serde::Serialize;
 
+use super::pages::Pages;
 use crate::command::Session;
 use crate::failure::Failure;
 use crate::place::Address;
@@ -332,42 +333,4 @@ fn is_full(pending: &[RecordWrite]) -> bool {
         Change::Delete => 0,
     });
     pending.len() >= RECORDS_AT_A_TIME || bytes.sum::<usize>() >= RECORD_BYTES_AT_A_TIME
-}
-
-/// The records of a space, a page at a time.
-struct Pages<'a> {
-    store: &'a dyn Portable,
-    scan: RecordScan,
-    page: std::vec::IntoIter<Record>,
-    next: Option<Bytes>,
-}
-
-impl<'a> Pages<'a> {
-    fn new(store: &'a dyn Portable, space: &Space) -> Self {
-        let scan = RecordScan::all(space.clone());
-        let next = Some(scan.from.clone());
-        Self { store, scan, page: Vec::new().into_iter(), next }
-    }
-
-    async fn peek(&mut self) -> Result<Option<&Record>, Error> {
-        while self.page.as_slice().is_empty() {
-            let Some(from) = self.next.take() else { return Ok(None) };
-            self.scan.from = from;
-            let page = self.store.scan(self.scan.clone()).await?;
-            (self.page, self.next) = (page.records.into_iter(), page.next);
-        }
-        Ok(self.page.as_slice().first())
-    }
-
-    fn pop(&mut self) -> Option<Record> {
-        self.page.next()
-    }
-
-    async fn count(mut self) -> Result<u64, Error> {
-        let mut count = 0;
-        while self.peek().await?.is_some() {
-            count += self.page.by_ref().count() as u64;
-        }
-        Ok(count)
-    }
 }

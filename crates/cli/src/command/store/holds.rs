@@ -10,7 +10,7 @@ use crate::output::{Row, short};
 
 #[derive(Serialize)]
 struct Held {
-    process: i32,
+    process: Option<i32>,
     user: String,
     application: String,
     client: String,
@@ -19,15 +19,17 @@ struct Held {
     /// Sessions that wait for it.
     waiting: i64,
     statement: String,
+    /// The statement that ends it.
+    end: String,
 }
 
 impl Row for Held {
     const HEADINGS: &'static [&'static str] =
-        &["process", "user", "application", "client", "state", "since", "waiting", "statement"];
+        &["process", "user", "application", "client", "state", "since", "waiting", "statement", "end"];
 
     fn cells(&self) -> Vec<String> {
         vec![
-            self.process.to_string(),
+            self.process.map_or_else(|| "-".to_owned(), |process| process.to_string()),
             self.user.clone(),
             self.application.clone(),
             self.client.clone(),
@@ -35,6 +37,7 @@ impl Row for Held {
             self.since.to_string(),
             self.waiting.to_string(),
             short(&self.statement, 60),
+            self.end.clone(),
         ]
     }
 }
@@ -49,7 +52,7 @@ pub(crate) async fn run(session: &mut Session) -> Result<(), Failure> {
 
 impl From<Hold> for Held {
     fn from(hold: Hold) -> Self {
-        let Hold { process, user, application, client, state, since, waiting, statement } = hold;
-        Self { process, user, application, client, state, since, waiting, statement }
+        let Hold { process, user, application, client, state, since, waiting, statement, end } = hold;
+        Self { process, user, application, client, state, since, waiting, statement, end }
     }
 }
