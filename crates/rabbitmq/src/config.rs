@@ -98,14 +98,14 @@ impl Config {
         self
     }
 
-    /// Trusts the authorities in a PEM file instead of those of the machine. Counts where the address asks for TLS.
+    /// Trusts the authorities in a PEM file instead of those of the machine. Wants an `amqps://` address.
     #[must_use]
     pub fn authorities(mut self, file: impl Into<PathBuf>) -> Self {
         self.trust.authorities = Some(file.into());
         self
     }
 
-    /// Shows a certificate of our own, from two PEM files.
+    /// Shows a certificate of our own, from two PEM files. Wants an `amqps://` address.
     #[must_use]
     pub fn certificate(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         self.trust.certificate = Some((certificate.into(), key.into()));

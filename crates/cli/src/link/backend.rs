@@ -103,7 +103,7 @@ impl Backend {
 }
 
 fn read<D: Driver>(own: Table) -> Result<D, String> {
-    own.try_into().map_err(|error: toml::de::Error| error.to_string().trim_end().replace('\n', " "))
+    own.try_into().map_err(|error: toml::de::Error| super::file::without_text(&error.to_string()))
 }
 
 fn open_with<D: Driver>(
@@ -116,7 +116,8 @@ fn open_with<D: Driver>(
     }
 }
 
-const FIX: &str = "the guide `linking a broker` has what a link may say for which broker";
+/// Where it stands what a file may say.
+pub(super) const FIX: &str = "docs/guides/linking-a-broker.md has what a link may say, and for which broker";
 
 fn find(link: &str, name: &str) -> Result<&'static Backend, Error> {
     BACKENDS.iter().find(|backend| backend.name == name).ok_or_else(|| {
