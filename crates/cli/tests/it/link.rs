@@ -44,7 +44,7 @@ fn what_a_file_says_wrongly_is_named_before_anything_moves() {
         (link("user = \"u\"\nrelay = [{ topic = \"A\", to = \"x\" }]"), "not both"),
         (link("key_file = \"k\"\nrelay = [{ topic = \"A\", to = \"x\" }]"), "not both"),
         (link("intake = [{ from = \"q\", type = \"const:Order Placed\" }]"), "Order Placed"),
-        (link("intake = [{ from = \"q\", type = \"field:t\", key = \"const:\" }]"), "from `q`"),
+        (link("intake = [{ from = \"q\", type = \"field:t\", key = \"const:a\\u0007\" }]"), "from `q`"),
         (link("mode = [\"binary\"]"), "linking-a-broker.md"),
     ] {
         let path = file(&ensue, &said);
