@@ -29,7 +29,7 @@ struct Server {
 }
 
 impl Cluster {
-    pub(crate) async fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         // All are held at once, so that no two are the same.
         let held: Vec<(TcpListener, TcpListener)> = (0..SERVERS).map(|_| (free(), free())).collect();

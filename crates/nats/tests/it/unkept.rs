@@ -69,7 +69,7 @@ async fn a_message_that_is_too_large_for_its_stream_is_said_to_be_that() {
 #[tokio::test]
 #[ignore = "needs a NATS server: cargo xtask test"]
 async fn a_stream_without_a_leader_is_waited_for_and_is_not_taken_for_one_that_is_not_there() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start();
     let keeper = cluster.keep_on_one(shop()).await;
     let bus = cluster.bus_without(&keeper).await;
     publish(&bus, "shop.orders", "1").await.expect("the stream has its leader");
