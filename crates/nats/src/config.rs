@@ -70,7 +70,7 @@ impl Config {
             answer_within: Duration::from_secs(5),
             settle_within: Duration::from_secs(30),
             duplicate_window: Duration::from_mins(10),
-            in_flight_max: 256,
+            in_flight_max: 1024,
             replicas: 1,
             message_bytes_max: 1024 * 1024,
         }
@@ -140,7 +140,7 @@ impl Config {
         self
     }
 
-    /// How many messages of one group are delivered and not settled at any time; 256 where nothing is said. With 1, and only then,
+    /// How many messages of one group are delivered and not settled at any time; 1,024 where nothing is said, so that some arrive while others are taken in. With 1, and only then,
     /// the order of keys holds through redeliveries and with several members.
     #[must_use]
     pub fn in_flight_max(mut self, messages: usize) -> Self {
