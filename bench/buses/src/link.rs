@@ -9,7 +9,7 @@ use ensue::core::name::{Channel, SubscriptionName};
 use ensue::{App, Intake, Log, Pick, Read, Relay, Running, Store};
 use futures_util::TryStreamExt;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::interval;
 
 use crate::Failure;
 use crate::client::{self, Client, PATIENCE, complete, read_into, send_all, send_paced};
@@ -138,7 +138,9 @@ async fn taken_in<C: Client>(
 async fn passed(running: &Running, messages: usize) -> Result<f64, Failure> {
     let deadline = Instant::now() + PATIENCE;
     let mut first: Option<(Instant, u64)> = None;
+    let mut looks = interval(LOOK_EVERY);
     loop {
+        looks.tick().await;
         let links = running.links().await?;
         let link = links.first().ok_or("there is no link")?;
         let (now, passed) = (Instant::now(), link.passed);
@@ -152,7 +154,7 @@ async fn passed(running: &Running, messages: usize) -> Result<f64, Failure> {
             _ if now > deadline => {
                 return Err(format!("{passed} of {messages} messages passed, {:?}", link.trouble).into());
             }
-            _ => sleep(LOOK_EVERY).await,
+            _ => {}
         }
     }
 }
