@@ -315,7 +315,8 @@ impl Session {
             Fate::Event(_) | Fate::Looped | Fate::Unreadable(_) => Settled::Ack(token),
             Fate::Refused(error) => {
                 self.gauge.troubled(error, self.shared.press.host.clock.now());
-                if self.bus.capabilities().can_reject {
+                // Where there are no dead letters, what is refused would be gone.
+                if self.bus.capabilities().has_dead_letters {
                     Settled::Reject(token, error.to_string())
                 } else {
                     Settled::Nack(token, STUCK_PAUSE)
