@@ -160,6 +160,16 @@ impl Link {
             ));
         }
         self.intake.iter().try_for_each(|entry| entry.check(name))?;
+        let is_filter_for_nothing = |intake: &&In| intake.filter.is_some() && intake.fed_by.is_none();
+        if let Some(intake) = self.intake.iter().find(is_filter_for_nothing) {
+            return Err(wrong(
+                format!(
+                    "link {name} has a `filter` for `{}`, and does not say what that is fed by",
+                    intake.from
+                ),
+                "add `fed_by`, or leave the filter out",
+            ));
+        }
         let mut topics: Vec<&str> = self.relay.iter().map(|out| out.topic.as_str()).collect();
         topics.sort_unstable();
         match topics.array_windows().find(|[one, next]| one == next) {

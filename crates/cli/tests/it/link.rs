@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::Ensue;
 use crate::link::passing::Printing;
 
+mod eventbridge;
 mod kafka;
 mod nats;
 mod passing;
@@ -41,6 +42,7 @@ fn what_a_file_says_wrongly_is_named_before_anything_moves() {
             "ENSUE_TEST_NOT_SET",
         ),
         (link("window_seconds = 60\nintake = [{ from = \"q\" }]"), "window"),
+        (link("intake = [{ from = \"q\", filter = \"x\" }]"), "does not say what that is fed by"),
         (link("user = \"u\"\nrelay = [{ topic = \"A\", to = \"x\" }]"), "not both"),
         (link("key_file = \"k\"\nrelay = [{ topic = \"A\", to = \"x\" }]"), "not both"),
         (link("intake = [{ from = \"q\", type = \"const:Order Placed\" }]"), "Order Placed"),
@@ -50,11 +52,7 @@ fn what_a_file_says_wrongly_is_named_before_anything_moves() {
         let path = file(&ensue, &said);
         ensue.run(&["link", "run", "--config", text(&path)]).refused(2, "E0510").says(wanted);
     }
-    let path = file(
-        &ensue,
-        "[links.a]\nbackend = \"eventbridge\"\nurl = \"x\"\nrelay = [{ topic = \"A\", to = \"x\" }]\n",
-    );
-    ensue.run(&["link", "run", "--config", text(&path)]).refused(1, "E0506").says("eventbridge");
+    let path = file(&ensue, &link("relay = [{ topic = \"A\", to = \"x\" }]"));
     ensue.run(&["link", "ls", "b", "--config", text(&path)]).refused(3, "E0414").says("it has a");
     let path = file(
         &ensue,
@@ -75,6 +73,9 @@ fn one_link(ensue: &Ensue, backend: &str, said: &str) -> PathBuf {
 fn what_one_broker_does_not_know_is_refused_by_name() {
     let ensue = Ensue::new();
     for (backend, said, wanted) in [
+        ("eventbridge", "partitions = 4", "partitions"),
+        ("eventbridge", "delivery_limit = 1001", "1001 is not from 1 to 1000"),
+        ("eventbridge", "hidden_for_seconds = 1", "1 is not from 2 to 43200"),
         ("nats", "partitions = 4", "partitions"),
         ("nats", "in_flight = 0", "in_flight"),
         ("kafka", "in_flight = 1", "in_flight"),
@@ -98,7 +99,13 @@ fn a_login_that_a_broker_does_not_take_is_refused_by_name() {
     let secret = ensue.around.path().join("secret");
     fs::write(&secret, "hush").expect("the folder is ours");
     let login = format!("user = \"u\"\npassword_file = \"{}\"", secret.display());
+    let token = format!("token_file = \"{}\"", secret.display());
+    let both = format!("{login}\nprofile = \"billing\"");
     for (backend, said, wanted) in [
+        ("eventbridge", "credentials_file = \"c\"", "credentials_file"),
+        ("eventbridge", "certificate_file = \"c\"\nkey_file = \"k\"", "certificate_file"),
+        ("eventbridge", token.as_str(), "token"),
+        ("eventbridge", both.as_str(), "a user and a profile"),
         ("kafka", login.as_str(), "how the password is proved"),
         ("kafka", "mechanism = \"plain\"", "no user"),
         ("kafka", "credentials_file = \"c\"", "credentials_file"),
@@ -112,6 +119,21 @@ fn a_login_that_a_broker_does_not_take_is_refused_by_name() {
         assert!(checked.out.contains("E0510") && checked.out.contains(wanted), "{}", checked.out);
         assert!(!checked.out.contains("hush"), "a secret is not shown");
     }
+}
+
+#[test]
+fn a_channel_that_is_fed_is_refused_over_a_broker_where_nothing_is() {
+    let ensue = Ensue::new();
+    for (backend, url) in [("kafka", "kafka://127.0.0.1:1"), ("nats", "nats://127.0.0.1:1")] {
+        let intake = "intake = [{ from = \"orders.in\", fed_by = \"orders\", topic = \"Order\" }]";
+        let path = file(&ensue, &format!("[links.a]\nbackend = \"{backend}\"\nurl = \"{url}\"\n{intake}\n"));
+        let checked = ensue.run(&["link", "check", "--config", text(&path), "-o", "jsonl"]);
+        assert_eq!(checked.exit, 4, "{}", checked.err);
+        assert!(checked.out.contains("E0510") && checked.out.contains(backend), "{}", checked.out);
+        let run = ensue.run(&["link", "run", "--config", text(&path)]).refused(2, "E0510");
+        run.says("`orders`").says(backend);
+    }
+    assert!(!ensue.data().exists(), "nothing was made");
 }
 
 #[test]

@@ -86,12 +86,50 @@ impl Session {
                 Err(error) => error,
             };
             self.gauge.holds(0);
-            let pause = self.gauge.fails(&error, &*self.shared.press.host.clock);
-            tokio::select! {
-                biased;
-                () = self.shared.closed() => return,
-                () = self.shared.press.host.clock.sleep(pause) => {}
+            self.pause_after(&error).await;
+        }
+    }
+
+    /// Waits for longer the more often in a row something failed, but not for whoever wants to end it.
+    async fn pause_after(&self, error: &Error) {
+        let clock = &self.shared.press.host.clock;
+        let pause = self.gauge.fails(error, &**clock);
+        let mut paused = self.gauge.paused.subscribe();
+        tokio::select! {
+            biased;
+            () = self.shared.closed() => {}
+            () = becomes(&mut paused, true) => {}
+            () = clock.sleep(pause) => {}
+        }
+    }
+
+    /// Waits until the broker answers again, or there is another reason to end. The member stays: it reconnects by itself, and a member
+    /// that leaves while it cannot say so is waited for by its group.
+    async fn outlast(&self, mut error: Error, consume: &Consume) -> Result<Option<End>, Error> {
+        loop {
+            self.pause_after(&error).await;
+            if self.shared.closed().now_or_never().is_some() {
+                return Ok(Some(End::Closing));
             }
+            if self.gauge.is_paused() {
+                return Ok(Some(End::Paused));
+            }
+            match self.declare(consume).await {
+                Ok(()) => {
+                    self.gauge.works(self.shared.press.host.clock.now());
+                    return Ok(None);
+                }
+                Err(again) if again.is_retryable() => error = again,
+                Err(other) => return Err(other),
+            }
+        }
+    }
+
+    /// That the broker cannot say it now stops nobody.
+    async fn look_at_lag(&self, consumer: &mut dyn Consumer) {
+        match consumer.lag().await {
+            Ok(lag) => self.gauge.lags(lag),
+            Err(error) => self.gauge.troubled(&error, self.shared.press.host.clock.now()),
         }
     }
 
@@ -113,23 +151,32 @@ impl Session {
         let consume = self.consume(&log)?;
         self.gauge.joined(consume.group.as_str());
         self.declare(&consume).await?;
-        let mut consumer = self.bus.consume(consume).await?;
-        self.gauge.lags(consumer.lag().await?);
+        let mut consumer = self.bus.consume(consume.clone()).await?;
         let clock = &self.shared.press.host.clock;
+        self.gauge.works(clock.now());
         let (mut came, mut taken) = (Vec::new(), Vec::new());
-        let mut lag_due = clock.now() + LAG_EVERY;
+        let mut lag_due = clock.now();
         loop {
             if came.is_empty() {
                 self.settle(&mut *consumer, std::mem::take(&mut taken)).await;
                 self.gauge.holds(0);
                 self.check_room()?;
                 if clock.now() >= lag_due {
-                    self.gauge.lags(consumer.lag().await?);
+                    self.look_at_lag(&mut *consumer).await;
                     lag_due = clock.now() + LAG_EVERY;
                 }
-                match self.next(&mut *consumer).await? {
-                    Next::End(end) => return Ok(end),
-                    Next::Came(deliveries) => came = deliveries,
+                match self.next(&mut *consumer).await {
+                    Ok(Next::End(end)) => return Ok(end),
+                    Ok(Next::Came(deliveries)) => came = deliveries,
+                    Err(error) if error.is_retryable() => {
+                        if let Some(end) = self.outlast(error, &consume).await? {
+                            return Ok(end);
+                        }
+                    }
+                    Err(error) => return Err(error),
+                }
+                if came.is_empty() {
+                    continue;
                 }
             }
             self.gauge.works(clock.now());
@@ -159,7 +206,7 @@ impl Session {
     /// Whether the application closes, or somebody asked for a pause or another place.
     fn is_wanted(&self) -> bool {
         self.shared.closed().now_or_never().is_some()
-            || *self.gauge.paused.borrow()
+            || self.gauge.is_paused()
             || lock(&self.gauge.seek).is_some()
     }
 
@@ -191,7 +238,12 @@ impl Session {
         let more = async { if ahead == 0 { pending().await } else { consumer.next(ahead).await } };
         match select(&mut taking, pin!(more)).await {
             Either::Left((taken, _)) => Ok((taken?, Vec::new())),
-            Either::Right((more, _)) => Ok((taking.await?, more?)),
+            Either::Right((Ok(more), _)) => Ok((taking.await?, more)),
+            Either::Right((Err(error), _)) if error.is_retryable() => {
+                self.gauge.troubled(&error, self.shared.press.host.clock.now());
+                Ok((taking.await?, Vec::new()))
+            }
+            Either::Right((Err(error), _)) => Err(error),
         }
     }
 
@@ -315,7 +367,8 @@ impl Session {
             Fate::Event(_) | Fate::Looped | Fate::Unreadable(_) => Settled::Ack(token),
             Fate::Refused(error) => {
                 self.gauge.troubled(error, self.shared.press.host.clock.now());
-                if self.bus.capabilities().can_reject {
+                // Where there are no dead letters, what is refused would be gone.
+                if self.bus.capabilities().has_dead_letters {
                     Settled::Reject(token, error.to_string())
                 } else {
                     Settled::Nack(token, STUCK_PAUSE)
