@@ -1,6 +1,7 @@
 //! Runs cargo: the one that runs us, in the root of the repository.
 
 use std::env;
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -8,7 +9,17 @@ use std::process::{Command, Stdio};
 pub(crate) fn command(root: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(root);
+    // What `cargo run` says of this program is none of the packages': a build script that looks at it would run again, and all that
+    // stands on it would be built again.
+    for (name, _) in env::vars_os().filter(|(name, _)| is_of_this_package(name)) {
+        command.env_remove(name);
+    }
     command
+}
+
+fn is_of_this_package(variable: &OsStr) -> bool {
+    let name = variable.to_string_lossy();
+    name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
 }
 
 /// What cargo prints to standard output; its talk goes where ours goes.

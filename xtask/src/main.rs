@@ -33,6 +33,8 @@ usage: cargo xtask COMMAND
                      benchmarks want them
   services chaos NAME kill|pause|resume|restart
                      a fault for a server that runs
+  bench buses [--seconds S] [--rate R] [--runs N] [--runner PROGRAM]
+                     writes bench/results/buses.md
   bench orders [--peers] [--seconds S] [--rate R] [--runs N] [--runner PROGRAM]
                      writes bench/results/orders.md; --runner stands before what is measured, such as `nice -n -10`
   bench postgres [--seconds S] [--runs N] [--runner PROGRAM]

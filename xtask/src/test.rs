@@ -19,7 +19,7 @@ use crate::workspace::{self, Package};
 
 /// Packages, and the services that their ignored tests ask for. Ignored tests of other packages have other reasons.
 const SERVERS: [(&str, &[&str]); 3] = [
-    ("ensue-cli", &["kafka", "nats", "postgres", "pubsub", "rabbitmq"]),
+    ("ensue-cli", &["aws", "kafka", "nats", "postgres", "pubsub", "rabbitmq"]),
     ("ensue-orders-axum", &["postgres"]),
     ("ensue-postgres", &["postgres"]),
 ];

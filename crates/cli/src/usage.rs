@@ -1,6 +1,7 @@
 //! A command line that is not understood: what the parser says of it, as an error like every other.
 
 use std::error::Error as _;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
@@ -14,8 +15,12 @@ use crate::output::Format;
 /// Prints what the parser has to say: help on standard output, a refusal as `E0701`.
 pub(crate) fn report(refused: &clap::Error, arguments: &[String]) -> ExitCode {
     if matches!(refused.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        print!("{}", refused.render());
-        return ExitCode::SUCCESS;
+        // `print!` would panic where the reader has gone, as `head` does.
+        let printed = std::io::stdout().lock().write_all(refused.render().to_string().as_bytes());
+        return match printed {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(cause) => Failure::from(cause).report(format(arguments)),
+        };
     }
     Failure::from(not_understood(refused, arguments)).report(format(arguments))
 }

@@ -116,6 +116,7 @@ pub struct Consume {
     /// From where.
     pub from: Channel,
     /// What feeds the channel, where the broker tells what is published to from what is consumed: an exchange, a topic, a bus.
+    /// Elsewhere ([`can_feed`](BusCapabilities::can_feed)) nothing stands here; the runtime sees to it.
     pub fed_by: Option<Feed>,
 }
 

@@ -36,6 +36,8 @@ pub struct BusCapabilities {
     pub name: &'static str,
     /// How attributes of an event are written as headers, by us and by others on this broker.
     pub binding: Binding,
+    /// Whether what is published to is told from what is consumed, so that a channel can be [fed](crate::bus::Feed) by another one.
+    pub can_feed: bool,
     /// Whether messages of one key arrive in the order in which they were published.
     pub can_order_by_key: bool,
     /// Whether a member that is alone gets those of one key in that order as long as none of them comes again.

@@ -11,6 +11,7 @@ pub(crate) fn of(config: &Config) -> BusCapabilities {
         name: "eventbridge",
         // There are no headers. Events of ours travel structured; those of others are told in headers of this binding.
         binding: Binding::Http,
+        can_feed: true,
         can_order_by_key: false,
         can_order_alone: false,
         can_replay: false,

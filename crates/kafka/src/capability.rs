@@ -9,6 +9,7 @@ pub(crate) fn of(config: &Config) -> BusCapabilities {
     BusCapabilities {
         name: "kafka",
         binding: Binding::Kafka,
+        can_feed: false,
         can_order_by_key: true,
         can_order_alone: true,
         can_replay: true,

@@ -16,6 +16,7 @@ use tokio::time::{Instant, interval};
 use crate::client::{Connection, Link};
 use crate::codec;
 use crate::error::failed;
+use crate::stall::{Place, Stalls};
 use crate::work::{Handed, Work};
 
 /// How long one look for messages takes at most.
@@ -38,6 +39,7 @@ pub(crate) struct Member {
     /// Partitions whose progress the broker has not confirmed.
     unconfirmed: BTreeSet<i32>,
     looked_at: Option<Instant>,
+    stalls: Stalls,
 }
 
 /// A membership.
@@ -90,6 +92,7 @@ impl Member {
             work: Work::default(),
             unconfirmed: BTreeSet::new(),
             looked_at: None,
+            stalls: Stalls::default(),
         };
         member.session().await?;
         Ok(member)
@@ -272,7 +275,10 @@ impl Consumer for Member {
     fn lag(&mut self) -> BoxFuture<'_, Result<Option<u64>, Error>> {
         Box::pin(async {
             let connection = self.link.connection().await?;
-            self.measure(&connection).await.map(Some).map_err(|cause| self.failed(cause))
+            let measured = self.measure(&connection).await;
+            let (lag, ends) = measured.map_err(|cause| self.failed(cause))?;
+            self.leave_if_stalled(&ends).await;
+            Ok(Some(lag))
         })
     }
 }
@@ -287,8 +293,8 @@ impl Member {
         Ok(partitions.iter().map(|found| TopicPartition::new(self.topic.clone(), found.partition)).collect())
     }
 
-    /// What lies between the group's place and the end, in offsets: those that compaction has removed count too.
-    async fn measure(&self, connection: &Connection) -> Result<u64, KrafkaError> {
+    /// What lies between the group's place and the end, in offsets: those that compaction has removed count too. And where the ends are.
+    async fn measure(&self, connection: &Connection) -> Result<(u64, Vec<(i32, i64)>), KrafkaError> {
         let partitions = self.partitions(connection).await?;
         let options = ListConsumerGroupOffsetsOptions::default().partitions(partitions.clone());
         let committed = connection.admin.list_consumer_group_offsets(&self.group, options).await?;
@@ -297,12 +303,13 @@ impl Member {
             connection.admin.list_offsets(wanted, ListOffsetsOptions::default())
         };
         let (begins, ends) = (bounds(OffsetSpec::Earliest).await?, bounds(OffsetSpec::Latest).await?);
-        let mut lag = 0;
+        let (mut lag, mut all_ends) = (0, Vec::new());
         for place in &partitions {
             let at = |of: &std::collections::HashMap<_, Result<krafka::admin::ListedOffset, _>>| {
                 of.get(place).cloned().unwrap_or_else(|| Err(KrafkaError::timeout("list offsets")))
             };
             let (begin, end) = (at(&begins)?.offset, at(&ends)?.offset);
+            all_ends.push((place.partition, end));
             let place = match committed.get(place) {
                 Some(answer) => answer.clone()?.offset,
                 None => None,
@@ -310,7 +317,23 @@ impl Member {
             let place = place.unwrap_or(begin).max(begin);
             lag += u64::try_from(end - place).unwrap_or_default();
         }
-        Ok(lag)
+        Ok((lag, all_ends))
+    }
+
+    /// Gives up a membership that gets nothing of a partition in which there is more.
+    async fn leave_if_stalled(&mut self, ends: &[(i32, i64)]) {
+        let Some(session) = self.session.as_ref().filter(|_| self.work.waiting() < WAITING_MAX) else {
+            return;
+        };
+        let assigned = session.consumer.assignment().await.remove(&self.topic).unwrap_or_default();
+        let mut places = Vec::new();
+        for (partition, end) in ends.iter().filter(|(partition, _)| assigned.contains(partition)) {
+            let next = session.consumer.fetch_position(&self.topic, *partition).await;
+            places.push(Place { partition: *partition, next, end: *end });
+        }
+        if self.stalls.look(places, Instant::now()) {
+            self.leave();
+        }
     }
 }
 

@@ -23,6 +23,7 @@ mod consume;
 mod error;
 mod publish;
 mod seek;
+mod stall;
 mod topology;
 mod work;
 

@@ -13,7 +13,7 @@ use async_nats::jetstream::stream::{
 };
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
 use ensue_core::bus::{Bus, Consume, Consumer, Declare, Declared, Outgoing, Receipt, Topology};
-use ensue_core::{BusCapabilities, Code, Error};
+use ensue_core::{BusCapabilities, Channel, Code, Error};
 use futures_util::future::BoxFuture;
 
 use crate::capability;
@@ -82,6 +82,7 @@ impl Bus for NatsBus {
         let topology = topology.clone();
         Box::pin(async move {
             let mut declared = Declared::default();
+            topology.targets.iter().try_for_each(check_subject)?;
             let sources = topology.sources.iter().map(|source| &source.from);
             for channel in topology.targets.iter().chain(sources) {
                 self.link.declare_stream(channel.as_str(), declare, &mut declared).await?;
@@ -115,7 +116,7 @@ impl Link {
     }
 
     /// The stream that keeps a subject, if there is one.
-    async fn stream_of(&self, subject: &str) -> Result<Option<String>, Error> {
+    pub(crate) async fn stream_of(&self, subject: &str) -> Result<Option<String>, Error> {
         use async_nats::jetstream::context::GetStreamByNameErrorKind as Kind;
         match self.context.stream_by_subject(subject).await {
             Ok(name) => Ok(Some(name)),
@@ -312,6 +313,18 @@ impl Link {
 /// Whether the server says that there is no such consumer; anything else says nothing about it.
 fn is_not_found(cause: &ConsumerError) -> bool {
     matches!(cause.kind(), ConsumerErrorKind::JetStream(error) if error.error_code() == ErrorCode::CONSUMER_NOT_FOUND)
+}
+
+/// What is published has one subject: with `*` or `>`, or with an empty part, it would be a pattern or nothing.
+fn check_subject(channel: &Channel) -> Result<(), Error> {
+    let is_plain =
+        |part: &str| !part.is_empty() && !part.contains(['*', '>']) && !part.contains(char::is_whitespace);
+    if channel.as_str().split('.').all(is_plain) {
+        return Ok(());
+    }
+    let message = format!("`{channel}` is no subject of NATS that can be published to");
+    Err(Error::new(Code::INVALID_NAME, message)
+        .with_fix("write words with `.` between them, without spaces, `*` and `>`"))
 }
 
 fn push(lines: &mut Vec<String>, line: String) {

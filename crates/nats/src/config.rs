@@ -1,10 +1,10 @@
 //! Where the server is, who we are, and how streams and consumers are declared.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ensue_core::Error;
+use ensue_core::{Code, Error};
 
 use crate::client::NatsBus;
 
@@ -70,7 +70,7 @@ impl Config {
             answer_within: Duration::from_secs(5),
             settle_within: Duration::from_secs(30),
             duplicate_window: Duration::from_mins(10),
-            in_flight_max: 256,
+            in_flight_max: 1024,
             replicas: 1,
             message_bytes_max: 1024 * 1024,
         }
@@ -104,14 +104,14 @@ impl Config {
         self
     }
 
-    /// Trusts the authorities of this PEM file besides those of the machine.
+    /// Trusts the authorities of this PEM file besides those of the machine. Wants a `tls://` address.
     #[must_use]
     pub fn authorities(mut self, file: impl Into<PathBuf>) -> Self {
         self.authorities = Some(file.into());
         self
     }
 
-    /// Shows a certificate of our own, from two PEM files.
+    /// Shows a certificate of our own, from two PEM files. Wants a `tls://` address.
     #[must_use]
     pub fn certificate(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         self.certificate = Some((certificate.into(), key.into()));
@@ -140,7 +140,7 @@ impl Config {
         self
     }
 
-    /// How many messages of one group are delivered and not settled at any time; 256 where nothing is said. With 1, and only then,
+    /// How many messages of one group are delivered and not settled at any time; 1,024 where nothing is said, so that some arrive while others are taken in. With 1, and only then,
     /// the order of keys holds through redeliveries and with several members.
     #[must_use]
     pub fn in_flight_max(mut self, messages: usize) -> Self {
@@ -165,8 +165,30 @@ impl Config {
     /// Makes the bus. A server that is not there yet is no error: calls fail as unreachable until it is. Wants to be called on a runtime
     /// of tokio. Fails with `E0440` where the address or a file is not understood.
     pub async fn open(self) -> Result<NatsBus, Error> {
+        self.check_files()?;
         NatsBus::open(self).await
     }
+
+    /// Without TLS the files would say nothing, and somebody would believe in a secured connection. The driver names one that cannot be
+    /// read only to itself, and tries again for ever.
+    fn check_files(&self) -> Result<(), Error> {
+        let pair = self.certificate.iter().flat_map(|(certificate, key)| [certificate, key]);
+        let mut files = self.authorities.iter().chain(pair).peekable();
+        let is_secured = self.url.split(',').all(|server| server.trim().starts_with("tls://"));
+        if files.peek().is_some() && !is_secured {
+            let message = "there are files for TLS, and an address that does not ask for it";
+            return Err(Error::new(Code::BUS_ADDRESS, message)
+                .with_fix("write the address as `tls://host:4222`, or leave the files out"));
+        }
+        files.try_for_each(|file| check_readable(file))
+    }
+}
+
+fn check_readable(file: &Path) -> Result<(), Error> {
+    std::fs::File::open(file).map(drop).map_err(|cause| {
+        let message = format!("cannot read {}: {cause}", file.display());
+        Error::new(Code::BUS_ADDRESS, message).with_source(cause)
+    })
 }
 
 #[cfg(test)]
@@ -178,5 +200,29 @@ mod tests {
         let config = Config::new("nats://user:secret@one:4222,tls://user:secret@two:4222").token("secret");
         let text = format!("{config:?}");
         assert!(text.contains("one:4222") && text.contains("two:4222") && !text.contains("secret"), "{text}");
+    }
+
+    #[test]
+    fn files_for_tls_want_an_address_that_asks_for_it_and_must_be_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let there = folder.path().join("ca.pem");
+        std::fs::write(&there, "").expect("the folder is ours");
+        let refused = |url: &str, file: &Path| {
+            let authorities = Config::new(url).authorities(file).check_files();
+            let certificate = Config::new(url).certificate(file, &there).check_files();
+            let errors = [authorities, certificate]
+                .map(|checked| checked.err().map(|error| (error.code(), error.message().to_owned())));
+            let [one, other] = errors;
+            assert_eq!(one, other, "{url}");
+            one
+        };
+        for url in ["nats://h", "h:4222", "tls://h,nats://h"] {
+            let (code, message) = refused(url, &there).expect(url);
+            assert!(code == Code::BUS_ADDRESS && message.contains("does not ask"), "{url}: {message}");
+        }
+        assert_eq!(refused("tls://h, tls://i", &there), None);
+        let (code, message) = refused("tls://h", Path::new("/nowhere/ca.pem")).expect("it is not there");
+        assert!(code == Code::BUS_ADDRESS && message.contains("/nowhere/ca.pem"), "{message}");
+        Config::new("nats://h").check_files().expect("there are no files");
     }
 }

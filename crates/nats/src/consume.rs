@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use async_nats::Request;
 use async_nats::datetime::DateTime;
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use async_nats::jetstream::{AckKind, Message};
@@ -103,11 +104,15 @@ impl Member {
         let Some((_, message)) = open else {
             return Err(Error::new(Code::BUS_TOO_LATE, "the delivery is not open any more"));
         };
-        let settled = message.double_ack_with(kind).await;
-        settled.map_err(|cause| {
+        let failed = |cause: Box<dyn std::error::Error + Send + Sync>| {
             let trying = format!("cannot settle a message of `{}`", self.consume.from);
             self.link.failed(&trying, Code::BUS_TIMEOUT, cause)
-        })
+        };
+        let reply = message.reply.clone().ok_or_else(|| failed("it has nowhere to be settled".into()))?;
+        // A request, where `double_ack_with` would subscribe to an inbox of its own for each message.
+        let request = Request::new().payload(kind.into()).timeout(Some(self.link.config.answer_within));
+        let settled = self.link.client.send_request(reply, request).await;
+        settled.map(drop).map_err(|cause| failed(cause.into()))
     }
 }
 

@@ -70,6 +70,9 @@ async fn publish_one(link: &Link, outgoing: &Outgoing) -> Result<Receipt, Error>
         Ok(confirmation) => confirmation.await,
         Err(cause) => Err(cause),
     };
-    let place = confirmed.map_err(|cause| link.unpublished(channel, cause))?;
+    let place = match confirmed {
+        Ok(place) => place,
+        Err(cause) => return Err(link.unpublished(channel, cause).await),
+    };
     Ok(Receipt { place: format_smolstr!("{}#{}", place.stream, place.sequence) })
 }

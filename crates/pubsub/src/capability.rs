@@ -11,6 +11,7 @@ pub(crate) fn of(config: &Config) -> BusCapabilities {
     BusCapabilities {
         name: "pubsub",
         binding: Binding::Pubsub,
+        can_feed: true,
         can_order_by_key: config.order == Order::ByKey,
         can_order_alone: config.order == Order::ByKey,
         can_replay: false,

@@ -70,6 +70,10 @@ fn channel(config: &Config, target: &Target) -> Result<Channel, Error> {
         .tcp_keepalive(Some(ALIVE_EVERY))
         .tcp_keepalive_interval(Some(ALIVE_EVERY / 2))
         .tcp_keepalive_retries(Some(3));
+    if target.is_emulator && config.authorities.is_some() {
+        let message = "there are authorities for TLS, and an emulator has none";
+        return Err(Error::new(Code::BUS_ADDRESS, message).with_fix("leave them out"));
+    }
     if !target.is_emulator {
         endpoint = endpoint.tls_config(tls(config.authorities.as_deref())?).map_err(unusable)?;
     }

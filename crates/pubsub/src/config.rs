@@ -106,7 +106,7 @@ impl Config {
         self
     }
 
-    /// Trusts the authorities in a PEM file instead of those of the machine.
+    /// Trusts the authorities in a PEM file instead of those of the machine. An emulator has no TLS.
     #[must_use]
     pub fn authorities(mut self, file: impl Into<PathBuf>) -> Self {
         self.authorities = Some(file.into());

@@ -10,6 +10,7 @@ pub(crate) fn of(config: &Config) -> BusCapabilities {
     BusCapabilities {
         name: "rabbitmq",
         binding: Binding::Amqp,
+        can_feed: true,
         can_order_by_key: config.in_flight_max == 1,
         can_order_alone: true,
         can_replay: false,

@@ -75,7 +75,7 @@ impl Config {
             trust: Trust::default(),
             answer_within: Duration::from_secs(5),
             settle_within: Duration::from_secs(30),
-            in_flight_max: 256,
+            in_flight_max: 1024,
             replicas: None,
             delivery_limit: 100_000,
             exchange: Exchange::default(),
@@ -98,14 +98,14 @@ impl Config {
         self
     }
 
-    /// Trusts the authorities in a PEM file instead of those of the machine. Counts where the address asks for TLS.
+    /// Trusts the authorities in a PEM file instead of those of the machine. Wants an `amqps://` address.
     #[must_use]
     pub fn authorities(mut self, file: impl Into<PathBuf>) -> Self {
         self.trust.authorities = Some(file.into());
         self
     }
 
-    /// Shows a certificate of our own, from two PEM files.
+    /// Shows a certificate of our own, from two PEM files. Wants an `amqps://` address.
     #[must_use]
     pub fn certificate(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         self.trust.certificate = Some((certificate.into(), key.into()));
@@ -127,7 +127,7 @@ impl Config {
         self
     }
 
-    /// How many messages a member may have in hand; 256 where nothing is said. With 1, and only then, the order of keys holds through
+    /// How many messages a member may have in hand; 1,024 where nothing is said, so that some arrive while others are taken in. With 1, and only then, the order of keys holds through
     /// redeliveries and with several members: queues that are made then have a single active consumer.
     #[must_use]
     pub fn in_flight_max(mut self, messages: u16) -> Self {

@@ -35,10 +35,15 @@ pub(crate) struct Trust {
     pub(crate) certificate: Option<(PathBuf, PathBuf)>,
 }
 
-/// The connector of an address, which is none where the address asks for no TLS.
+/// The connector of an address, which is none where the address asks for no TLS. Files that would then say nothing are refused, or
+/// somebody would believe in a secured connection.
 pub(crate) fn connector(uri: &AMQPUri, trust: &Trust) -> Result<Option<TlsConnector>, Error> {
     if uri.scheme == AMQPScheme::AMQP {
-        return Ok(None);
+        if trust.authorities.is_none() && trust.certificate.is_none() {
+            return Ok(None);
+        }
+        return Err(unusable("there are files for TLS, and an address that does not ask for it")
+            .with_fix("write the address as `amqps://host:5671`, or leave the files out"));
     }
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -170,5 +175,28 @@ impl Reactor for Kit {
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
         let connecting = self.0.tcp_connect_addr(address);
         async move { Ok(Box::new(connecting.await?) as Box<dyn Both>) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_for_tls_want_an_address_that_asks_for_it() {
+        let file = || PathBuf::from("/nowhere/ca.pem");
+        let refused = |url: &str, trust: &Trust| {
+            let uri: AMQPUri = url.parse().expect("an address");
+            connector(&uri, trust).err().map(|error| (error.code(), error.message().to_owned()))
+        };
+        let authorities = Trust { authorities: Some(file()), certificate: None };
+        let certificate = Trust { authorities: None, certificate: Some((file(), file())) };
+        for trust in [&authorities, &certificate] {
+            let (code, message) = refused("amqp://host", trust).expect("the files say nothing there");
+            assert!(code == Code::BUS_ADDRESS && message.contains("does not ask"), "{message}");
+            let (code, message) = refused("amqps://host", trust).expect("they are not there");
+            assert!(code == Code::BUS_ADDRESS && message.contains("/nowhere/ca.pem"), "{message}");
+        }
+        assert_eq!(refused("amqp://host", &Trust::default()), None);
     }
 }

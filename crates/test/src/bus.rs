@@ -64,6 +64,7 @@ impl MemoryBus {
         let capabilities = BusCapabilities {
             name: "memory",
             binding: Binding::Kafka,
+            can_feed: true,
             can_order_by_key: true,
             can_order_alone: true,
             can_replay: true,

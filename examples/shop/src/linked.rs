@@ -24,7 +24,7 @@ const PAYMENTS: &str = "shop.payments";
 pub enum Places {
     /// It is taken in where it is published to: topics and subjects.
     Shared,
-    /// Each service has a queue of its own, which the place feeds: exchanges.
+    /// Each service has a queue of its own, which the place feeds: exchanges, event buses.
     Fed,
 }
 
@@ -74,7 +74,8 @@ impl Places {
         let intake = Intake::new(name, Arc::clone(bus));
         match self {
             Self::Shared => intake.from(place),
-            Self::Fed => intake.from(&format!("{place}.in")).fed_by(place, None),
+            // Not every broker takes a dot in the name of a queue.
+            Self::Fed => intake.from(&format!("{}-in", place.replace('.', "-"))).fed_by(place, None),
         }
     }
 }

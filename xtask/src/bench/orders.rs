@@ -61,6 +61,9 @@ impl Options {
     /// Of the benchmark of this name.
     pub(super) fn of(bench: &str, words: &[&str]) -> Result<Self, String> {
         let mut options = Self::default();
+        if bench == "buses" {
+            options.rate = 1000;
+        }
         let mut line = vec![format!("cargo xtask bench {bench}")];
         let mut words = words.iter();
         while let Some(word) = words.next() {

@@ -9,6 +9,8 @@ use toml::Table;
 
 use super::wrong;
 
+#[cfg(feature = "eventbridge")]
+mod eventbridge;
 #[cfg(feature = "kafka")]
 mod kafka;
 #[cfg(feature = "nats")]
@@ -18,24 +20,23 @@ mod pubsub;
 #[cfg(feature = "rabbitmq")]
 mod rabbitmq;
 
+/// A broker by the name that files call it, which is also that of its feature.
+macro_rules! backend {
+    ($name:tt, $file:ident) => {{
+        #[cfg(feature = $name)]
+        let driver = Some(driver::<$file::Options>());
+        #[cfg(not(feature = $name))]
+        let driver = None;
+        Backend { name: $name, driver }
+    }};
+}
+
 const BACKENDS: &[Backend] = &[
-    #[cfg(feature = "kafka")]
-    Backend::of::<kafka::Options>("kafka"),
-    #[cfg(not(feature = "kafka"))]
-    Backend::without_driver("kafka"),
-    #[cfg(feature = "rabbitmq")]
-    Backend::of::<rabbitmq::Options>("rabbitmq"),
-    #[cfg(not(feature = "rabbitmq"))]
-    Backend::without_driver("rabbitmq"),
-    #[cfg(feature = "nats")]
-    Backend::of::<nats::Options>("nats"),
-    #[cfg(not(feature = "nats"))]
-    Backend::without_driver("nats"),
-    #[cfg(feature = "pubsub")]
-    Backend::of::<pubsub::Options>("pubsub"),
-    #[cfg(not(feature = "pubsub"))]
-    Backend::without_driver("pubsub"),
-    Backend::without_driver("eventbridge"),
+    backend!("kafka", kafka),
+    backend!("rabbitmq", rabbitmq),
+    backend!("nats", nats),
+    backend!("pubsub", pubsub),
+    backend!("eventbridge", eventbridge),
 ];
 
 /// What every link may say of its broker. What a broker has no use for is refused by its file.
@@ -82,28 +83,41 @@ type Check = fn(Table) -> Result<(), String>;
 /// Connects to a broker.
 type Open = fn(Table, Connection) -> BoxFuture<'static, Result<Arc<dyn Bus>, Error>>;
 
-/// A broker by the name that files call it. Without a driver, this program was built without the feature of that name.
+/// A broker. Without a driver, this program was built without the feature of its name.
 struct Backend {
     name: &'static str,
     driver: Option<(Check, Open)>,
 }
 
 impl Backend {
-    #[cfg_attr(
-        not(any(feature = "kafka", feature = "nats", feature = "pubsub", feature = "rabbitmq")),
-        expect(dead_code, reason = "a program without drivers")
-    )]
-    const fn of<D: Driver>(name: &'static str) -> Self {
-        Self { name, driver: Some((|own| read::<D>(own).map(drop), open_with::<D>)) }
-    }
-
-    const fn without_driver(name: &'static str) -> Self {
-        Self { name, driver: None }
+    /// How it is connected to.
+    fn open(&self, link: &str) -> Result<Open, Error> {
+        self.driver.map(|(_, open)| open).ok_or_else(|| {
+            let name = self.name;
+            let message =
+                format!("link {link} is over {name}, and this program was built without its driver");
+            Error::new(Code::UNSUPPORTED, message)
+                .with_fix(format!("build `ensue-cli` with `--features {name}`"))
+        })
     }
 }
 
+#[cfg_attr(
+    not(any(
+        feature = "eventbridge",
+        feature = "kafka",
+        feature = "nats",
+        feature = "pubsub",
+        feature = "rabbitmq"
+    )),
+    expect(dead_code, reason = "a program without drivers")
+)]
+const fn driver<D: Driver>() -> (Check, Open) {
+    (|own| read::<D>(own).map(drop), open_with::<D>)
+}
+
 fn read<D: Driver>(own: Table) -> Result<D, String> {
-    own.try_into().map_err(|error: toml::de::Error| error.to_string().trim_end().replace('\n', " "))
+    own.try_into().map_err(|error: toml::de::Error| super::file::without_text(&error.to_string()))
 }
 
 fn open_with<D: Driver>(
@@ -116,7 +130,8 @@ fn open_with<D: Driver>(
     }
 }
 
-const FIX: &str = "the guide `linking a broker` has what a link may say for which broker";
+/// Where it stands what a file may say.
+pub(super) const FIX: &str = "docs/guides/linking-a-broker.md has what a link may say, and for which broker";
 
 fn find(link: &str, name: &str) -> Result<&'static Backend, Error> {
     BACKENDS.iter().find(|backend| backend.name == name).ok_or_else(|| {
@@ -143,16 +158,23 @@ pub(super) async fn open(
     own: Table,
     connection: Connection,
 ) -> Result<Arc<dyn Bus>, Error> {
-    let Some((_, open)) = find(link, name)?.driver else {
-        let message = format!("link {link} is over {name}, and this program was built without its driver");
-        return Err(Error::new(Code::UNSUPPORTED, message).with_fix(format!(
-            "build `ensue-cli` with `--features {name}`, if this version has that feature"
-        )));
-    };
+    let open = find(link, name)?.open(link)?;
     open(own, connection).await
 }
 
 /// The error for a setting that a broker has no use for.
 fn useless(backend: &str, setting: &str) -> Error {
     wrong(format!("a link over {backend} has no use for `{setting}`"), "leave it out")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_that_this_program_was_built_without_is_refused_with_the_feature_that_brings_it() {
+        let error = Backend { name: "pigeon", driver: None }.open("a").expect_err("it has no driver");
+        assert_eq!(error.code(), Code::UNSUPPORTED);
+        assert!(error.fix().contains("--features pigeon"), "{}", error.fix());
+    }
 }

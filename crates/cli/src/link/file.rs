@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ensue::core::Error;
 use ensue::core::bus::Mode;
+use ensue::core::{Error, EventType, Key};
 use ensue::runtime::Pick;
 use serde::Deserialize;
 use toml::Table;
@@ -96,14 +96,29 @@ pub(super) struct In {
     pub(super) filter: Option<String>,
 }
 
+impl In {
+    /// A type or key that is the same for every message and that no event can have would make each of them unreadable.
+    fn check(&self, name: &str) -> Result<(), Error> {
+        let refused = |error: Error| {
+            let message = format!("link {name}, from `{}`: {}", self.from, error.message());
+            wrong(message, error.fix())
+        };
+        if let Some(Pick::Const(text)) = &self.event_type {
+            EventType::new(text).map_err(refused)?;
+        }
+        if let Some(Pick::Const(text)) = &self.key {
+            Key::new(text).map_err(refused)?;
+        }
+        Ok(())
+    }
+}
+
 impl File {
     /// Reads the file. Errors: `E0414` if it is not there, `E0510` if it says something wrongly.
     pub(crate) fn read(path: &Path) -> Result<Self, Error> {
         let text = secret::read(path)?;
-        let file: Self = toml::from_str(&text).map_err(|cause| {
-            let message = format!("{}: {}", path.display(), cause.to_string().trim_end());
-            wrong(message, "`ensue help link` shows what a link is made of")
-        })?;
+        let file: Self = toml::from_str(&text)
+            .map_err(|cause| wrong(format!("{}{}", path.display(), said(&text, &cause)), backend::FIX))?;
         if file.links.is_empty() {
             let message = format!("{} holds no link", path.display());
             return Err(wrong(
@@ -118,6 +133,23 @@ impl File {
     }
 }
 
+/// What the parser says, behind the name of the file: the line by its number and never as it stands, because it may hold a password.
+fn said(text: &str, cause: &toml::de::Error) -> String {
+    let before = cause.span().and_then(|span| text.get(..span.start));
+    let line = before.map(|before| format!(", line {}", before.matches('\n').count() + 1));
+    format!("{}: {}", line.unwrap_or_default(), without_text(cause.message()))
+}
+
+/// The words of the parser in one line, without the text that it repeats where it wanted something else.
+pub(super) fn without_text(said: &str) -> String {
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    let Some((before, rest)) = said.split_once("string \"") else { return said };
+    match rest.rsplit_once("\", expected") {
+        Some((_, after)) => format!("{before}string, expected{after}"),
+        None => format!("{before}string"),
+    }
+}
+
 impl Link {
     fn check(&self, name: &str) -> Result<(), Error> {
         backend::check(name, &self.backend, &self.own)?;
@@ -125,6 +157,17 @@ impl Link {
             return Err(wrong(
                 format!("link {name} has neither `relay` nor `intake`"),
                 "write `relay = [{ topic = \"Order\", to = \"orders\" }]`, or `intake = [{ from = \"orders\", topic = \"Order\" }]`",
+            ));
+        }
+        self.intake.iter().try_for_each(|entry| entry.check(name))?;
+        let is_filter_for_nothing = |intake: &&In| intake.filter.is_some() && intake.fed_by.is_none();
+        if let Some(intake) = self.intake.iter().find(is_filter_for_nothing) {
+            return Err(wrong(
+                format!(
+                    "link {name} has a `filter` for `{}`, and does not say what that is fed by",
+                    intake.from
+                ),
+                "add `fed_by`, or leave the filter out",
             ));
         }
         let mut topics: Vec<&str> = self.relay.iter().map(|out| out.topic.as_str()).collect();

@@ -123,6 +123,18 @@ fn a_store_that_cannot_be_written_can_be_looked_at_from_every_side_and_stays_as_
 }
 
 #[test]
+fn help_for_a_reader_that_has_gone_ends_quietly() {
+    let ensue = Ensue::new();
+    for arguments in [&["dead", "redrive", "--help"][..], &["help", "link"], &["--version"]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let ended = ensue.command(arguments).stdout(writer).output().expect("the binary starts");
+        assert!(ended.status.success(), "{ended:?}");
+        assert_eq!(String::from_utf8_lossy(&ended.stderr), "", "nothing panics");
+    }
+}
+
+#[test]
 fn a_folder_in_use_names_its_owner() {
     let ensue = Ensue::with_counts(1);
     let mut owner = ensue.spawn(&["tail", "-o", "jsonl"]);

@@ -7,6 +7,7 @@ mod hand;
 mod order;
 #[expect(clippy::indexing_slicing, reason = "a test that does not find what it looks for has to end")]
 mod part;
+mod shop;
 mod tls;
 mod topology;
 

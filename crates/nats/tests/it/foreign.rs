@@ -82,7 +82,7 @@ async fn a_consumer_of_other_settings_is_refused_and_left_alone() {
     for error in [declared.expect_err("it is otherwise"), joined.expect_err("it is otherwise")] {
         assert_eq!(error.code(), Code::BUS_TOPOLOGY, "{error:?}");
         let text = error.to_string();
-        assert!(text.contains("256 messages") && text.contains("for 7"), "it names both: {text}");
+        assert!(text.contains("1024 messages") && text.contains("for 7"), "it names both: {text}");
     }
     bus.consume(consume).await.expect("it is as it was");
 }

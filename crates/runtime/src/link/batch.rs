@@ -5,7 +5,9 @@
 
 use std::collections::HashSet;
 
-use ensue_core::{Append, Code, Commit, CommitError, Envelope, Error, EventId, Expected, Source, StreamName};
+use ensue_core::{
+    Append, Code, Commit, CommitError, Envelope, Error, EventId, Expected, Kind, Source, StreamName,
+};
 
 use crate::door::{self, Door};
 use crate::lane::STORE_PAUSE;
@@ -88,16 +90,19 @@ impl Taking<'_> {
                     return Ok(());
                 }
                 Err(CommitError::RecordConflict { .. }) => self.look_up(&mut open, admission).await?,
-                Err(CommitError::Full(error)) if error.code() == Code::TOO_LARGE => {
-                    return self.take_singly(&open, error, admission).await;
+                Err(error) => {
+                    let error = Error::from(error);
+                    if is_of_the_events(&error) {
+                        return self.take_singly(&open, error, admission).await;
+                    }
+                    self.wait(error).await?;
                 }
-                Err(error) => self.wait(error.into()).await?,
             }
         }
         Ok(())
     }
 
-    /// One by one, so that the one that is too large is known.
+    /// One by one, so that the one that is wrong is known.
     async fn take_singly(
         &self,
         open: &[&Entry],
@@ -151,6 +156,11 @@ impl Taking<'_> {
             open.iter().map(|entry| self.door.remember(&entry.envelope, &entry.subject, None)).collect();
         Commit { appends, records, ..Commit::default() }
     }
+}
+
+/// Whether the store would take other events: these are too large, or have what no store can keep.
+fn is_of_the_events(error: &Error) -> bool {
+    error.code() == Code::TOO_LARGE || matches!(error.kind(), Kind::Invalid | Kind::Unsupported)
 }
 
 /// The commit effects of one event: nothing where it had come before.

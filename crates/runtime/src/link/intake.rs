@@ -68,7 +68,7 @@ impl Intake {
     }
 
     /// What feeds the channel, where the broker tells what is published to from what is consumed, and which of it; it is
-    /// declared at the start.
+    /// declared at the start. A broker that does not tell them apart refuses it (`E0510`).
     #[must_use]
     pub fn fed_by(mut self, channel: &str, filter: Option<&str>) -> Self {
         self.fed_by = Some((channel.to_owned(), filter.map(str::to_owned)));
@@ -165,6 +165,14 @@ impl Intake {
 
     fn feed(&self) -> Result<Option<Feed>, Error> {
         let Some((from, filter)) = &self.fed_by else { return Ok(None) };
+        let capabilities = self.bus.capabilities();
+        if !capabilities.can_feed {
+            let (name, broker) = (&self.name, capabilities.name);
+            let message =
+                format!("intake.{name} is fed by `{from}`, and on {broker} no channel is fed by another one");
+            let fix = format!("leave `fed_by` out, or take in `{from}` itself if that is what is meant");
+            return Err(Error::new(Code::LINK_INVALID, message).with_fix(fix));
+        }
         Ok(Some(Feed { from: Channel::new(from)?, filter: filter.as_deref().map(SmolStr::from) }))
     }
 

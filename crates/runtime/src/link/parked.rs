@@ -8,15 +8,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ensue_core::bus::Message;
 use ensue_core::{
-    BoxFuture, Channel, Code, ContentType, Envelope, Error, EventType, Failure, Key, Recorded, Source,
-    StreamName, Timestamp, Topic,
+    BoxFuture, Channel, Code, ContentType, Envelope, Error, EventId, EventType, Failure, Key, Recorded,
+    Source, StreamName, Timestamp, Topic,
 };
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 use super::batch::effects_of;
 use super::came::Came;
-use super::read::{Reader, identify};
+use super::read::{Reader, content_id, identify};
 use crate::door::Door;
 use crate::message::{extension, set_extension};
 use crate::subscription::{Handled, Handler, Shared};
@@ -31,6 +31,9 @@ const REASON: &str = "reason";
 pub(super) fn topic(intake: &str) -> Result<Topic, Error> {
     Topic::new(format!("ensue.{intake}"))
 }
+
+/// A longer id is not made a part of what is kept.
+const ID_BYTES_MAX: usize = 256;
 
 /// What is kept beside the body.
 #[derive(Serialize, Deserialize)]
@@ -90,7 +93,7 @@ pub(super) fn keep(
     reason: &Error,
     now: Timestamp,
 ) -> Result<(StreamName, Envelope), Error> {
-    let (id, _) = identify(came)?;
+    let id = kept_id(came, reason)?;
     let key = came.key.as_deref().and_then(|key| Key::new(key).ok());
     let key = key.map_or_else(|| plain_key(id.as_str()), Ok)?;
     let is_json = serde_json::from_slice::<serde_json::Value>(&came.message.body).is_ok();
@@ -124,6 +127,14 @@ pub(super) fn keep(
     set_extension(&mut envelope, MESSAGE, &kept);
     set_extension(&mut envelope, REASON, &one_line(reason));
     Ok((StreamName { topic: topic(intake)?, key }, envelope))
+}
+
+/// The id that its sender gave it, unless that is what is wrong: several messages may have come under one, or it may be longer than what
+/// is remembered.
+fn kept_id(came: &Came, reason: &Error) -> Result<EventId, Error> {
+    let (id, _) = identify(came)?;
+    let is_usable = reason.code() != Code::DUPLICATE_ID && id.as_str().len() <= ID_BYTES_MAX;
+    Ok(if is_usable { id } else { content_id(came) })
 }
 
 /// Ids may hold what keys may not.

@@ -176,7 +176,7 @@ impl Reader {
 }
 
 /// An id that is the same when the message is delivered again, and what it is made of: the id that its sender gave it, or else
-/// the place where the broker keeps it, or else its content, by which two equal messages are one.
+/// the place where the broker keeps it, or else all of it, by which two equal messages are one.
 pub(super) fn identify(came: &Came) -> Result<(EventId, &'static str), Error> {
     if let Some(id) = foreign::id(came) {
         return Ok((id, "message"));
@@ -186,12 +186,28 @@ pub(super) fn identify(came: &Came) -> Result<(EventId, &'static str), Error> {
         let at = came.published_at.map(|at| format!("@{at}")).unwrap_or_default();
         return Ok((EventId::new(format!("{place}{at}"))?, "place"));
     }
+    Ok((content_id(came), "content"))
+}
+
+/// An id made of all that a message is but what may be otherwise at the next delivery: headers with `x-`, which belong to the transport,
+/// and for how long the broker keeps it.
+pub(super) fn content_id(came: &Came) -> EventId {
     let mut content = came.from.as_str().as_bytes().to_vec();
-    for part in [came.key.as_deref().unwrap_or_default().as_bytes(), &came.message.body] {
+    let mut add = |part: &[u8]| {
         content.push(0);
         content.extend_from_slice(part);
+    };
+    add(came.key.as_deref().unwrap_or_default().as_bytes());
+    add(came.message.content_type.as_deref().unwrap_or_default().as_bytes());
+    let mut headers: Vec<_> = came.message.headers.iter().collect();
+    headers.sort();
+    for (name, value) in headers.into_iter().filter(|(name, _)| !name.to_ascii_lowercase().starts_with("x-"))
+    {
+        add(name.as_bytes());
+        add(value);
     }
-    Ok((EventId::from_uuid(uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, &content)), "content"))
+    add(&came.message.body);
+    EventId::from_uuid(uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, &content))
 }
 
 fn binary(binding: Binding, came: &Came) -> Result<Parsed, Error> {
@@ -263,4 +279,31 @@ fn put(extensions: &mut Vec<(SmolStr, SmolStr)>, name: &str, value: &str) {
 fn unreadable(what: &str, fix: &str) -> Error {
     Error::new(Code::UNREADABLE, format!("it has no {what}, and the link does not say one"))
         .with_fix(format!("configure the intake with {fix}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use ensue_core::Channel;
+    use ensue_core::bus::Message;
+
+    use super::*;
+
+    fn id(headers: &[(&str, &str)], body: &str) -> EventId {
+        let headers = headers.iter().map(|(name, value)| ((*name).into(), Bytes::from((*value).to_owned())));
+        let message =
+            Message { headers: headers.collect(), content_type: None, body: Bytes::from(body.to_owned()) };
+        let from = Channel::new("orders").expect("a valid name");
+        let (id, made_of) = identify(&Came::new(from, None, None, None, message)).expect("an id");
+        assert_eq!(made_of, "content");
+        id
+    }
+
+    #[test]
+    fn messages_that_differ_in_a_header_are_not_the_same_message() {
+        let placed = id(&[("event_type", "placed"), ("till", "4")], "{}");
+        assert_ne!(placed, id(&[("event_type", "cancelled"), ("till", "4")], "{}"));
+        assert_ne!(placed, id(&[("event_type", "placed"), ("till", "4")], "[]"));
+        let again = [("till", "4"), ("x-delivery-count", "2"), ("event_type", "placed")];
+        assert_eq!(placed, id(&again, "{}"), "delivered again, it is the same");
+    }
 }

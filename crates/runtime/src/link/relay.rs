@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use ensue_core::bus::{Bus, Declare, Mode, Outgoing, Topology};
 use ensue_core::{
-    BoxFuture, Channel, Code, Error, EventType, Failure, Kind, Position, Recorded, SubscriptionName, Topic,
+    BoxFuture, Channel, Code, Error, EventType, Failure, Kind, Position, Recorded, SubscriptionName,
+    Timestamp, Topic,
 };
 use smol_str::SmolStr;
-use tokio::sync::OnceCell;
 
 use super::gauge::Gauge;
 use super::log_id::LogId;
@@ -24,6 +24,8 @@ use crate::subscription::{Handled, Handler, Shared};
 
 /// How often a paused relay looks whether it may go on.
 const LOOK: Duration = Duration::from_secs(1);
+/// For so long after it was seen, what is published to is taken to be there.
+const DECLARED_FOR: Duration = Duration::from_secs(10);
 /// Events that were confirmed although one before them was not, so many at most are remembered.
 const AHEAD_MAX: usize = 65_536;
 
@@ -166,7 +168,7 @@ impl Mounted {
             timeout: settings.timeout,
             gauge: shared.links.enter(gauge),
             shared: Arc::clone(shared),
-            declared: OnceCell::new(),
+            declared: tokio::sync::Mutex::default(),
             ahead: Mutex::default(),
         })
     }
@@ -180,8 +182,8 @@ struct RelayHandler {
     timeout: Duration,
     gauge: Arc<Gauge>,
     shared: Arc<Shared>,
-    /// Set once the broker has what is published to.
-    declared: OnceCell<()>,
+    /// When the broker was last seen to have what is published to.
+    declared: tokio::sync::Mutex<Option<Timestamp>>,
     /// Confirmed, although one before them in their lane was not: not to be published again.
     ahead: Mutex<HashSet<Position>>,
 }
@@ -190,13 +192,13 @@ impl RelayHandler {
     async fn publish(&self, batch: &[Recorded]) -> Handled {
         let mut done = Handled::default();
         if let Err(error) = self.declare().await {
-            done.failure = Some(self.failure_of(error));
+            done.failure = Some(self.failure_of(error).await);
             return done;
         }
         let log = match LogId::of(&self.shared).await {
             Ok(log) => log,
             Err(error) => {
-                done.failure = Some(self.failure_of(error));
+                done.failure = Some(self.failure_of(error).await);
                 return done;
             }
         };
@@ -210,12 +212,12 @@ impl RelayHandler {
         let open = batch.iter().zip(&is_done).filter(|(_, is_done)| !**is_done);
         let outgoing: Vec<Outgoing> = open.map(|(recorded, _)| self.outgoing(recorded, &log)).collect();
         let answers = self.send(outgoing).await;
-        self.take_answers(batch, &is_done, answers, &mut done);
+        self.take_answers(batch, &is_done, answers, &mut done).await;
         done
     }
 
     /// Counts up to the first that was not confirmed, and remembers those behind it that were.
-    fn take_answers(
+    async fn take_answers(
         &self,
         batch: &[Recorded],
         is_done: &[bool],
@@ -230,7 +232,7 @@ impl RelayHandler {
             match (answer, &done.failure) {
                 (Ok(()), None) => done.count += 1,
                 (Ok(()), Some(_)) => self.remember(recorded.position),
-                (Err(error), None) => done.failure = Some(self.failure_of(error)),
+                (Err(error), None) => done.failure = Some(self.failure_of(error).await),
                 (Err(_), Some(_)) => {}
             }
         }
@@ -284,24 +286,41 @@ impl RelayHandler {
         }
     }
 
+    /// Makes sure that the broker has what is published to, once, and again after it was missed.
     async fn declare(&self) -> Result<(), Error> {
+        let mut declared = self.declared.lock().await;
+        if declared.is_some() {
+            return Ok(());
+        }
         let topology = Topology { targets: vec![self.gauge.channel.clone()], sources: Vec::new() };
-        let declaring = self.declared.get_or_try_init(|| async {
-            let declared = self.bus.declare(&topology, self.declare).await?;
-            match (self.declare, declared.missing.first()) {
-                (Declare::DryRun, Some(missing)) => {
-                    Err(Error::new(Code::BUS_UNROUTABLE, format!("the broker has no {missing}")))
-                }
-                _ => Ok(()),
+        let found = self.bus.declare(&topology, self.declare).await?;
+        match (self.declare, found.missing.first()) {
+            (Declare::DryRun, Some(missing)) => {
+                Err(Error::new(Code::BUS_UNROUTABLE, format!("the broker has no {missing}")))
             }
-        });
-        declaring.await.copied()
+            _ => {
+                *declared = Some(self.shared.press.host.clock.now());
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether what is published to was seen so lately that it is the event for which there is no place. If not, it is looked for again.
+    async fn is_declared(&self) -> bool {
+        let mut declared = self.declared.lock().await;
+        let now = self.shared.press.host.clock.now();
+        *declared = declared.filter(|since| now < *since + DECLARED_FOR);
+        declared.is_some()
     }
 
     /// What a failure means for the delivery: it waits where the broker is what is wrong, and is refused where the event is.
-    fn failure_of(&self, error: Error) -> Failure {
+    async fn failure_of(&self, error: Error) -> Failure {
         let clock = &self.shared.press.host.clock;
-        if is_of_the_event(&error) && self.declared.initialized() {
+        let is_of_the_event = match error.code() {
+            Code::BUS_UNROUTABLE => self.is_declared().await,
+            _ => is_of_the_event(&error),
+        };
+        if is_of_the_event {
             self.gauge.works(clock.now());
             self.gauge.troubled(&error, clock.now());
             return Failure::Rejected(error);
@@ -314,10 +333,10 @@ impl RelayHandler {
     }
 }
 
-/// Whether another event could be published all the same.
+/// Whether another event could be published all the same. What the broker's address says holds for all of them.
 fn is_of_the_event(error: &Error) -> bool {
-    matches!(error.code(), Code::TOO_LARGE | Code::BUS_UNROUTABLE)
-        || matches!(error.kind(), Kind::Invalid | Kind::Unsupported)
+    error.code() == Code::TOO_LARGE
+        || error.code() != Code::BUS_ADDRESS && matches!(error.kind(), Kind::Invalid | Kind::Unsupported)
 }
 
 /// Whether nobody knows if it is the event or the broker: it is tried as often as a handler that fails.

@@ -1,10 +1,14 @@
 //! The life of an intake: it joins its group, takes in what comes, and joins anew whenever that ends.
 
+use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ensue_core::bus::{Bus, Consume, Consumer, Declare, Delivery, Feed, Settled, Topology};
 use ensue_core::{Code, Error, SubscriptionName};
+use futures_util::FutureExt;
+use futures_util::future::{Either, select};
 use tokio::sync::watch;
 
 use super::batch::{Admission, Entry, Taking};
@@ -44,6 +48,12 @@ enum End {
     Paused,
 }
 
+/// What a session goes on with.
+enum Next {
+    End(End),
+    Came(Vec<Delivery>),
+}
+
 /// What became of one delivery.
 enum Fate {
     Event(Entry),
@@ -76,12 +86,50 @@ impl Session {
                 Err(error) => error,
             };
             self.gauge.holds(0);
-            let pause = self.gauge.fails(&error, &*self.shared.press.host.clock);
-            tokio::select! {
-                biased;
-                () = self.shared.closed() => return,
-                () = self.shared.press.host.clock.sleep(pause) => {}
+            self.pause_after(&error).await;
+        }
+    }
+
+    /// Waits for longer the more often in a row something failed, but not for whoever wants to end it.
+    async fn pause_after(&self, error: &Error) {
+        let clock = &self.shared.press.host.clock;
+        let pause = self.gauge.fails(error, &**clock);
+        let mut paused = self.gauge.paused.subscribe();
+        tokio::select! {
+            biased;
+            () = self.shared.closed() => {}
+            () = becomes(&mut paused, true) => {}
+            () = clock.sleep(pause) => {}
+        }
+    }
+
+    /// Waits until the broker answers again, or there is another reason to end. The member stays: it reconnects by itself, and a member
+    /// that leaves while it cannot say so is waited for by its group.
+    async fn outlast(&self, mut error: Error, consume: &Consume) -> Result<Option<End>, Error> {
+        loop {
+            self.pause_after(&error).await;
+            if self.shared.closed().now_or_never().is_some() {
+                return Ok(Some(End::Closing));
             }
+            if self.gauge.is_paused() {
+                return Ok(Some(End::Paused));
+            }
+            match self.declare(consume).await {
+                Ok(()) => {
+                    self.gauge.works(self.shared.press.host.clock.now());
+                    return Ok(None);
+                }
+                Err(again) if again.is_retryable() => error = again,
+                Err(other) => return Err(other),
+            }
+        }
+    }
+
+    /// That the broker cannot say it now stops nobody.
+    async fn look_at_lag(&self, consumer: &mut dyn Consumer) {
+        match consumer.lag().await {
+            Ok(lag) => self.gauge.lags(lag),
+            Err(error) => self.gauge.troubled(&error, self.shared.press.host.clock.now()),
         }
     }
 
@@ -103,35 +151,110 @@ impl Session {
         let consume = self.consume(&log)?;
         self.gauge.joined(consume.group.as_str());
         self.declare(&consume).await?;
-        let mut consumer = self.bus.consume(consume).await?;
-        let mut paused = self.gauge.paused.subscribe();
-        self.gauge.lags(consumer.lag().await?);
-        self.gauge.works(self.shared.press.host.clock.now());
+        let mut consumer = self.bus.consume(consume.clone()).await?;
+        let clock = &self.shared.press.host.clock;
+        self.gauge.works(clock.now());
+        let (mut came, mut taken) = (Vec::new(), Vec::new());
+        let mut lag_due = clock.now();
         loop {
-            self.check_room()?;
-            let deliveries = tokio::select! {
-                biased;
-                () = self.shared.closed() => return Ok(End::Closing),
-                () = becomes(&mut paused, true) => return Ok(End::Paused),
-                () = self.gauge.asked.notified() => {
-                    self.seek(&mut *consumer).await;
+            if came.is_empty() {
+                self.settle(&mut *consumer, std::mem::take(&mut taken)).await;
+                self.gauge.holds(0);
+                self.check_room()?;
+                if clock.now() >= lag_due {
+                    self.look_at_lag(&mut *consumer).await;
+                    lag_due = clock.now() + LAG_EVERY;
+                }
+                match self.next(&mut *consumer).await {
+                    Ok(Next::End(end)) => return Ok(end),
+                    Ok(Next::Came(deliveries)) => came = deliveries,
+                    Err(error) if error.is_retryable() => {
+                        if let Some(end) = self.outlast(error, &consume).await? {
+                            return Ok(end);
+                        }
+                    }
+                    Err(error) => return Err(error),
+                }
+                if came.is_empty() {
                     continue;
                 }
-                deliveries = consumer.next(self.batch) => deliveries?,
-                () = self.shared.press.host.clock.sleep(LAG_EVERY) => {
-                    self.gauge.lags(consumer.lag().await?);
-                    continue;
-                }
-            };
-            self.gauge.works(self.shared.press.host.clock.now());
-            self.gauge.holds(deliveries.len());
-            let settled = self.take_in(deliveries, &log).await?;
-            // What could not be settled comes again, and is then recognised.
-            let refused = consumer.settle(settled).await.into_iter().find_map(Result::err);
-            if let Some(error) = refused {
-                self.gauge.troubled(&error, self.shared.press.host.clock.now());
             }
-            self.gauge.holds(0);
+            self.gauge.works(clock.now());
+            self.gauge.holds(came.len());
+            // Whoever wants something else of this session is heard when nothing is on its way.
+            let ahead = if self.is_wanted() || clock.now() >= lag_due { 0 } else { self.batch };
+            (taken, came) = self.pass(&mut *consumer, taken, came, ahead, &log).await?;
+        }
+    }
+
+    /// Waits for what comes next. Empty where something else had to be done.
+    async fn next(&self, consumer: &mut dyn Consumer) -> Result<Next, Error> {
+        let mut paused = self.gauge.paused.subscribe();
+        tokio::select! {
+            biased;
+            () = self.shared.closed() => Ok(Next::End(End::Closing)),
+            () = becomes(&mut paused, true) => Ok(Next::End(End::Paused)),
+            () = self.gauge.asked.notified() => {
+                self.seek(consumer).await;
+                Ok(Next::Came(Vec::new()))
+            }
+            deliveries = consumer.next(self.batch) => deliveries.map(Next::Came),
+            () = self.shared.press.host.clock.sleep(LAG_EVERY) => Ok(Next::Came(Vec::new())),
+        }
+    }
+
+    /// Whether the application closes, or somebody asked for a pause or another place.
+    fn is_wanted(&self) -> bool {
+        self.shared.closed().now_or_never().is_some()
+            || self.gauge.is_paused()
+            || lock(&self.gauge.seek).is_some()
+    }
+
+    /// Takes in what came, and beside it settles what was taken in before and then waits for as many more, so that log and broker work at
+    /// the same time. Gives what is to be settled, and what came meanwhile.
+    async fn pass(
+        &self,
+        consumer: &mut dyn Consumer,
+        taken_before: Vec<Settled>,
+        came: Vec<Delivery>,
+        ahead: usize,
+        log: &LogId,
+    ) -> Result<(Vec<Settled>, Vec<Delivery>), Error> {
+        let mut taking = pin!(self.take_in(came, log));
+        let taken = {
+            let mut settling = pin!(self.settle(consumer, taken_before));
+            match select(&mut taking, &mut settling).await {
+                // What is being settled is not left in the middle.
+                Either::Left((taken, _)) => {
+                    settling.await;
+                    Some(taken?)
+                }
+                Either::Right(((), _)) => None,
+            }
+        };
+        if let Some(taken) = taken {
+            return Ok((taken, Vec::new()));
+        }
+        let more = async { if ahead == 0 { pending().await } else { consumer.next(ahead).await } };
+        match select(&mut taking, pin!(more)).await {
+            Either::Left((taken, _)) => Ok((taken?, Vec::new())),
+            Either::Right((Ok(more), _)) => Ok((taking.await?, more)),
+            Either::Right((Err(error), _)) if error.is_retryable() => {
+                self.gauge.troubled(&error, self.shared.press.host.clock.now());
+                Ok((taking.await?, Vec::new()))
+            }
+            Either::Right((Err(error), _)) => Err(error),
+        }
+    }
+
+    /// What could not be settled comes again, and is then recognised.
+    async fn settle(&self, consumer: &mut dyn Consumer, taken: Vec<Settled>) {
+        if taken.is_empty() {
+            return;
+        }
+        let refused = consumer.settle(taken).await.into_iter().find_map(Result::err);
+        if let Some(error) = refused {
+            self.gauge.troubled(&error, self.shared.press.host.clock.now());
         }
     }
 
@@ -244,7 +367,8 @@ impl Session {
             Fate::Event(_) | Fate::Looped | Fate::Unreadable(_) => Settled::Ack(token),
             Fate::Refused(error) => {
                 self.gauge.troubled(error, self.shared.press.host.clock.now());
-                if self.bus.capabilities().can_reject {
+                // Where there are no dead letters, what is refused would be gone.
+                if self.bus.capabilities().has_dead_letters {
                     Settled::Reject(token, error.to_string())
                 } else {
                     Settled::Nack(token, STUCK_PAUSE)

@@ -28,6 +28,8 @@ pub enum LinkState {
     Waiting,
     /// An operator has paused it.
     Paused,
+    /// Its process has said nothing for longer than it ever should: it was killed, or does not reach the store.
+    Silent,
     /// Its process has ended, or it has never run.
     Stopped,
 }

@@ -20,6 +20,10 @@ use crate::subscription::{Checkpoints, Shared};
 
 /// No more than one record is written in this time.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
+/// And no less than one in this, so that counts are those of now, and silence says something.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+/// Who has said nothing for so long is silent.
+const SILENT_AFTER: Duration = Duration::from_secs(35);
 
 /// Which relay or intake is asked for.
 pub struct Asked {
@@ -72,8 +76,18 @@ pub async fn stored(store: Option<&dyn Store>, asked: Asked, now: Timestamp) -> 
     let Some(store) = store else { return Ok(never) };
     let said = store.record(LINK.clone(), key_of(&never.name)).await?;
     let said = said.map(|record| spaces::decode("link", &record.value)).transpose()?;
+    let said = said.map(|status| heard(status, now));
     let letters = dead::list(store).await?;
     completed(store, said.unwrap_or(never), topic.as_ref(), &letters).await
+}
+
+/// What a process said, and whether it still would.
+fn heard(status: LinkStatus, now: Timestamp) -> LinkStatus {
+    let is_silent = status.state != LinkState::Stopped && now > status.as_of + SILENT_AFTER;
+    if !is_silent {
+        return status;
+    }
+    LinkStatus { state: LinkState::Silent, since: status.as_of, ..status }
 }
 
 /// The status with what only the store knows.
@@ -124,7 +138,7 @@ fn key_of(name: &str) -> Bytes {
     spaces::join(&["status", name])
 }
 
-/// Has the store know how the links stand, whenever that changes, until the application closes.
+/// Has the store know how the links stand, whenever that changes and every now and then, until the application closes.
 pub(crate) async fn keep(shared: Arc<Shared>) {
     let mut changes = shared.links.changes();
     loop {
@@ -132,6 +146,7 @@ pub(crate) async fn keep(shared: Arc<Shared>) {
             biased;
             () = shared.closed() => true,
             () = changes.next() => false,
+            () = shared.press.host.clock.sleep(SAY_EVERY) => false,
         };
         let now = shared.press.host.clock.now();
         let mut all: Vec<LinkStatus> = shared.links.all().iter().map(|gauge| gauge.status(now)).collect();

@@ -14,6 +14,7 @@ import ipaddress
 import json
 import os
 import sys
+import time
 from urllib.parse import urlsplit
 
 from jsonpath_ng import ext
@@ -30,6 +31,7 @@ from moto.moto_server.werkzeug_app import (  # noqa: E402
     DomainDispatcherApplication,
     create_backend_app,
 )
+from moto.sqs.models import SQSBackend  # noqa: E402
 
 MAKES = ("AWSEvents.Create", "AWSEvents.Put", "AmazonSQS.Create", "AmazonSQS.Send")
 EVERYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
@@ -76,8 +78,27 @@ def certified(folder):
     return certificate, write("own.key", own.private_bytes(*plain))
 
 
+def alone(method):
+    """One call at a time for each queue, while none waits: moto loses a message that comes while another one is deleted."""
+
+    @functools.wraps(method)
+    def locked(backend, queue_name, *arguments, **named):
+        with backend.get_queue(queue_name)._messages_lock:
+            return method(backend, queue_name, *arguments, **named)
+
+    return locked
+
+
+def is_kept(backend, queue_name, message):
+    """Moto counts the whole queue to learn this number, once for each message that it hands out."""
+    return backend.get_queue(queue_name).message_retention_period + message.sent_timestamp / 1000 > time.time()
+
+
 # More than half of the time of an event goes into reading the same few paths.
 ext.parse = functools.lru_cache(ext.parse)
+SQSBackend.is_message_valid_based_on_retention_period = is_kept
+for name in ("receive_message", "delete_message", "change_message_visibility"):
+    setattr(SQSBackend, name, alone(getattr(SQSBackend, name)))
 
 app = DomainDispatcherApplication(create_backend_app)
 if os.path.exists(recording):

@@ -53,6 +53,7 @@ pub(super) fn direction(direction: Direction) -> &'static str {
 
 pub(super) fn state(state: LinkState) -> &'static str {
     match state {
+        LinkState::Silent => "silent",
         LinkState::Starting => "starting",
         LinkState::Up => "up",
         LinkState::Waiting => "waiting",

@@ -1,9 +1,10 @@
 //! `ensue link run`: the links of a file, until the process is told to end.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use clap::Args;
+use ensue::core::Error;
 use ensue::runtime::LinkStatus;
 use ensue::runtime::link::LinkState;
 use ensue::{App, Running};
@@ -13,6 +14,7 @@ use super::row::Shown;
 use crate::command::Session;
 use crate::ending::Ending;
 use crate::failure::Failure;
+use crate::link::Link;
 
 /// How long what is in hand may take to finish.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -31,11 +33,15 @@ impl Run {
         let links = self.given.links()?;
         // Before anything moves, so that no signal is missed.
         let mut ending = Ending::new()?;
-        let mut app = App::new(APPLICATION).without_flow_index();
-        for (name, link) in &links {
-            let bus = link.open(name).await?;
-            app = link.mount(name, &bus, app);
-        }
+        let connected = tokio::select! {
+            biased;
+            () = ending.wait() => None,
+            app = connect(&links) => Some(app?),
+        };
+        let Some(app) = connected else {
+            session.output.say("stopped before the links were connected: nothing was moved");
+            return Ok(());
+        };
         app.check_declared()?;
         let store = session.place.open_or_make().await?;
         let running = app.store(store).start().await?;
@@ -44,6 +50,16 @@ impl Run {
         running.stop(DRAIN).await?;
         told
     }
+}
+
+/// The links, each with a connection. A driver may wait for a broker for seconds.
+async fn connect(links: &BTreeMap<String, Link>) -> Result<App, Error> {
+    let mut app = App::new(APPLICATION).without_flow_index();
+    for (name, link) in links {
+        let bus = link.open(name).await?;
+        app = link.mount(name, &bus, app);
+    }
+    Ok(app)
 }
 
 /// Prints how each link stands whenever that changes, until the process is told to end.

@@ -6,7 +6,7 @@ use ensue_core::bus::Seek;
 use ensue_core::{Clock, Code};
 use ensue_runtime::link::LinkState;
 use ensue_runtime::{App, Intake};
-use ensue_test::{Harness, crash_everywhere};
+use ensue_test::{Harness, MemoryBus, crash_everywhere};
 
 use super::words::{
     Slot, TICKS, bus, bus_with_clock, logged, numbered, of_key, publish, receiver, seeded_receiver, sender,
@@ -103,6 +103,18 @@ async fn a_message_that_comes_again_is_dropped_and_counted() {
     take_in(&mut to, &bus).await;
     assert_eq!(logged(&to).await, ["a1", "a2"]);
     assert_eq!(status(&mut to).await.duplicates, 5, "a2 came three times, and once more unsettled");
+}
+
+#[tokio::test]
+async fn a_channel_that_is_fed_keeps_the_application_from_starting_where_the_broker_feeds_none() {
+    let app = |bus: MemoryBus| {
+        let intake = Intake::new("ticks", shared(&bus)).from("billing.in").fed_by(TICKS, None);
+        App::new("test").store(ensue_test::MemoryStore::new(ensue_test::host(1).0)).intake(intake)
+    };
+    app(bus()).check().expect("a broker that can");
+    let error = app(bus().with(|can| can.can_feed = false)).check().expect_err("one that cannot");
+    assert_eq!(error.code(), Code::LINK_INVALID, "{error}");
+    assert!(error.message().contains(TICKS) && error.message().contains("memory"), "{error}");
 }
 
 #[tokio::test]

@@ -1,11 +1,12 @@
 //! From the log to a broker.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use ensue_core::{Clock, Code, Error};
+use ensue_core::{Channel, Clock, Code, Error, Topic};
 use ensue_runtime::App;
 use ensue_runtime::Relay;
-use ensue_runtime::link::LinkState;
+use ensue_runtime::link::{self, Asked, LinkState};
 use ensue_test::{Harness, crash_everywhere};
 
 use super::words::{Slot, TICKS, bus, numbered, of_key, publish, sender, sent, shared, status};
@@ -71,7 +72,7 @@ async fn an_outage_parks_nothing_and_shows_since_when_and_why() {
 
 #[tokio::test]
 async fn a_broker_that_lets_nobody_in_or_stands_still_parks_nothing() {
-    for code in [Code::BUS_DENIED, Code::BUS_TIMEOUT] {
+    for code in [Code::BUS_DENIED, Code::BUS_TIMEOUT, Code::BUS_ADDRESS] {
         let bus = bus();
         let mut log = sender(&bus);
         bus.refuse(TICKS, Error::new(code, "on request"));
@@ -103,6 +104,52 @@ async fn what_the_broker_refuses_for_good_parks_its_key_and_other_keys_go_on() {
     assert_eq!((status.state, status.parked), (LinkState::Up, 2));
     let age = status.head_age(log.clock().now()).expect("a parked event counts as one that waits");
     assert_eq!(age, Duration::from_secs(7));
+}
+
+#[tokio::test]
+async fn a_place_that_has_gone_is_looked_for_again_before_anything_is_parked() {
+    let bus = bus();
+    let mut log = sender(&bus);
+    publish(&mut log, &["a"], 1).await;
+    log.advance(MINUTE).await;
+    bus.refuse(TICKS, Error::new(Code::BUS_UNROUTABLE, "its leader was lost"));
+    log.publish(tick("a", 2)).await;
+    log.advance(Duration::from_millis(1)).await;
+    assert!(bus.strikes() > 0, "it was refused");
+    assert!(log.dead_letters().await.is_empty());
+    assert_eq!(status(&mut log).await.state, LinkState::Waiting);
+    bus.accept(TICKS);
+    log.advance(Duration::from_secs(5)).await;
+    assert_eq!(sent(&bus), numbered("a", 2));
+    assert_eq!(status(&mut log).await.state, LinkState::Up);
+}
+
+#[tokio::test]
+async fn what_the_store_says_of_a_link_is_of_now_and_tells_that_its_process_was_killed() {
+    let bus = bus();
+    let mut log = sender(&bus);
+    publish(&mut log, &["a"], 3).await;
+    for _ in 0..12 {
+        log.advance(Duration::from_secs(5)).await;
+    }
+    let now = log.clock().now();
+    let stored = |now| {
+        let (store, asked) = (
+            Arc::clone(log.store()),
+            Asked {
+                name: "relay.ticks".into(),
+                link: "ticks".into(),
+                backend: "memory".into(),
+                channel: Channel::new(TICKS).expect("a valid name"),
+                topic: Some(Topic::new("Tick").expect("a valid name")),
+            },
+        );
+        async move { link::stored(Some(&*store), asked, now).await.expect("the store can be read") }
+    };
+    let status = stored(now).await;
+    assert_eq!((status.state, status.passed), (LinkState::Up, 3), "it went up before the three had passed");
+    let later = stored(now + MINUTE).await;
+    assert_eq!((later.state, later.since), (LinkState::Silent, status.as_of));
 }
 
 #[tokio::test]

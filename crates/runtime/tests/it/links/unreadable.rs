@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ensue_core::bus::Message;
@@ -142,7 +143,7 @@ async fn an_id_that_comes_again_with_another_body_is_kept_aside() {
 
 #[tokio::test]
 async fn a_message_too_large_for_the_log_is_refused_to_the_dead_letters_of_the_broker() {
-    let bus = bus();
+    let bus = bus().with(|can| can.has_dead_letters = true);
     let mut log = harness(&bus, &Rc::default());
     bus.post(QUEUE, None, &[], format!(r#"{{"order":"O-1","text":"{}"}}"#, "x".repeat(2 << 20)));
     bus.post(QUEUE, None, &[], r#"{"order":"O-2"}"#);
@@ -151,4 +152,50 @@ async fn a_message_too_large_for_the_log_is_refused_to_the_dead_letters_of_the_b
     assert_eq!(log.events_of("Order/O-2").await, ["OrderSeen"]);
     assert!(log.events_of("Order/O-1").await.is_empty());
     assert_eq!(status(&mut log).await.trouble.expect("it says why").code, Code::TOO_LARGE.to_string());
+}
+
+#[tokio::test]
+async fn a_message_too_large_for_the_log_stays_with_a_broker_that_has_no_dead_letters() {
+    let bus = bus();
+    let mut log = harness(&bus, &Rc::default());
+    bus.post(QUEUE, None, &[], format!(r#"{{"order":"O-1","text":"{}"}}"#, "x".repeat(2 << 20)));
+    bus.post(QUEUE, None, &[], r#"{"order":"O-2"}"#);
+    log.running().await;
+    for _ in 0..3 {
+        log.advance(Duration::from_secs(31)).await;
+        assert_eq!((log.events_of("Order/O-2").await.len(), bus.unsettled()), (1, 1), "nothing is lost");
+    }
+    assert_eq!(status(&mut log).await.trouble.expect("it says why").code, Code::TOO_LARGE.to_string());
+}
+
+#[tokio::test]
+async fn every_message_under_one_foreign_id_is_kept() {
+    let bus = bus();
+    let mut log = harness(&bus, &Rc::default());
+    for number in 1..=4 {
+        let body = format!(r#"{{"order":"O-1","n":{number}}}"#);
+        bus.post(QUEUE, Some("O-1"), &[("NServiceBus.MessageId", "m-1")], body);
+    }
+    log.running().await;
+    take_in(&mut log, &bus).await;
+    assert_eq!(log.events_of("Order/O-1").await, ["OrderSeen"]);
+    let kept: Vec<_> = kept(&log).await.into_iter().map(|recorded| recorded.envelope.data).collect();
+    assert_eq!(kept, [2, 3, 4].map(|number| format!(r#"{{"order":"O-1","n":{number}}}"#)));
+}
+
+#[tokio::test]
+async fn an_event_that_no_store_can_keep_is_kept_as_it_came_and_holds_up_nobody() {
+    let bus = bus();
+    let mut log = harness(&bus, &Rc::default());
+    // Either may have 1,024 bytes; what remembers both may not have more than that together.
+    let (id, source) = ("i".repeat(700), "s".repeat(500));
+    let headers =
+        [("ce_specversion", "1.0"), ("ce_id", &id), ("ce_source", &source), ("ce_type", "OrderSeen")];
+    bus.post(QUEUE, None, &headers, r#"{"order":"O-1"}"#);
+    bus.post(QUEUE, None, &[], r#"{"order":"O-2"}"#);
+    log.running().await;
+    take_in(&mut log, &bus).await;
+    assert_eq!(log.events_of("Order/O-2").await, ["OrderSeen"]);
+    let letters = log.dead_letters().await;
+    assert_eq!((kept(&log).await.len(), letters.len()), (1, 1), "{letters:?}");
 }

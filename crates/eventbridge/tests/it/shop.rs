@@ -1,0 +1,26 @@
+//! The shop as two services over `EventBridge`: every order ends once, although the fake of it is killed twice in mid-stream.
+//!
+//! The fake forgets what is in its memory and makes the requests again that it has recorded, so whatever was taken before the kill comes once
+//! more, and is recognised.
+
+use ensue_shop::demo;
+use ensue_shop::linked::Places;
+use ensue_test::conformance::bus::{Broker, Fault};
+
+use crate::given;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs moto: cargo xtask test"]
+async fn two_hundred_orders_of_two_services_end_once_each_although_eventbridge_is_killed_twice() {
+    let server = given::server().await;
+    let bus = server.open().await.expect("the address is understood");
+    let folder = tempfile::tempdir().expect("a folder");
+    let strike = async || {
+        server.strike(Fault::Kill).await;
+        assert!(!server.is_alive(), "it was killed");
+        server.strike(Fault::Start).await;
+    };
+    let report = demo::trial(folder.path(), (&bus, Places::Fed), 200, strike).await;
+    let findings = report.expect("every order comes to an end").findings;
+    assert_eq!(findings, Vec::<String>::new(), "orders end once, money and stock add up");
+}
