@@ -8,11 +8,9 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
 use clap::Args;
 use ensue::core::{
-    Code, Commit, Durability, Error, Portable, Position, Read, Record, RecordScan, RecordWrite, Recorded,
-    Space, StoreExt,
+    Code, Commit, Durability, Error, Portable, Position, Read, Record, RecordWrite, Recorded, Space, StoreExt,
 };
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use serde::Serialize;
