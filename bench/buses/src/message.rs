@@ -13,7 +13,7 @@ const KEYS: usize = 256;
 /// Bytes of a body.
 const BYTES: usize = 1024;
 /// Of these, what is not the padding; a time of this century has 19 digits.
-const FRAME: usize = 55;
+const FRAME: usize = 51;
 
 /// The event that a message becomes, and is made of.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Event)]

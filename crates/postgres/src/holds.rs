@@ -57,7 +57,9 @@ async fn holds(pool: &Arc<Pool>) -> Result<Vec<Hold>, Error> {
             UNION ALL \
             SELECT NULL, owner, NULL, NULL, 'prepared', prepared, format('PREPARE TRANSACTION %L', gid), \
                 format('ROLLBACK PREPARED %L', gid) \
-            FROM pg_prepared_xacts WHERE '-1/' || transaction IN (SELECT virtualtransaction FROM holder WHERE pid IS NULL)) \
+            FROM pg_prepared_xacts AS xact WHERE EXISTS ( \
+                SELECT FROM holder JOIN pg_locks AS own USING (virtualtransaction) \
+                WHERE holder.pid IS NULL AND own.pid IS NULL AND own.transactionid = xact.transaction)) \
         SELECT pid, coalesce(usename, ''), coalesce(application_name, ''), coalesce(client, ''), coalesce(state, ''), since, \
             (SELECT count(*) FROM waiting WHERE blocked_by = coalesce(pid, 0)), left(coalesce(query, ''), 200), ending \
         FROM hold ORDER BY since, pid";

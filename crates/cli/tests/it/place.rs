@@ -138,7 +138,8 @@ fn a_database_file_says_how_it_is_doing_and_what_somebody_took_out_of_it() {
     by_hand.execute_batch(take_out).expect("valid SQL");
     let damaged = run("verify");
     assert_eq!(damaged.object()["findings"][0]["code"], "E0412", "{}", damaged.out);
-    damaged.refused(4, "E0702").says("does not hold in 1 place");
+    assert_eq!(damaged.exit, 4, "{}", damaged.err);
+    damaged.says("E0702").says("does not hold in 1 place");
 }
 
 #[test]
