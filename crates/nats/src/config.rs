@@ -140,7 +140,8 @@ impl Config {
         self
     }
 
-    /// How many messages of one group are delivered and not settled at any time; 1,024 where nothing is said, so that some arrive while others are taken in. With 1, and only then,
+    /// How many messages of one group are delivered and not settled at any time; 1,024 where nothing is said, so that some arrive while
+    /// others are taken in. With 1, and only then,
     /// the order of keys holds through redeliveries and with several members.
     #[must_use]
     pub fn in_flight_max(mut self, messages: usize) -> Self {

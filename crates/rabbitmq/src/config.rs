@@ -127,7 +127,8 @@ impl Config {
         self
     }
 
-    /// How many messages a member may have in hand; 1,024 where nothing is said, so that some arrive while others are taken in. With 1, and only then, the order of keys holds through
+    /// How many messages a member may have in hand; 1,024 where nothing is said, so that some arrive while others are taken in. With 1, and
+    /// only then, the order of keys holds through
     /// redeliveries and with several members: queues that are made then have a single active consumer.
     #[must_use]
     pub fn in_flight_max(mut self, messages: u16) -> Self {

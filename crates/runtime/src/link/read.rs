@@ -18,6 +18,8 @@ use crate::message::set_extension;
 
 /// Extension attribute: the id of the schema, of a body in the wire format of Confluent's serializers.
 const SCHEMA_ID: &str = "schemaid";
+/// For how long a broker of AMQP keeps a message. It takes it away when it moves the message.
+const EXPIRATION: &str = "amqp:expiration";
 /// Extension attribute: what the id of an event was made of that brought none.
 const ID_FROM: &str = "idfrom";
 
@@ -201,8 +203,8 @@ pub(super) fn content_id(came: &Came) -> EventId {
     add(came.message.content_type.as_deref().unwrap_or_default().as_bytes());
     let mut headers: Vec<_> = came.message.headers.iter().collect();
     headers.sort();
-    for (name, value) in headers.into_iter().filter(|(name, _)| !name.to_ascii_lowercase().starts_with("x-"))
-    {
+    let is_of_transport = |name: &str| name.to_ascii_lowercase().starts_with("x-") || name == EXPIRATION;
+    for (name, value) in headers.into_iter().filter(|(name, _)| !is_of_transport(name)) {
         add(name.as_bytes());
         add(value);
     }
@@ -300,7 +302,7 @@ mod tests {
 
     #[test]
     fn messages_that_differ_in_a_header_are_not_the_same_message() {
-        let placed = id(&[("event_type", "placed"), ("till", "4")], "{}");
+        let placed = id(&[("amqp:expiration", "60000"), ("event_type", "placed"), ("till", "4")], "{}");
         assert_ne!(placed, id(&[("event_type", "cancelled"), ("till", "4")], "{}"));
         assert_ne!(placed, id(&[("event_type", "placed"), ("till", "4")], "[]"));
         let again = [("till", "4"), ("x-delivery-count", "2"), ("event_type", "placed")];
