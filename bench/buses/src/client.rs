@@ -14,6 +14,8 @@ use crate::message::{self, ItemMade};
 
 /// Longer than any broker needs.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+/// Most messages that a reader hands on at once: time is taken when they are, so whoever waits for all of them measures nothing.
+pub(crate) const COUNTED_MAX: usize = 256;
 
 /// Whether a client that gathers messages waits for more of them.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -30,6 +30,7 @@ pub(crate) async fn measure<C: Client>(url: &str, load: Load) -> Result<Figures,
         channels.push(place.made(&*client, &format!("raw{topic}"), "raw").await?);
     }
     let paced = place.made(&*client, "raw-paced", "raw").await?;
+    warm(&client, &place, load).await?;
     let raw = client::measure(&client, &channels, &paced, load).await?;
     if load.topics > 1 {
         return Ok(Figures { raw, ..Figures::default() });
@@ -38,6 +39,13 @@ pub(crate) async fn measure<C: Client>(url: &str, load: Load) -> Result<Figures,
     let (intake_per_s, intake_latency) = taken_in(&client, &place, load).await?;
     let link = LinkSide { relay_per_s, intake_per_s, relay_latency, intake_latency };
     Ok(Figures { raw, link: Some(link), ..Figures::default() })
+}
+
+/// The whole of what the client does, once without counting it: a broker that was just started says nothing of brokers.
+async fn warm<C: Client>(client: &Arc<C>, place: &Place, load: Load) -> Result<(), Failure> {
+    let channel = place.made(&**client, "warm", "raw").await?;
+    let paced = place.made(&**client, "warm-paced", "raw").await?;
+    client::measure(client, &[channel], &paced, load).await.map(drop)
 }
 
 /// Channels of this run alone.

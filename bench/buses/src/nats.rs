@@ -10,7 +10,7 @@ use futures_util::future::try_join_all;
 use futures_util::{FutureExt, StreamExt};
 
 use crate::Failure;
-use crate::client::{Client, Haste, Reader};
+use crate::client::{COUNTED_MAX, Client, Haste, Reader};
 use crate::message::ItemMade;
 
 /// See the module.
@@ -64,15 +64,13 @@ pub(crate) struct Pulling(pull::Stream);
 impl Reader for Pulling {
     async fn next(&mut self) -> Result<Vec<Bytes>, Failure> {
         let mut bodies = Vec::new();
-        let mut next = self.0.next().await;
-        loop {
-            let message = next.ok_or("the pull has ended")??;
+        let mut next = Some(self.0.next().await);
+        while let Some(message) = next {
+            let message = message.ok_or("the pull has ended")??;
             message.ack().await?;
             bodies.push(message.payload.clone());
-            match self.0.next().now_or_never() {
-                Some(more) => next = more,
-                None => return Ok(bodies),
-            }
+            next = if bodies.len() < COUNTED_MAX { self.0.next().now_or_never() } else { None };
         }
+        Ok(bodies)
     }
 }

@@ -13,7 +13,7 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
 
 use crate::Failure;
-use crate::client::{Client, Haste, Reader};
+use crate::client::{COUNTED_MAX, Client, Haste, Reader};
 use crate::message::ItemMade;
 
 /// Survives a restart of the broker.
@@ -81,15 +81,13 @@ pub(crate) struct Consuming {
 impl Reader for Consuming {
     async fn next(&mut self) -> Result<Vec<Bytes>, Failure> {
         let mut bodies = Vec::new();
-        let mut next = self.consumer.next().await;
-        loop {
-            let delivery = next.ok_or("the consumer has ended")??;
+        let mut next = Some(self.consumer.next().await);
+        while let Some(delivery) = next {
+            let delivery = delivery.ok_or("the consumer has ended")??;
             delivery.ack(BasicAckOptions::default()).await?;
             bodies.push(delivery.data.into());
-            match self.consumer.next().now_or_never() {
-                Some(more) => next = more,
-                None => return Ok(bodies),
-            }
+            next = if bodies.len() < COUNTED_MAX { self.consumer.next().now_or_never() } else { None };
         }
+        Ok(bodies)
     }
 }

@@ -16,6 +16,7 @@ use ensue_core::{Code, Error, Timestamp};
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::{FutureExt, StreamExt};
 use smol_str::format_smolstr;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, timeout};
 
 use crate::client::{Durable, Link};
@@ -54,10 +55,12 @@ impl Member {
         self.consumer.as_ref().ok_or_else(|| Error::new(Code::BUS_UNREACHABLE, "the consumer is gone"))
     }
 
-    /// Waits for one message; nothing where the pull has ended. Loses nothing when dropped: the pull is kept.
+    /// Waits for one message; nothing where the pull has ended. Loses nothing when dropped: the pull is kept. What is asked for in batches
+    /// is asked for ahead, so that the next batch is here when it is wanted.
     async fn first(&mut self, max: usize) -> Result<Option<Message>, Error> {
         if self.pull.is_none() {
-            let pull = self.consumer().await?.batch().max_messages(max).expires(PULL).messages().await;
+            let wanted = if max == 1 { 1 } else { max.saturating_mul(2) };
+            let pull = self.consumer().await?.batch().max_messages(wanted).expires(PULL).messages().await;
             self.pull = Some(pull.map_err(|cause| self.failed(cause))?);
         }
         let Some(pull) = &mut self.pull else { return Ok(None) };
@@ -126,9 +129,10 @@ impl Consumer for Member {
                 }
             };
             let mut messages = vec![first];
+            // The runtime would have every 128th message look as if it had not come yet.
             while messages.len() < max
                 && let Some(pull) = &mut self.pull
-                && let Some(Some(Ok(message))) = pull.next().now_or_never()
+                && let Some(Some(Ok(message))) = unconstrained(pull.next()).now_or_never()
             {
                 messages.push(message);
             }

@@ -14,7 +14,7 @@ use crate::context::States;
 use crate::door::Registry;
 use crate::flow;
 use crate::fork::FlowRecord;
-use crate::link::MountedIntake;
+use crate::link::{self, MountedIntake};
 use crate::mounting::Mounting;
 use crate::policy::{Settings, StartFrom};
 use crate::pressure;
@@ -68,6 +68,7 @@ pub struct App {
     /// In a fork: what handlers answer from.
     replay: Option<Arc<FlowRecord>>,
     intakes: Vec<Arc<MountedIntake>>,
+    relays: Vec<link::request::End>,
 }
 
 type BuildModel = Box<dyn FnOnce(&Parts) -> Arc<dyn Model> + Send>;
@@ -114,6 +115,7 @@ impl App {
             joining: Vec::new(),
             replay: None,
             intakes: Vec::new(),
+            relays: Vec::new(),
         }
     }
 

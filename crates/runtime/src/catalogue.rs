@@ -76,6 +76,11 @@ pub enum HandlerKind {
 }
 
 impl HandlerKind {
+    /// Whether what it takes are commands: it handles them, or takes them to whoever does.
+    pub(crate) fn takes_commands(self) -> bool {
+        matches!(self, Self::Command | Self::Relay)
+    }
+
     /// Whether it is one end of a link.
     pub(crate) fn is_link(self) -> bool {
         matches!(self, Self::Relay | Self::Intake)
@@ -192,15 +197,12 @@ impl Catalogue {
         let mut names = BTreeSet::new();
         let mut commands = BTreeSet::new();
         for handler in &self.handlers {
-            let is_new = match handler.kind {
-                HandlerKind::Command => handler.consumes.iter().all(|command| commands.insert(command)),
-                _ => true,
-            };
-            if !is_new {
-                return Err(Error::new(
-                    Code::COMMAND_CONTESTED,
-                    format!("command {} has two handlers", handler.consumes.join(", ")),
-                ));
+            if handler.kind.takes_commands()
+                && let Some(command) = handler.consumes.iter().find(|command| !commands.insert(*command))
+            {
+                let message =
+                    format!("command {command} has two handlers, or has one and goes out over a link");
+                return Err(Error::new(Code::COMMAND_CONTESTED, message));
             }
             if !names.insert(&handler.name) {
                 return Err(Error::new(
@@ -209,7 +211,7 @@ impl Catalogue {
                 ));
             }
         }
-        self.handlers.iter().filter(|handler| handler.kind != HandlerKind::Command).try_for_each(|handler| {
+        self.handlers.iter().filter(|handler| !handler.kind.takes_commands()).try_for_each(|handler| {
             let orphan = handler.consumes.iter().find(|consumed| !self.is_produced(consumed));
             orphan.map_or(Ok(()), |orphan| {
                 Err(Error::new(

@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 
 use crate::context::{Context, FromContext, States};
 use crate::effects::Effects;
+use crate::link::request;
 use crate::message::{self, Origin, appends};
 use crate::policy::Settings;
 use crate::pressure::Gate;
@@ -220,12 +221,17 @@ impl RouteHandler {
 
     /// The answer, on its way to the saga that waits for it.
     fn reply(&self, recorded: &Recorded, answer: &Answer) -> Result<Option<(StreamName, Envelope)>, Error> {
+        let origin = Origin::of(&recorded.envelope, &format!("{}.reply", self.route.subscription()));
+        if let Some(draft) = request::answer_draft(recorded, answer)? {
+            let (stream, mut envelope) = self.shared.press.caused(draft, &origin, 0);
+            request::return_to(&recorded.envelope, &mut envelope);
+            return Ok(Some((stream, envelope)));
+        }
         let Some(reply_to) = message::extension(&recorded.envelope, message::REPLY_TO) else {
             return Ok(None);
         };
         let step = message::extension(&recorded.envelope, message::STEP).unwrap_or_default();
         let draft = crate::saga::reply_draft(reply_to.parse()?, step, answer)?;
-        let origin = Origin::of(&recorded.envelope, &format!("{}.reply", self.route.subscription()));
         Ok(Some(self.shared.press.caused(draft, &origin, 0)))
     }
 }

@@ -21,9 +21,11 @@ use crate::projection::Inline;
 use crate::spaces::{self, INBOX};
 
 mod claim;
+mod fingerprint;
 mod held;
 mod turns;
 pub(crate) use claim::Claim;
+pub(crate) use fingerprint::Fingerprint;
 pub(crate) use held::{hold, let_go};
 pub(crate) use turns::Turns;
 
@@ -50,8 +52,7 @@ pub struct Admitted {
 /// What is remembered under an id.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Earlier {
-    /// Fingerprint of type, stream and body.
-    fingerprint: String,
+    fingerprint: Fingerprint,
     pub(crate) position: Position,
     pub(crate) answer: Option<Answer>,
     /// Handlers that have the event parked; until they let go of it, the id does not lapse.
@@ -83,12 +84,12 @@ impl Door {
     pub async fn admit(&self, stream: StreamName, envelope: Envelope) -> Result<Admitted, Error> {
         refuse_reserved(&stream)?;
         self.inline.refuse(envelope.event_type.as_str())?;
-        let subject = subject(&stream, &envelope);
+        let fingerprint = Fingerprint::of_event(&stream, &envelope);
         loop {
-            if let Some(admitted) = self.known(&stream, &envelope, &subject).await? {
+            if let Some(admitted) = self.known(&stream, &envelope, &fingerprint).await? {
                 return Ok(admitted);
             }
-            let record = self.remember(&envelope, &subject, None);
+            let record = self.remember(&envelope, &fingerprint, None);
             let append =
                 Append { stream: stream.clone(), expected: Expected::Any, events: vec![envelope.clone()] };
             let commit = Commit { appends: vec![append], records: vec![record], ..Commit::default() };
@@ -107,16 +108,16 @@ impl Door {
     pub async fn look(&self, stream: &StreamName, envelope: &Envelope) -> Result<Option<Admitted>, Error> {
         refuse_reserved(stream)?;
         self.inline.refuse(envelope.event_type.as_str())?;
-        self.known(stream, envelope, &subject(stream, envelope)).await
+        self.known(stream, envelope, &Fingerprint::of_event(stream, envelope)).await
     }
 
     async fn known(
         &self,
         stream: &StreamName,
         envelope: &Envelope,
-        subject: &[u8],
+        fingerprint: &Fingerprint,
     ) -> Result<Option<Admitted>, Error> {
-        let Some(earlier) = self.earlier(envelope, subject).await? else { return Ok(None) };
+        let Some(earlier) = self.earlier(envelope, fingerprint).await? else { return Ok(None) };
         Ok(Some(Admitted { position: self.find(envelope, stream, &earlier).await?, repeated: true }))
     }
 
@@ -143,14 +144,18 @@ impl Door {
     }
 
     /// What came in before under the same source and id; a conflict if it was something else.
-    pub(crate) async fn earlier(&self, envelope: &Envelope, body: &[u8]) -> Result<Option<Earlier>, Error> {
+    pub(crate) async fn earlier(
+        &self,
+        envelope: &Envelope,
+        fingerprint: &Fingerprint,
+    ) -> Result<Option<Earlier>, Error> {
         let Some(record) =
             self.store.record(INBOX.clone(), inbox_key(&envelope.source, &envelope.id)).await?
         else {
             return Ok(None);
         };
         let earlier: Earlier = spaces::decode("inbox", &record.value)?;
-        if earlier.fingerprint != fingerprint(envelope, body) {
+        if earlier.fingerprint != *fingerprint {
             return Err(Error::new(
                 Code::DUPLICATE_ID,
                 format!("id `{}` of source `{}` is taken by something else", envelope.id, envelope.source),
@@ -160,9 +165,14 @@ impl Door {
     }
 
     /// The write that remembers an id; it refuses one that is remembered already.
-    pub(crate) fn remember(&self, envelope: &Envelope, body: &[u8], answer: Option<&Answer>) -> RecordWrite {
+    pub(crate) fn remember(
+        &self,
+        envelope: &Envelope,
+        fingerprint: &Fingerprint,
+        answer: Option<&Answer>,
+    ) -> RecordWrite {
         let earlier = Earlier {
-            fingerprint: fingerprint(envelope, body),
+            fingerprint: fingerprint.clone(),
             position: Position::ZERO,
             answer: answer.cloned(),
             held_by: Vec::new(),
@@ -183,22 +193,6 @@ fn refuse_reserved(stream: &StreamName) -> Result<(), Error> {
     Ok(())
 }
 
-/// What must be equal for a repeated event to count as the same.
-pub(crate) fn subject(stream: &StreamName, envelope: &Envelope) -> Vec<u8> {
-    let mut subject = stream.to_string().into_bytes();
-    subject.push(0);
-    // JSON counts as the same however it is spaced and ordered.
-    let json = envelope
-        .content_type
-        .is_json()
-        .then(|| serde_json::from_slice::<serde_json::Value>(&envelope.data).ok());
-    match json.flatten() {
-        Some(value) => subject.extend_from_slice(value.to_string().as_bytes()),
-        None => subject.extend_from_slice(&envelope.data),
-    }
-    subject
-}
-
 /// When an id lapses that is remembered from now on.
 pub(crate) fn lapse(now: Timestamp, window: Duration) -> Timestamp {
     now.checked_add(window).unwrap_or(Timestamp::MAX)
@@ -206,13 +200,6 @@ pub(crate) fn lapse(now: Timestamp, window: Duration) -> Timestamp {
 
 pub(crate) fn inbox_key(source: &Source, id: &EventId) -> Bytes {
     spaces::join(&[source.as_str(), id.as_str()])
-}
-
-fn fingerprint(envelope: &Envelope, body: &[u8]) -> String {
-    let mut text = envelope.event_type.as_str().as_bytes().to_vec();
-    text.push(0);
-    text.extend_from_slice(body);
-    uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, &text).to_string()
 }
 
 /// Event types that are known by their Rust types: where they go, and what makes them valid.

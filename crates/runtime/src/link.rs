@@ -31,6 +31,7 @@ use std::time::Duration;
 
 mod batch;
 mod came;
+mod fate;
 mod foreign;
 mod gauge;
 mod intake;
@@ -39,6 +40,7 @@ mod parked;
 mod pick;
 mod read;
 mod relay;
+pub(crate) mod request;
 mod session;
 mod status;
 mod stored;

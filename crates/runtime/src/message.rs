@@ -8,6 +8,8 @@ use smol_str::SmolStr;
 
 /// Extension attribute: where the answer to a command goes.
 pub(crate) const REPLY_TO: &str = "replyto";
+/// Extension attribute: the log in which that is, of a command that goes over a link.
+pub(crate) const REPLY_LOG: &str = "replylog";
 /// Extension attribute: which step of a saga a command belongs to.
 pub(crate) const STEP: &str = "step";
 /// Extension attribute: which attempt at its step a command is, from 1.

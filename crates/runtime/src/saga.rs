@@ -247,9 +247,14 @@ pub(crate) fn timer_draft(timer: &Timer) -> Result<Draft, Error> {
     Entry::TimerFired { name: timer.name.clone() }.draft(timer.owner.parse()?)
 }
 
+/// Whether this is the journal of an instance.
+pub(crate) fn is_journal(stream: &StreamName) -> bool {
+    stream.topic.as_str().starts_with("saga.")
+}
+
 /// Whether this is a command that an instance has sent.
 pub(crate) fn is_command(recorded: &Recorded) -> bool {
-    recorded.stream.topic.is_reserved() && !recorded.envelope.event_type.as_str().starts_with("saga.")
+    is_journal(&recorded.stream) && !recorded.envelope.event_type.as_str().starts_with("saga.")
 }
 
 /// Whether an event stands in the journal of this instance.

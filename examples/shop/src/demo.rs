@@ -189,6 +189,14 @@ impl Styles {
         }
     }
 
+    /// This one alone.
+    fn only(style: Style) -> Self {
+        match style {
+            Style::Choreography => Self::Choreography,
+            Style::Saga => Self::Saga,
+        }
+    }
+
     /// The style that lives in this folder.
     fn of(self, folder: &Path) -> Style {
         match self {

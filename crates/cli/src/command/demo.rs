@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use ensue::core::{Code, Error, Store};
 use ensue::log::{Config, Log, floor};
+use ensue_shop::Style;
 use ensue_shop::demo::{self, DemoConfig, LinkedConfig, Progress, Report, Setting, Styles};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -119,6 +120,7 @@ impl Demo {
     async fn service(self, service: Service, config: &Path, session: &mut Session) -> Result<(), Failure> {
         let links = service::Links::open(config).await?;
         let linked = LinkedConfig {
+            style: Style::Choreography,
             orders: self.orders,
             seed: self.seed,
             outside: self.outside.unwrap_or_else(|| session.place.folder().join("outside")),

@@ -1,14 +1,15 @@
 //! The shop as two services over Pub/Sub: every order ends once, although the front of it is killed twice in mid-stream.
 
+use ensue_shop::Style;
 use ensue_shop::demo;
 use ensue_shop::linked::Places;
 use ensue_test::conformance::bus::{Broker, Fault};
 
 use crate::given;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs the fake of Pub/Sub: cargo xtask test"]
-async fn two_hundred_orders_of_two_services_end_once_each_although_pubsub_is_killed_twice() {
+const ORDERS: u64 = 200;
+
+async fn every_order_ends_once(style: Style) {
     let server = given::server().await;
     let bus = server.open().await.expect("an address");
     let folder = tempfile::tempdir().expect("a folder");
@@ -17,7 +18,19 @@ async fn two_hundred_orders_of_two_services_end_once_each_although_pubsub_is_kil
         assert!(!server.is_alive(), "it was killed");
         server.strike(Fault::Start).await;
     };
-    let report = demo::trial(folder.path(), (&bus, Places::Shared), 200, strike).await;
+    let report = demo::trial(folder.path(), (&bus, Places::Shared), (style, ORDERS), strike).await;
     let findings = report.expect("every order comes to an end").findings;
     assert_eq!(findings, Vec::<String>::new(), "orders end once, money and stock add up");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs the fake of Pub/Sub: cargo xtask test"]
+async fn orders_of_two_services_end_once_each_although_pubsub_is_killed_twice() {
+    every_order_ends_once(Style::Choreography).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs the fake of Pub/Sub: cargo xtask test"]
+async fn orders_of_a_saga_across_pubsub_end_once_each_although_it_is_killed_twice() {
+    every_order_ends_once(Style::Saga).await;
 }

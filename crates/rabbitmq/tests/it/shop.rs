@@ -1,14 +1,15 @@
 //! The shop as two services over RabbitMQ: every order ends once, although it is killed twice in mid-stream.
 
+use ensue_shop::Style;
 use ensue_shop::demo;
 use ensue_shop::linked::Places;
 use ensue_test::conformance::bus::Fault;
 
 use crate::given;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a RabbitMQ broker: cargo xtask test"]
-async fn two_hundred_orders_of_two_services_end_once_each_although_rabbitmq_is_killed_twice() {
+const ORDERS: u64 = 200;
+
+async fn every_order_ends_once(style: Style) {
     let broker = given::own().await;
     let bus = broker.open().await.expect("the broker runs");
     let folder = tempfile::tempdir().expect("a folder");
@@ -18,7 +19,19 @@ async fn two_hundred_orders_of_two_services_end_once_each_although_rabbitmq_is_k
         assert!(!broker.is_alive(), "it was killed");
         broker.strike(Fault::Start).await;
     };
-    let report = demo::trial(folder.path(), (&bus, Places::Fed), 200, strike).await;
+    let report = demo::trial(folder.path(), (&bus, Places::Fed), (style, ORDERS), strike).await;
     let findings = report.expect("every order comes to an end").findings;
     assert_eq!(findings, Vec::<String>::new(), "orders end once, money and stock add up");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a RabbitMQ broker: cargo xtask test"]
+async fn orders_of_two_services_end_once_each_although_rabbitmq_is_killed_twice() {
+    every_order_ends_once(Style::Choreography).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a RabbitMQ broker: cargo xtask test"]
+async fn orders_of_a_saga_across_rabbitmq_end_once_each_although_it_is_killed_twice() {
+    every_order_ends_once(Style::Saga).await;
 }

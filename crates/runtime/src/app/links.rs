@@ -7,7 +7,7 @@ use ensue_core::{Code, Error};
 
 use super::{App, Build, Running};
 use crate::catalogue::HandlerKind;
-use crate::link::{Gauge, Intake, LinkChanges, LinkStatus, MountedIntake, Pause, Relay, completed};
+use crate::link::{Gauge, Intake, LinkChanges, LinkStatus, MountedIntake, Pause, Relay, completed, request};
 use crate::subscription::Shared;
 
 impl App {
@@ -18,8 +18,10 @@ impl App {
             Err(error) => self.note(Err(error)),
             Ok(mounted) => {
                 let (name, settings) = (mounted.name.to_string(), mounted.settings);
+                let takes = mounted.commands.iter().map(|command| command.command_type.to_owned()).collect();
+                self.relays.push(mounted.end());
                 let build: Build = Box::new(move |parts| Ok(mounted.handler(&parts.shared)));
-                self.mount_named(name, HandlerKind::Relay, &settings, Vec::new(), &[], build);
+                self.mount_named(name, HandlerKind::Relay, &settings, takes, &[], build);
             }
         }
         self
@@ -42,9 +44,12 @@ impl App {
         self
     }
 
-    /// Whether each intake remembers ids for longer than they can come again.
+    /// Whether each intake remembers ids for longer than they can come again, and each command finds its way there and back.
     pub(super) fn check_links(&self) -> Result<(), Error> {
-        self.intakes.iter().try_for_each(|intake| intake.check(self.catalogue.window()))
+        self.intakes.iter().try_for_each(|intake| intake.check(self.catalogue.window()))?;
+        let intakes: Vec<_> = self.intakes.iter().map(|intake| intake.end()).collect();
+        let is_handled = |command: &str| self.routes.iter().any(|route| route.info.command_type == command);
+        request::check(&self.relays, &intakes, is_handled)
     }
 }
 
@@ -63,7 +68,7 @@ impl Running {
         let letters = crate::dead::list(store).await?;
         let mut all = Vec::new();
         for gauge in self.shared.links.all() {
-            all.push(completed(store, gauge.status(now), gauge.topic.as_ref(), &letters).await?);
+            all.push(completed(store, gauge.status(now), gauge.takes.as_ref(), &letters).await?);
         }
         Ok(all)
     }

@@ -15,7 +15,7 @@ use ensue_core::{
 
 use super::{Answer, Answered, Route};
 use crate::context::States;
-use crate::door::{Claim, Earlier, inbox_key};
+use crate::door::{Claim, Earlier, Fingerprint, inbox_key};
 use crate::effects::Effects;
 use crate::message;
 use crate::subscription::Shared;
@@ -126,8 +126,9 @@ impl<C: Command> Dispatch<C> {
     async fn work(self) -> Result<Receipt<C::Reply>, DispatchError<C::Failure>> {
         let route = self.route.clone()?;
         let data = to_json(C::TYPE, &self.command)?;
-        let draft = message::command_draft(C::TYPE, &self.command.key(), data.clone())?;
+        let draft = message::command_draft(C::TYPE, &self.command.key(), data)?;
         let (stream, envelope) = self.shared.press.first(draft, self.id.clone());
+        let fingerprint = Fingerprint::of_bytes(&envelope, &envelope.data);
         let recorded = in_hand(stream, envelope, self.shared.press.host.clock.now());
         let door = self.shared.door();
         // Of two at the same moment the second waits for the first, and then finds its answer.
@@ -142,7 +143,7 @@ impl<C: Command> Dispatch<C> {
         let mut document = None;
         loop {
             if self.id.is_some()
-                && let Some(earlier) = door.earlier(&recorded.envelope, &data).await?
+                && let Some(earlier) = door.earlier(&recorded.envelope, &fingerprint).await?
             {
                 let position = last_caused(&*self.shared.store, &recorded, &route).await?;
                 return receipt::<C>(&recorded, &answer_of(&earlier)?, position);
@@ -165,7 +166,7 @@ impl<C: Command> Dispatch<C> {
             let answered = answered.map_err(|failure| DispatchError::Failed(as_error(failure)))?;
             let Answered { answer, mut effects } = answered;
             if self.id.is_some() {
-                effects.records.push(door.remember(&recorded.envelope, &data, Some(&answer)));
+                effects.records.push(door.remember(&recorded.envelope, &fingerprint, Some(&answer)));
             }
             effects.records.extend(claim.as_ref().and_then(Claim::end));
             if effects.is_nothing() {

@@ -69,9 +69,9 @@ pub(super) fn is_declared(catalogue: &Catalogue, edge: &Edge) -> bool {
 }
 
 impl Catalogue {
-    /// Whether this type is a command that somebody handles.
+    /// Whether this type is a command that somebody handles, here or over a link.
     fn is_command(&self, event_type: &str) -> bool {
-        self.consumers(event_type).any(|handler| handler.kind == HandlerKind::Command)
+        self.consumers(event_type).any(|handler| handler.kind.takes_commands())
     }
 
     fn steps(&self) -> impl Iterator<Item = Step> {

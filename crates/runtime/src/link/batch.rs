@@ -9,26 +9,24 @@ use ensue_core::{
     Append, Code, Commit, CommitError, Envelope, Error, EventId, Expected, Kind, Source, StreamName,
 };
 
-use crate::door::{self, Door};
+use crate::door::{Door, Fingerprint};
 use crate::lane::STORE_PAUSE;
 use crate::message::appends;
 use crate::subscription::Shared;
 
 /// An event to take in.
-#[derive(Clone)]
 pub(super) struct Entry {
     /// Which of the deliveries it is.
     pub(super) index: usize,
     pub(super) stream: StreamName,
     pub(super) envelope: Envelope,
-    /// What must be equal for a repetition to count as one.
-    subject: Vec<u8>,
+    fingerprint: Fingerprint,
 }
 
 impl Entry {
     pub(super) fn new(index: usize, stream: StreamName, envelope: Envelope) -> Self {
-        let subject = door::subject(&stream, &envelope);
-        Self { index, stream, envelope, subject }
+        let fingerprint = Fingerprint::of_event(&stream, &envelope);
+        Self { index, stream, envelope, fingerprint }
     }
 
     fn id(&self) -> (&Source, &EventId) {
@@ -56,7 +54,7 @@ pub(super) struct Taking<'a> {
 impl Taking<'_> {
     /// An error means that the store takes nothing at the moment, or that the application closes: what is not acknowledged
     /// comes again.
-    pub(super) async fn take(&self, entries: &[Entry]) -> Result<Admission, Error> {
+    pub(super) async fn take(&self, entries: &[&Entry]) -> Result<Admission, Error> {
         let mut admission = Admission::default();
         let mut rest = entries;
         while !rest.is_empty() {
@@ -68,7 +66,7 @@ impl Taking<'_> {
     }
 
     /// How many may share a commit: no id twice, and not more than the store takes at once.
-    fn run_length(&self, entries: &[Entry]) -> usize {
+    fn run_length(&self, entries: &[&Entry]) -> usize {
         let bytes_max = self.shared.store.capabilities().commit_bytes_max / 2;
         let (mut seen, mut bytes) = (HashSet::new(), 0);
         for (length, entry) in entries.iter().enumerate() {
@@ -81,8 +79,8 @@ impl Taking<'_> {
         entries.len()
     }
 
-    async fn take_run(&self, run: &[Entry], admission: &mut Admission) -> Result<(), Error> {
-        let mut open: Vec<&Entry> = run.iter().collect();
+    async fn take_run(&self, run: &[&Entry], admission: &mut Admission) -> Result<(), Error> {
+        let mut open = run.to_vec();
         while !open.is_empty() {
             match self.shared.store.commit(self.commit_of(&open)).await {
                 Ok(_) => {
@@ -114,7 +112,7 @@ impl Taking<'_> {
             return Ok(());
         }
         for entry in open {
-            Box::pin(self.take_run(std::slice::from_ref(*entry), admission)).await?;
+            Box::pin(self.take_run(std::slice::from_ref(entry), admission)).await?;
         }
         Ok(())
     }
@@ -135,7 +133,7 @@ impl Taking<'_> {
     async fn look_up(&self, open: &mut Vec<&Entry>, admission: &mut Admission) -> Result<(), Error> {
         let mut new = Vec::with_capacity(open.len());
         for entry in open.iter() {
-            match self.door.earlier(&entry.envelope, &entry.subject).await {
+            match self.door.earlier(&entry.envelope, &entry.fingerprint).await {
                 Ok(None) => new.push(*entry),
                 Ok(Some(_)) => admission.duplicates += 1,
                 Err(error) if error.code() == Code::DUPLICATE_ID => {
@@ -153,7 +151,7 @@ impl Taking<'_> {
         let appends: Vec<Append> = appends(events);
         debug_assert!(appends.iter().all(|append| append.expected == Expected::Any), "order is the broker's");
         let records =
-            open.iter().map(|entry| self.door.remember(&entry.envelope, &entry.subject, None)).collect();
+            open.iter().map(|entry| self.door.remember(&entry.envelope, &entry.fingerprint, None)).collect();
         Commit { appends, records, ..Commit::default() }
     }
 }
@@ -171,10 +169,10 @@ pub(super) async fn effects_of(
 ) -> Result<crate::effects::Effects, Error> {
     let mut effects = crate::effects::Effects::default();
     let entry = Entry::new(0, stream, envelope);
-    if door.earlier(&entry.envelope, &entry.subject).await?.is_some() {
+    if door.earlier(&entry.envelope, &entry.fingerprint).await?.is_some() {
         return Ok(effects);
     }
-    effects.records.push(door.remember(&entry.envelope, &entry.subject, None));
+    effects.records.push(door.remember(&entry.envelope, &entry.fingerprint, None));
     effects.appends = appends([(entry.stream, entry.envelope)]);
     Ok(effects)
 }

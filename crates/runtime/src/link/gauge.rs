@@ -4,10 +4,11 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use ensue_core::bus::Seek;
-use ensue_core::{Channel, Clock, Code, Error, Timestamp, Topic};
+use ensue_core::{Channel, Clock, Code, Error, Timestamp};
 use smol_str::SmolStr;
 use tokio::sync::{oneshot, watch};
 
+use super::request::Outbound;
 use super::status::{Direction, LinkState, LinkStatus, Trouble};
 use super::{log_id::LogId, pause_after};
 use crate::progress::lock;
@@ -67,7 +68,7 @@ pub(crate) struct Gauge {
     pub(crate) can_seek: bool,
     pub(crate) window: Option<Duration>,
     /// What a relay takes.
-    pub(crate) topic: Option<Topic>,
+    pub(crate) takes: Option<Outbound>,
     pub(super) paused: watch::Sender<bool>,
     /// At most one at a time; whoever asks meanwhile takes its place.
     pub(super) seek: Mutex<Option<SeekRequest>>,
@@ -123,7 +124,7 @@ impl Gauge {
             channel,
             can_seek: capabilities.can_seek,
             window: None,
-            topic: None,
+            takes: None,
             paused: watch::Sender::new(false),
             seek: Mutex::default(),
             asked: tokio::sync::Notify::new(),
@@ -136,8 +137,8 @@ impl Gauge {
         Self { window: Some(window), ..self }
     }
 
-    pub(super) fn topic(self, topic: Topic) -> Self {
-        Self { topic: Some(topic), ..self }
+    pub(super) fn takes(self, takes: Outbound) -> Self {
+        Self { takes: Some(takes), ..self }
     }
 
     pub(super) fn is_paused(&self) -> bool {

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ensue_core::bus::{Bus, Consume, Declare, Feed, Topology};
-use ensue_core::{Channel, Code, Error, EventType, Source, SubscriptionName, Topic};
+use ensue_core::{Channel, Code, CommandInfo, CommandSet, Error, EventType, Source, SubscriptionName, Topic};
 use smol_str::SmolStr;
 
 use super::gauge::Gauge;
 use super::parked::{self, Rereading};
 use super::pick::Pick;
 use super::read::Reader;
+use super::request::{End, Inbound};
 use super::session::Session;
 use super::status::Direction;
 use crate::policy::Settings;
@@ -36,6 +37,8 @@ pub struct Intake {
     redelivery: Duration,
     declare: Declare,
     batch: usize,
+    commands: Vec<CommandInfo>,
+    answers: bool,
 }
 
 impl Intake {
@@ -57,6 +60,8 @@ impl Intake {
             redelivery: REDELIVERY,
             declare: Declare::Make,
             batch: 256,
+            commands: Vec::new(),
+            answers: false,
         }
     }
 
@@ -72,6 +77,22 @@ impl Intake {
     #[must_use]
     pub fn fed_by(mut self, channel: &str, filter: Option<&str>) -> Self {
         self.fed_by = Some((channel.to_owned(), filter.map(str::to_owned)));
+        self
+    }
+
+    /// What comes are these commands, which this application handles. The answers go back by a
+    /// [relay of answers](super::Relay::answers) of the same link.
+    #[must_use]
+    pub fn commands<C: CommandSet>(mut self) -> Self {
+        self.commands.extend(C::types());
+        self
+    }
+
+    /// What comes are the answers to commands that went out by a [relay of commands](super::Relay::commands) of the same link. Those
+    /// to commands of another log are left to that log.
+    #[must_use]
+    pub fn answers(mut self) -> Self {
+        self.answers = true;
         self
     }
 
@@ -184,9 +205,11 @@ impl Intake {
             let message = format!("{name} brings messages to topic `{topic}`, which Ensue writes alone");
             return Err(Error::new(Code::LINK_INVALID, message).with_fix("name a topic of your own"));
         }
+        let takes = self.takes(&name)?;
         let capabilities = self.bus.capabilities();
         let reader = Reader {
             link: self.link.as_deref().unwrap_or(&self.name).into(),
+            takes,
             backend: capabilities.name,
             binding: capabilities.binding,
             topic,
@@ -207,8 +230,29 @@ impl Intake {
             batch: self.batch,
             window: self.window,
             redelivery: self.redelivery,
+            commands: self.commands,
+            answers: self.answers,
             reader,
         })
+    }
+
+    fn takes(&self, name: &SubscriptionName) -> Result<Inbound, Error> {
+        match (&*self.commands, self.answers) {
+            ([], false) => Ok(Inbound::Events),
+            _ if self.topic.is_some() => {
+                let message = format!("{name} brings commands or answers in, which have no topic");
+                Err(Error::new(Code::LINK_INVALID, message).with_fix("leave `topic` out"))
+            }
+            ([], true) => Ok(Inbound::Answers),
+            (commands, false) => {
+                Ok(Inbound::Commands(commands.iter().map(|command| command.command_type.into()).collect()))
+            }
+            (_, true) => {
+                let message = format!("{name} takes commands and answers");
+                Err(Error::new(Code::LINK_INVALID, message)
+                    .with_fix("mount an intake for each, on a channel of its own"))
+            }
+        }
     }
 }
 
@@ -225,11 +269,19 @@ pub(crate) struct Mounted {
     batch: usize,
     window: Option<Duration>,
     redelivery: Duration,
+    /// The commands that it takes, if it does.
+    commands: Vec<CommandInfo>,
+    /// Whether it takes answers.
+    answers: bool,
     reader: Reader,
 }
 
 impl Mounted {
     pub(crate) const SETTINGS: Settings = Settings { lanes: 1, ..Settings::HANDLER };
+
+    pub(crate) fn end(&self) -> End {
+        End::new(&self.name, &self.reader.link, &self.commands, self.answers)
+    }
 
     /// Whether ids are remembered for longer than they can come again; `window` is that of the application.
     pub(crate) fn check(&self, window: Duration) -> Result<(), Error> {

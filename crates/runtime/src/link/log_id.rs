@@ -46,6 +46,10 @@ impl LogId {
         record.map(|record| spaces::decode("identity", &record.value)).transpose()
     }
 
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// The group under which a link of this log consumes where it was told no other.
     pub(super) fn group(&self, link: &str) -> Result<SubscriptionName, Error> {
         let random = self.0.get(self.0.len().saturating_sub(SHORT)..).unwrap_or(&self.0);

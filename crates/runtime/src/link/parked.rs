@@ -175,6 +175,9 @@ impl Rereading {
         let now = recorded.envelope.time;
         let read = self.reader.read(&came, &self.shared.registry, now);
         let (stream, mut envelope) = read.map_err(Failure::Rejected)?;
+        if self.shared.links.log.get().is_some_and(|log| !self.reader.takes.is_for(log, &envelope)) {
+            return Ok(crate::effects::Effects::default());
+        }
         self.shared.inline.refuse(envelope.event_type.as_str()).map_err(Failure::Rejected)?;
         envelope.causation.get_or_insert_with(|| recorded.envelope.id.clone());
         effects_of(&self.door, stream, envelope).await.map_err(|error| {

@@ -12,6 +12,7 @@ use smol_str::SmolStr;
 
 use super::came::Came;
 use super::pick::Pick;
+use super::request::{self, Inbound};
 use super::{LINK, foreign};
 use crate::door::Registry;
 use crate::message::set_extension;
@@ -28,6 +29,7 @@ const ID_FROM: &str = "idfrom";
 pub(super) struct Reader {
     /// The link they come in over.
     pub(super) link: SmolStr,
+    pub(super) takes: Inbound,
     /// The broker, which is the source of what does not say where it is from.
     pub(super) backend: &'static str,
     /// The binding of the broker, which is tried before the others.
@@ -47,15 +49,31 @@ impl Reader {
         registry: &Registry,
         now: Timestamp,
     ) -> Result<(StreamName, Envelope), Error> {
+        match &self.takes {
+            Inbound::Events => self.event(came, registry, now),
+            Inbound::Commands(taken) => {
+                let (envelope, own_key) = self.envelope(self.parse(came)?, came, now)?;
+                let key = self.key.as_ref().and_then(|pick| pick.of(came)).map(SmolStr::new);
+                let key = key.or(own_key).or_else(|| came.key.clone());
+                Ok((request::command_stream(taken, &envelope, key.as_deref())?, envelope))
+            }
+            Inbound::Answers => request::answer(self.envelope(self.parse(came)?, came, now)?.0),
+        }
+    }
+
+    fn event(
+        &self,
+        came: &Came,
+        registry: &Registry,
+        now: Timestamp,
+    ) -> Result<(StreamName, Envelope), Error> {
         let mut parsed = self.parse(came)?;
         let known = registry.get(parsed.event_type.as_str());
-        let (own_topic, own_key) = (parsed.topic.take(), parsed.key_hint().map(SmolStr::new));
+        let own_topic = parsed.topic.take();
         if parsed.schema_version.is_none() {
             parsed.schema_version = known.map(|known| known.info.version);
         }
-        self.complete(&mut parsed, came, now)?;
-        let mut envelope = parsed.into_envelope()?;
-        set_extension(&mut envelope, LINK, &self.link);
+        let (mut envelope, own_key) = self.envelope(parsed, came, now)?;
         let draft = known.map(|known| known.check(&envelope)).transpose()?;
         let of_type = draft.as_ref().map(|draft| &draft.stream);
         let topic = match (&self.topic, own_topic, of_type) {
@@ -76,6 +94,20 @@ impl Reader {
             }
         }
         Ok((stream, envelope))
+    }
+
+    /// The envelope, and the key that the event says of itself.
+    fn envelope(
+        &self,
+        mut parsed: Parsed,
+        came: &Came,
+        now: Timestamp,
+    ) -> Result<(Envelope, Option<SmolStr>), Error> {
+        let own_key = parsed.key_hint().map(SmolStr::new);
+        self.complete(&mut parsed, came, now)?;
+        let mut envelope = parsed.into_envelope()?;
+        set_extension(&mut envelope, LINK, &self.link);
+        Ok((envelope, own_key))
     }
 
     /// Where a place was said and nothing is there, only the event itself may say another key.

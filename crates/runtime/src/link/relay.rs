@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use ensue_core::bus::{Bus, Declare, Mode, Outgoing, Topology};
 use ensue_core::{
-    BoxFuture, Channel, Code, Error, EventType, Failure, Kind, Position, Recorded, SubscriptionName,
-    Timestamp, Topic,
+    BoxFuture, Channel, Code, CommandInfo, CommandSet, Error, EventType, Failure, Kind, Position, Recorded,
+    SubscriptionName, Timestamp, Topic,
 };
 use smol_str::SmolStr;
 
 use super::gauge::Gauge;
 use super::log_id::LogId;
+use super::request::{End, Outbound};
 use super::status::{Direction, LinkState};
 use super::{LINK, LOGS};
 use crate::message::extension;
@@ -34,7 +35,9 @@ pub struct Relay {
     name: String,
     link: Option<String>,
     bus: Arc<dyn Bus>,
-    topic: String,
+    topic: Option<String>,
+    commands: Vec<CommandInfo>,
+    answers: bool,
     to: String,
     mode: Mode,
     declare: Declare,
@@ -48,7 +51,9 @@ impl Relay {
             name: name.to_owned(),
             link: None,
             bus,
-            topic: String::new(),
+            topic: None,
+            commands: Vec::new(),
+            answers: false,
             to: String::new(),
             mode: Mode::Binary,
             declare: Declare::Make,
@@ -59,7 +64,22 @@ impl Relay {
     /// The topic whose events it takes, of whatever type.
     #[must_use]
     pub fn topic(mut self, topic: &str) -> Self {
-        topic.clone_into(&mut self.topic);
+        self.topic = Some(topic.to_owned());
+        self
+    }
+
+    /// The commands that it takes, where sagas of this application send them: they are handled elsewhere, and the answers come in
+    /// by an [intake of answers](super::Intake::answers) of the same link.
+    #[must_use]
+    pub fn commands<C: CommandSet>(mut self) -> Self {
+        self.commands.extend(C::types());
+        self
+    }
+
+    /// Takes the answers to commands that came in by an [intake of commands](super::Intake::commands) of the same link.
+    #[must_use]
+    pub fn answers(mut self) -> Self {
+        self.answers = true;
         self
     }
 
@@ -126,18 +146,34 @@ impl Relay {
     /// Checks what was said, and makes of it what can be mounted.
     pub(crate) fn mounted(self) -> Result<Mounted, Error> {
         let name = SubscriptionName::new(self.subscription())?;
-        let topic = Topic::new(&self.topic)?;
-        if topic.is_reserved() {
-            return Err(Error::new(
-                Code::LINK_INVALID,
-                format!("{name} takes topic `{topic}`, which is Ensue's own"),
-            )
-            .with_fix("commands, journals of sagas and dead letters stay in their log; relay events"));
-        }
         let to = Channel::new(&self.to)?;
         let link = SmolStr::from(self.link.as_deref().unwrap_or(&self.name));
+        let takes = self.takes(&name, &link)?;
         let (bus, mode, declare, settings) = (self.bus, self.mode, self.declare, self.settings);
-        Ok(Mounted { name: name.as_str().into(), link, bus, topic, to, mode, declare, settings })
+        let (name, commands, answers) = (name.as_str().into(), self.commands, self.answers);
+        Ok(Mounted { name, link, bus, takes, commands, answers, to, mode, declare, settings })
+    }
+
+    fn takes(&self, name: &SubscriptionName, link: &str) -> Result<Outbound, Error> {
+        match (&self.topic, &*self.commands, self.answers) {
+            (Some(topic), [], false) => {
+                let topic = Topic::new(topic)?;
+                if topic.is_reserved() {
+                    let message = format!("{name} takes topic `{topic}`, which is Ensue's own");
+                    return Err(Error::new(Code::LINK_INVALID, message).with_fix(
+                        "relay a topic of events; what sagas send goes out by `.commands::<C>()` of a relay",
+                    ));
+                }
+                Ok(Outbound::Topic(topic))
+            }
+            (None, [_, ..], false) => Outbound::commands(&self.commands),
+            (None, [], true) => Outbound::answers(link),
+            _ => {
+                let message = format!("{name} takes nothing, or several things");
+                Err(Error::new(Code::LINK_INVALID, message)
+                    .with_fix("give it one of `.topic(\"…\")`, `.commands::<C>()` and `.answers()`"))
+            }
+        }
     }
 }
 
@@ -146,7 +182,11 @@ pub(crate) struct Mounted {
     pub(crate) name: SmolStr,
     link: SmolStr,
     bus: Arc<dyn Bus>,
-    topic: Topic,
+    takes: Outbound,
+    /// The commands that it takes, if it does.
+    pub(crate) commands: Vec<CommandInfo>,
+    /// Whether it takes answers.
+    answers: bool,
     to: Channel,
     mode: Mode,
     declare: Declare,
@@ -154,15 +194,19 @@ pub(crate) struct Mounted {
 }
 
 impl Mounted {
+    pub(crate) fn end(&self) -> End {
+        End::new(&self.name, &self.link, &self.commands, self.answers)
+    }
+
     /// The relay as the lanes run it.
     pub(crate) fn handler(self, shared: &Arc<Shared>) -> Arc<dyn Handler> {
-        let Self { name, link, bus, topic, to, mode, declare, settings } = self;
+        let Self { name, link, bus, takes, to, mode, declare, settings, .. } = self;
         let now = shared.press.host.clock.now();
         let gauge =
-            Gauge::new((name, link), Direction::Relay, bus.capabilities(), to, now).topic(topic.clone());
+            Gauge::new((name, link), Direction::Relay, bus.capabilities(), to, now).takes(takes.clone());
         Arc::new(RelayHandler {
             bus,
-            topic,
+            takes,
             mode,
             declare,
             timeout: settings.timeout,
@@ -176,7 +220,7 @@ impl Mounted {
 
 struct RelayHandler {
     bus: Arc<dyn Bus>,
-    topic: Topic,
+    takes: Outbound,
     mode: Mode,
     declare: Declare,
     timeout: Duration,
@@ -264,13 +308,10 @@ impl RelayHandler {
         let mut envelope = recorded.envelope.clone();
         envelope.extensions.retain(|(name, _)| name != LINK);
         log.mark(&mut envelope);
+        self.takes.address(&mut envelope, log);
         debug_assert!(extension(&envelope, LOGS).is_some(), "it says where it has been");
-        Outgoing {
-            to: self.gauge.channel.clone(),
-            stream: recorded.stream.clone(),
-            envelope,
-            mode: self.mode,
-        }
+        let stream = self.takes.stream(recorded);
+        Outgoing { to: self.gauge.channel.clone(), stream, envelope, mode: self.mode }
     }
 
     /// Publishes, but does not wait for a driver that never answers.
@@ -350,11 +391,21 @@ fn unanswered() -> Error {
 
 impl Handler for RelayHandler {
     fn types(&self) -> Vec<EventType> {
-        Vec::new()
+        match &self.takes {
+            Outbound::Topic(_) => Vec::new(),
+            Outbound::Commands(types) => types.clone(),
+        }
     }
 
     fn topic(&self) -> Option<&Topic> {
-        Some(&self.topic)
+        match &self.takes {
+            Outbound::Topic(topic) => Some(topic),
+            Outbound::Commands(_) => None,
+        }
+    }
+
+    fn key<'a>(&self, recorded: &'a Recorded) -> &'a str {
+        self.takes.key(recorded)
     }
 
     fn prepare(&self) -> BoxFuture<'_, Result<(), Error>> {

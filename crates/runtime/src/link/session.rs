@@ -11,11 +11,9 @@ use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use tokio::sync::watch;
 
-use super::batch::{Admission, Entry, Taking};
-use super::came::Came;
+use super::fate::Sorted;
 use super::gauge::Gauge;
 use super::log_id::LogId;
-use super::parked;
 use super::read::Reader;
 use super::status::LinkState;
 use crate::door::Door;
@@ -25,7 +23,7 @@ use crate::subscription::Shared;
 /// How often the broker is asked how much waits.
 const LAG_EVERY: Duration = Duration::from_secs(5);
 /// When a message comes again that could neither be taken in nor kept nor refused.
-const STUCK_PAUSE: Duration = Duration::from_secs(30);
+pub(super) const STUCK_PAUSE: Duration = Duration::from_secs(30);
 
 /// An intake that runs.
 pub(crate) struct Session {
@@ -52,17 +50,6 @@ enum End {
 enum Next {
     End(End),
     Came(Vec<Delivery>),
-}
-
-/// What became of one delivery.
-enum Fate {
-    Event(Entry),
-    /// It has been in this log before.
-    Looped,
-    /// It cannot be taken in: kept as it came.
-    Unreadable(Entry),
-    /// It cannot even be kept.
-    Refused(Error),
 }
 
 /// Resolves when it is so. A sender that is gone changes nothing any more.
@@ -154,10 +141,10 @@ impl Session {
         let mut consumer = self.bus.consume(consume.clone()).await?;
         let clock = &self.shared.press.host.clock;
         self.gauge.works(clock.now());
-        let (mut came, mut taken) = (Vec::new(), Vec::new());
+        let (mut sorted, mut taken) = (Sorted::default(), Vec::new());
         let mut lag_due = clock.now();
         loop {
-            if came.is_empty() {
+            if sorted.is_empty() {
                 self.settle(&mut *consumer, std::mem::take(&mut taken)).await;
                 self.gauge.holds(0);
                 self.check_room()?;
@@ -167,7 +154,7 @@ impl Session {
                 }
                 match self.next(&mut *consumer).await {
                     Ok(Next::End(end)) => return Ok(end),
-                    Ok(Next::Came(deliveries)) => came = deliveries,
+                    Ok(Next::Came(deliveries)) => sorted = self.sort(deliveries, &log),
                     Err(error) if error.is_retryable() => {
                         if let Some(end) = self.outlast(error, &consume).await? {
                             return Ok(end);
@@ -175,15 +162,16 @@ impl Session {
                     }
                     Err(error) => return Err(error),
                 }
-                if came.is_empty() {
+                if sorted.is_empty() {
                     continue;
                 }
             }
             self.gauge.works(clock.now());
-            self.gauge.holds(came.len());
+            self.gauge.holds(sorted.len());
             // Whoever wants something else of this session is heard when nothing is on its way.
-            let ahead = if self.is_wanted() || clock.now() >= lag_due { 0 } else { self.batch };
-            (taken, came) = self.pass(&mut *consumer, taken, came, ahead, &log).await?;
+            let is_wanted = self.is_wanted() || clock.now() >= lag_due || self.check_room().is_err();
+            let ahead = if is_wanted { 0 } else { self.batch };
+            (taken, sorted) = self.pass(&mut *consumer, taken, sorted, ahead, &log).await?;
         }
     }
 
@@ -210,17 +198,17 @@ impl Session {
             || lock(&self.gauge.seek).is_some()
     }
 
-    /// Takes in what came, and beside it settles what was taken in before and then waits for as many more, so that log and broker work at
-    /// the same time. Gives what is to be settled, and what came meanwhile.
+    /// Takes in what came, and beside it settles what was taken in before, waits for as many more and reads those, so that log, broker and
+    /// this process work at the same time. Gives what is to be settled, and what came meanwhile.
     async fn pass(
         &self,
         consumer: &mut dyn Consumer,
         taken_before: Vec<Settled>,
-        came: Vec<Delivery>,
+        sorted: Sorted,
         ahead: usize,
         log: &LogId,
-    ) -> Result<(Vec<Settled>, Vec<Delivery>), Error> {
-        let mut taking = pin!(self.take_in(came, log));
+    ) -> Result<(Vec<Settled>, Sorted), Error> {
+        let mut taking = pin!(self.take_in(sorted));
         let taken = {
             let mut settling = pin!(self.settle(consumer, taken_before));
             match select(&mut taking, &mut settling).await {
@@ -232,18 +220,33 @@ impl Session {
                 Either::Right(((), _)) => None,
             }
         };
-        if let Some(taken) = taken {
-            return Ok((taken, Vec::new()));
-        }
         let more = async { if ahead == 0 { pending().await } else { consumer.next(ahead).await } };
-        match select(&mut taking, pin!(more)).await {
-            Either::Left((taken, _)) => Ok((taken?, Vec::new())),
-            Either::Right((Ok(more), _)) => Ok((taking.await?, more)),
-            Either::Right((Err(error), _)) if error.is_retryable() => {
+        let (taken, more) = match taken {
+            // Nothing is waited for any more, but what is there already is taken along.
+            Some(taken) => (Some(taken), more.now_or_never()),
+            None => match select(&mut taking, pin!(more)).await {
+                Either::Left((taken, _)) => (Some(taken?), None),
+                Either::Right((more, _)) => (None, Some(more)),
+            },
+        };
+        let more = self.ahead_of(more, log)?;
+        let taken = match taken {
+            Some(taken) => taken,
+            None => taking.await?,
+        };
+        Ok((taken, more))
+    }
+
+    /// Reads what came ahead. That the broker is away at the moment is seen when nothing else is left to do.
+    fn ahead_of(&self, came: Option<Result<Vec<Delivery>, Error>>, log: &LogId) -> Result<Sorted, Error> {
+        match came {
+            Some(Ok(deliveries)) => Ok(self.sort(deliveries, log)),
+            Some(Err(error)) if error.is_retryable() => {
                 self.gauge.troubled(&error, self.shared.press.host.clock.now());
-                Ok((taking.await?, Vec::new()))
+                Ok(Sorted::default())
             }
-            Either::Right((Err(error), _)) => Err(error),
+            Some(Err(error)) => Err(error),
+            None => Ok(Sorted::default()),
         }
     }
 
@@ -288,105 +291,5 @@ impl Session {
         let Some((to, answer)) = lock(&self.gauge.seek).take() else { return };
         // Whoever asked may not wait any more.
         let _heard = answer.send(consumer.seek(to).await).is_ok();
-    }
-
-    async fn take_in(&self, deliveries: Vec<Delivery>, log: &LogId) -> Result<Vec<Settled>, Error> {
-        let tokens: Vec<u64> = deliveries.iter().map(|delivery| delivery.token).collect();
-        let came: Vec<Came> = deliveries.into_iter().map(Came::of).collect();
-        let mut fates: Vec<Fate> =
-            came.iter().enumerate().map(|(index, came)| self.fate_of(index, came, log)).collect();
-        let admission = self.admit(&fates).await?;
-        let mut again = Vec::new();
-        for (index, error) in &admission.refused {
-            if let (Some(fate), Some(came)) = (fates.get_mut(*index), came.get(*index)) {
-                *fate = match fate {
-                    // It was the message as it came that was too large.
-                    Fate::Unreadable(_) => Fate::Refused(error.clone()),
-                    _ => self.unreadable(*index, came, error),
-                };
-                again.push(*index);
-            }
-        }
-        let kept: Vec<Entry> = again
-            .iter()
-            .filter_map(|index| match fates.get(*index) {
-                Some(Fate::Unreadable(entry)) => Some(entry.clone()),
-                _ => None,
-            })
-            .collect();
-        let second = self.taking().take(&kept).await?;
-        for (index, error) in &second.refused {
-            if let Some(fate) = fates.get_mut(*index) {
-                *fate = Fate::Refused(error.clone());
-            }
-        }
-        let new: Vec<usize> = [admission.taken, second.taken].concat();
-        self.count(&fates, &new, admission.duplicates + second.duplicates);
-        Ok(fates.iter().zip(tokens).map(|(fate, token)| self.settled(fate, token)).collect())
-    }
-
-    fn taking(&self) -> Taking<'_> {
-        Taking { shared: &self.shared, door: &self.door }
-    }
-
-    async fn admit(&self, fates: &[Fate]) -> Result<Admission, Error> {
-        let entries: Vec<Entry> = fates
-            .iter()
-            .filter_map(|fate| match fate {
-                Fate::Event(entry) | Fate::Unreadable(entry) => Some(entry.clone()),
-                Fate::Looped | Fate::Refused(_) => None,
-            })
-            .collect();
-        self.taking().take(&entries).await
-    }
-
-    fn fate_of(&self, index: usize, came: &Came, log: &LogId) -> Fate {
-        let read = self.reader.read(came, &self.shared.registry, self.shared.press.host.clock.now());
-        let read = read.and_then(|(stream, envelope)| {
-            self.shared.inline.refuse(envelope.event_type.as_str())?;
-            Ok((stream, envelope))
-        });
-        match read {
-            Ok((_, envelope)) if log.has_had(&envelope) => Fate::Looped,
-            Ok((stream, envelope)) => Fate::Event(Entry::new(index, stream, envelope)),
-            Err(error) => self.unreadable(index, came, &error),
-        }
-    }
-
-    fn unreadable(&self, index: usize, came: &Came, error: &Error) -> Fate {
-        let now = self.shared.press.host.clock.now();
-        self.gauge.troubled(error, now);
-        match parked::keep(came, &self.gauge.name, error, now) {
-            Ok((stream, envelope)) => Fate::Unreadable(Entry::new(index, stream, envelope)),
-            Err(error) => Fate::Refused(error),
-        }
-    }
-
-    fn settled(&self, fate: &Fate, token: u64) -> Settled {
-        match fate {
-            Fate::Event(_) | Fate::Looped | Fate::Unreadable(_) => Settled::Ack(token),
-            Fate::Refused(error) => {
-                self.gauge.troubled(error, self.shared.press.host.clock.now());
-                // Where there are no dead letters, what is refused would be gone.
-                if self.bus.capabilities().has_dead_letters {
-                    Settled::Reject(token, error.to_string())
-                } else {
-                    Settled::Nack(token, STUCK_PAUSE)
-                }
-            }
-        }
-    }
-
-    fn count(&self, fates: &[Fate], new: &[usize], duplicates: u64) {
-        let of = |wanted: fn(&Fate) -> bool| {
-            new.iter().filter_map(|index| fates.get(*index)).filter(|fate| wanted(fate)).count() as u64
-        };
-        let looped = fates.iter().filter(|fate| matches!(fate, Fate::Looped)).count() as u64;
-        self.gauge.count(|counts| {
-            counts.passed += of(|fate| matches!(fate, Fate::Event(_)));
-            counts.unreadable += of(|fate| matches!(fate, Fate::Unreadable(_)));
-            counts.duplicates += duplicates;
-            counts.looped += looped;
-        });
     }
 }

@@ -13,6 +13,7 @@ use futures_util::TryStreamExt;
 use smol_str::SmolStr;
 
 use super::log_id::LogId;
+use super::request::Outbound;
 use super::status::{Direction, LinkState, LinkStatus};
 use crate::dead::{self, DeadLetter};
 use crate::spaces::{self, LINK, spread};
@@ -78,7 +79,7 @@ pub async fn stored(store: Option<&dyn Store>, asked: Asked, now: Timestamp) -> 
     let said = said.map(|record| spaces::decode("link", &record.value)).transpose()?;
     let said = said.map(|status| heard(status, now));
     let letters = dead::list(store).await?;
-    completed(store, said.unwrap_or(never), topic.as_ref(), &letters).await
+    completed(store, said.unwrap_or(never), topic.map(Outbound::Topic).as_ref(), &letters).await
 }
 
 /// What a process said, and whether it still would.
@@ -94,15 +95,15 @@ fn heard(status: LinkStatus, now: Timestamp) -> LinkStatus {
 pub(crate) async fn completed(
     store: &dyn Store,
     status: LinkStatus,
-    topic: Option<&Topic>,
+    takes: Option<&Outbound>,
     letters: &[DeadLetter],
 ) -> Result<LinkStatus, Error> {
     let parked = letters.iter().filter(|letter| letter.handler == status.name);
     let first_parked = parked.clone().map(|letter| letter.parked.position).min();
     let status = LinkStatus { parked: parked.count(), ..status };
-    let Some(topic) = topic else { return Ok(status) };
+    let Some(takes) = takes else { return Ok(status) };
     let head = store.head().await?;
-    let unsent = first_unsent(store, &status.name, topic).await?;
+    let unsent = first_unsent(store, &status.name, takes).await?;
     let parked = match first_parked {
         Some(position) => at(store, position).await?,
         None => None,
@@ -114,15 +115,19 @@ pub(crate) async fn completed(
 
 /// The first event that a relay has not settled. Lanes without events are not moved on with the others, so what is behind
 /// their checkpoints belongs to other lanes.
-async fn first_unsent(store: &dyn Store, name: &SmolStr, topic: &Topic) -> Result<Option<Recorded>, Error> {
+async fn first_unsent(
+    store: &dyn Store,
+    name: &SmolStr,
+    takes: &Outbound,
+) -> Result<Option<Recorded>, Error> {
     let checkpoints = Checkpoints::load(store, name).await?;
     let settled = checkpoints.settled();
     let lanes = checkpoints.lane_count();
     let mut events = store.read(Read::all().after(checkpoints.floor()));
     while let Some(recorded) = events.try_next().await? {
-        let lane = usize::from(spread(recorded.stream.key.as_str(), lanes));
+        let lane = usize::from(spread(takes.key(&recorded), lanes));
         let is_settled = settled.get(lane).is_some_and(|settled| recorded.position <= *settled);
-        if recorded.stream.topic == *topic && !is_settled {
+        if takes.takes(&recorded) && !is_settled {
             return Ok(Some(recorded));
         }
     }

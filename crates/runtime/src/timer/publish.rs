@@ -8,7 +8,7 @@ use ensue_core::later::check_name;
 use ensue_core::{BoxFuture, Commit, CommitError, Draft, Due, Error, Event, EventId, Later, Timestamp};
 
 use super::{TimerId, delayed};
-use crate::door::{Admitted, Door};
+use crate::door::{Admitted, Door, Fingerprint};
 use crate::effects::Effects;
 use crate::message::appends;
 use crate::subscription::Shared;
@@ -97,11 +97,12 @@ impl Delay {
     async fn set(self) -> Result<Scheduled, Error> {
         self.later.name.as_deref().map_or(Ok(()), check_name)?;
         let draft = self.draft?;
-        let (body, is_callers_id) = (draft.data.clone(), self.id.is_some());
+        let is_callers_id = self.id.is_some();
         let (stream, envelope) = self.shared.press.first(draft, self.id);
         let door = Door::new(Arc::clone(&self.shared.store), self.shared.press.host.clone());
-        let (id, remembered) = (envelope.id.clone(), door.remember(&envelope, &body, None));
-        let mut is_known = is_callers_id && door.earlier(&envelope, &body).await?.is_some();
+        let fingerprint = Fingerprint::of_bytes(&envelope, &envelope.data);
+        let (id, remembered) = (envelope.id.clone(), door.remember(&envelope, &fingerprint, None));
+        let mut is_known = is_callers_id && door.earlier(&envelope, &fingerprint).await?.is_some();
         let timer = delayed::timer_of(&self.shared, self.later, (stream, envelope.clone()));
         let scheduled = Scheduled { timer: timer.id(), due: timer.due, event: id };
         while !is_known {
@@ -116,7 +117,7 @@ impl Delay {
                 }
                 // Somebody set it under the same id at the same moment.
                 Err(CommitError::RecordConflict { .. }) => {
-                    is_known = door.earlier(&envelope, &body).await?.is_some();
+                    is_known = door.earlier(&envelope, &fingerprint).await?.is_some();
                 }
                 Err(error) => return Err(error.into()),
             }

@@ -70,6 +70,11 @@ impl Diary {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| known != line);
     }
 
+    /// Begins anew.
+    pub(crate) fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// How often a line was written.
     pub(crate) fn count(&self, line: &str) -> usize {
         self.lines().iter().filter(|known| *known == line).count()

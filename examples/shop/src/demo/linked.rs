@@ -19,6 +19,8 @@ use crate::outside::{Config, Outside, Provider};
 /// What is asked of the two services.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LinkedConfig {
+    /// How the two work together.
+    pub style: Style,
     /// How many orders; a store that is resumed keeps its number.
     pub orders: u64,
     /// Decides what is ordered and who is refused; the same for both.
@@ -48,12 +50,13 @@ pub async fn serve_orders(
     link: impl FnOnce(App) -> App,
     mut progress: impl FnMut(Progress),
 ) -> Result<Report, Error> {
-    let wanted = Plan { styles: Styles::Choreography, seed: config.seed, orders: config.orders, broken: 0 };
+    let (style, seed, orders) = (config.style, config.seed, config.orders);
+    let wanted = Plan { styles: Styles::only(style), seed, orders, broken: 0 };
     let place = config.outside.display().to_string();
     let plan = plan::agree(&*store, wanted, config.resume, &place).await?;
-    let outside = Outside::open(&config.outside, plan.outside(Style::Choreography)).await?;
-    let app = link(linked::orders(store, &outside));
-    show(plan, Style::Choreography, app, &outside, &mut progress).await
+    let outside = Outside::open(&config.outside, plan.outside(style)).await?;
+    let app = link(linked::orders(style, store, &outside));
+    show(plan, style, app, &outside, &mut progress).await
 }
 
 /// The service that takes the money.
@@ -73,7 +76,8 @@ impl Payments {
         let host: Host = ensue::runtime::host::system();
         let behaviour = Config { seed: config.seed, ..Config::default() };
         let provider = Arc::new(Provider::open(&config.outside.join("payments"), behaviour)?);
-        let running = link(linked::payments(store, &provider)).host(host.clone()).start().await?;
+        let running =
+            link(linked::payments(config.style, store, &provider)).host(host.clone()).start().await?;
         linked::open(&running).await?;
         let started = host.clock.monotonic();
         Ok(Self { running, host, started })
@@ -95,15 +99,16 @@ impl Payments {
 pub async fn trial(
     folder: &Path,
     (bus, places): (&Arc<dyn Bus>, Places),
-    orders: u64,
+    (style, orders): (Style, u64),
     strike: impl AsyncFn(),
 ) -> Result<Report, Error> {
-    let config = LinkedConfig { orders, seed: 7, outside: folder.join("outside"), resume: false };
+    let config = LinkedConfig { style, orders, seed: 7, outside: folder.join("outside"), resume: false };
     let theirs = Arc::new(ensue::open(folder.join("payments")).await?);
-    let payments = Payments::start(&config, theirs, |app| linked::link_payments(app, bus, places)).await?;
+    let link = |app| linked::link_payments(style, app, bus, places);
+    let payments = Payments::start(&config, theirs, link).await?;
     let (told, ended) = watch::channel(0);
     let ours = Arc::new(ensue::open(folder.join("orders")).await?);
-    let link = |app| linked::link_orders(app, bus, places);
+    let link = |app| linked::link_orders(style, app, bus, places);
     let serving = serve_orders(&config, ours, link, |progress: Progress| {
         told.send_replace(progress.ended);
     });
