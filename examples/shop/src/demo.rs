@@ -10,7 +10,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ensue::{App, Code, Error, Host, Store, StoreExt};
+use ensue::{App, Code, Error, Host, Running, Store, StoreExt};
 use serde::{Deserialize, Serialize};
 
 use crate::Style;
@@ -26,15 +26,20 @@ mod sample;
 mod serve;
 mod watch;
 
+use audit::Books;
 pub use join::{Joined, join};
 pub use linked::{LinkedConfig, Paid, Payments, serve_orders, trial};
 use plan::Plan;
 pub use render::{Setting, render};
 pub use report::{BrokenOrder, Effects, Latency, MoneySums, Outcomes, Report, StockSums};
 pub use sample::{Line, Sample};
+use watch::Watch;
 
 /// How long the services may take to finish what they have in hand.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
+/// How long it is waited for what another service has to say, and how often it is looked.
+const LATE_MAX: Duration = Duration::from_mins(1);
+const LATE_LOOK: Duration = Duration::from_millis(500);
 /// What a small warehouse holds of each article.
 const PIECES_PER_SKU_MIN: u64 = 250;
 /// Most pieces of one article that an order of the generator asks for: with so many for each order none runs out, and
@@ -145,12 +150,25 @@ async fn show(
     let mut served = serve::serve(&running, &host, plan, style, progress).await?;
     let elapsed = host.clock.monotonic().saturating_sub(started);
     serve::wait_for_broken(&running, &host, &mut served).await?;
-    let mut books = audit::compare(&running, outside, &served).await?;
+    let mut books = compare(&running, &host, outside, &served).await?;
     books.findings.extend(crate::linked::findings(&running).await?);
     let samples = sample::collect(&running, &served).await?;
     let events = running.store().head().await?.0;
     running.stop(STOP_WITHIN).await?;
     Ok(report::report(style, &served, books, outside, events, elapsed, samples))
+}
+
+/// Compares the books. What another service has to say may still be on its way over a link, and is waited for.
+async fn compare(running: &Running, host: &Host, outside: &Outside, served: &Watch) -> Result<Books, Error> {
+    let is_linked = !running.links().await?.is_empty();
+    let deadline = host.clock.monotonic() + LATE_MAX;
+    loop {
+        let books = audit::compare(running, outside, served).await?;
+        if books.findings.is_empty() || !is_linked || host.clock.monotonic() > deadline {
+            return Ok(books);
+        }
+        host.clock.sleep(LATE_LOOK).await;
+    }
 }
 
 /// The stores of this demonstration, in the order in which they are shown.

@@ -148,7 +148,10 @@ impl OrderRow {
             OrderHistory::Placed(_) => {}
             OrderHistory::Paid(paid) => {
                 self.paid = self.paid.saturating_add(paid.amount);
-                self.status = OrderState::PaymentCompleted;
+                // Another service says it, so it may come after what followed from it.
+                if self.status == OrderState::Placed {
+                    self.status = OrderState::PaymentCompleted;
+                }
             }
             OrderHistory::Declined(_) => self.status = OrderState::PaymentFailed,
             OrderHistory::Refunded(back) => {

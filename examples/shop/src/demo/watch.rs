@@ -60,6 +60,8 @@ struct Open {
     flow: EventId,
     placed_at: Timestamp,
     failed: Option<OrderState>,
+    /// Its saga has undone everything.
+    is_undone: bool,
 }
 
 /// An order that has ended.
@@ -75,6 +77,7 @@ pub(super) struct Ended {
 enum Step {
     Placed,
     Failing(OrderState),
+    Undone,
     End,
     /// It will never end by itself.
     Stuck,
@@ -181,14 +184,21 @@ impl Watch {
             // A second `OrderPlaced` of an order is served by nobody.
             Some(Step::Placed) if recorded.version == Version(1) => self.begin(key, recorded),
             Some(Step::Failing(state)) => {
-                if let Some(open) = self.open.get_mut(key) {
+                let is_undone = self.open.get_mut(key).is_some_and(|open| {
                     open.failed = Some(state);
-                }
+                    open.is_undone
+                });
                 // Where nobody conducts, a declined payment is the last that happens.
-                if self.style == Style::Choreography && state == OrderState::PaymentFailed {
+                let is_last = self.style == Style::Choreography && state == OrderState::PaymentFailed;
+                if is_undone || is_last {
                     self.end(key, recorded.recorded_at);
                 }
             }
+            // What failed may be said by another service, and later.
+            Some(Step::Undone) => match self.open.get_mut(key) {
+                Some(open) if open.failed.is_none() => open.is_undone = true,
+                _ => self.end(key, recorded.recorded_at),
+            },
             Some(Step::End) => self.end(key, recorded.recorded_at),
             Some(Step::Stuck) if self.is_broken(key) => {
                 self.given_up.insert(key.into());
@@ -217,7 +227,10 @@ impl Watch {
             return;
         }
         let flow = recorded.envelope.flow().clone();
-        self.open.insert(key.into(), Open { flow, placed_at: recorded.recorded_at, failed: None });
+        self.open.insert(
+            key.into(),
+            Open { flow, placed_at: recorded.recorded_at, failed: None, is_undone: false },
+        );
     }
 
     fn end(&mut self, key: &str, at: Timestamp) {
@@ -226,7 +239,7 @@ impl Watch {
             self.repaired.insert(key.into());
             return;
         }
-        let Some(Open { flow, placed_at, failed }) = self.open.remove(key) else {
+        let Some(Open { flow, placed_at, failed, .. }) = self.open.remove(key) else {
             if self.findings.len() < FINDINGS_MAX {
                 self.findings.push(format!("order {key} ended without being open: twice, or never placed"));
             }
@@ -268,10 +281,11 @@ fn step(event_type: &str) -> Option<Step> {
         Step::Failing(OrderState::ShippingFailed)
     } else if is(RefundFailed::INFO) || is(ReleaseFailed::INFO) || event_type == NEEDS_ATTENTION {
         Step::Stuck
+    } else if event_type == COMPENSATED {
+        Step::Undone
     } else {
         let ends = [CustomerNotified::INFO, PaymentRefunded::INFO, OrderCompleted::INFO];
-        let is_end = ends.into_iter().any(is) || event_type == COMPENSATED;
-        return is_end.then_some(Step::End);
+        return ends.into_iter().any(is).then_some(Step::End);
     })
 }
 
