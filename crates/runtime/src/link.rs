@@ -31,6 +31,7 @@ use std::time::Duration;
 
 mod batch;
 mod came;
+mod desired;
 mod fate;
 mod foreign;
 mod gauge;
@@ -45,6 +46,8 @@ mod session;
 mod status;
 mod stored;
 
+pub(crate) use desired::follow;
+pub use desired::{SeekOutcome, Wanted, ask, outcome};
 pub use gauge::LinkChanges;
 pub(crate) use gauge::{Gauge, Gauges, Pause};
 pub use intake::Intake;

@@ -59,6 +59,7 @@ impl Running {
         intakes.iter().for_each(|intake| self.spawn_link(intake.session(shared).run()));
         if !shared.links.all().is_empty() {
             self.spawn_link(crate::link::keep(Arc::clone(shared)));
+            self.spawn_link(crate::link::follow(Arc::clone(shared)));
         }
     }
 
@@ -78,15 +79,18 @@ impl Running {
         self.shared.links.changes()
     }
 
-    /// Pauses what belongs to a link, in this process and until it ends. `E0414` if there is no such link.
+    /// Pauses what belongs to a link, in this process and until it ends. `E0414` if there is no such link. For all processes, and
+    /// whatever restarts, there is [`link::ask`](crate::link::ask).
     pub fn pause_link(&self, link: &str) -> Result<(), Error> {
-        self.links_named(link)?.iter().for_each(|gauge| gauge.pause(Pause::Pause));
+        let now = self.shared.press.host.clock.now();
+        self.links_named(link)?.iter().for_each(|gauge| gauge.pause(Pause::Pause, now));
         Ok(())
     }
 
     /// Lets a link go on. `E0414` if there is no such link.
     pub fn resume_link(&self, link: &str) -> Result<(), Error> {
-        self.links_named(link)?.iter().for_each(|gauge| gauge.pause(Pause::Resume));
+        let now = self.shared.press.host.clock.now();
+        self.links_named(link)?.iter().for_each(|gauge| gauge.pause(Pause::Resume, now));
         Ok(())
     }
 

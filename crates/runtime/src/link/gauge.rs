@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use ensue_core::bus::Seek;
-use ensue_core::{Channel, Clock, Code, Error, Timestamp};
+use ensue_core::{Channel, Clock, Code, Error, Revision, Timestamp};
 use smol_str::SmolStr;
 use tokio::sync::{oneshot, watch};
 
@@ -73,6 +73,8 @@ pub(crate) struct Gauge {
     /// At most one at a time; whoever asks meanwhile takes its place.
     pub(super) seek: Mutex<Option<SeekRequest>>,
     pub(super) asked: tokio::sync::Notify,
+    /// What was last heard of what operators want.
+    pub(super) heard: Mutex<Revision>,
     changes: Arc<watch::Sender<u64>>,
     inner: Mutex<Inner>,
 }
@@ -128,6 +130,7 @@ impl Gauge {
             paused: watch::Sender::new(false),
             seek: Mutex::default(),
             asked: tokio::sync::Notify::new(),
+            heard: Mutex::default(),
             changes: Arc::default(),
             inner: Mutex::new(inner),
         }
@@ -195,8 +198,13 @@ impl Gauge {
     }
 
     /// Pauses it, or lets it go on.
-    pub(crate) fn pause(&self, pause: Pause) {
-        self.paused.send_replace(pause == Pause::Pause);
+    pub(crate) fn pause(&self, pause: Pause, now: Timestamp) {
+        let is_news = self.paused.send_replace(pause == Pause::Pause) != (pause == Pause::Pause);
+        // An intake says so itself, when nothing is on its way any more.
+        if is_news && self.direction == Direction::Relay {
+            let state = if pause == Pause::Pause { LinkState::Paused } else { LinkState::Starting };
+            self.is_in(state, now);
+        }
     }
 
     /// Asks that the group go on from elsewhere.
@@ -236,6 +244,7 @@ impl Gauge {
             lag: inner.lag,
             head_since: None,
             parked: 0,
+            paused_because: None,
             window_seconds: self.window.map(|window| window.as_secs()),
         }
     }

@@ -13,6 +13,7 @@ use ensue_core::{
 };
 use smol_str::SmolStr;
 
+use super::desired;
 use super::gauge::Gauge;
 use super::log_id::LogId;
 use super::request::{End, Outbound};
@@ -409,7 +410,10 @@ impl Handler for RelayHandler {
     }
 
     fn prepare(&self) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async { LogId::of(&self.shared).await.map(drop) })
+        Box::pin(async {
+            LogId::of(&self.shared).await?;
+            desired::heed_first(&self.shared, &self.gauge).await
+        })
     }
 
     fn work<'a>(&'a self, batch: &'a [Recorded], _attempt: u32) -> BoxFuture<'a, Handled> {

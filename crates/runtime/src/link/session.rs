@@ -11,6 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use tokio::sync::watch;
 
+use super::desired;
 use super::fate::Sorted;
 use super::gauge::Gauge;
 use super::log_id::LogId;
@@ -62,6 +63,7 @@ async fn becomes(paused: &mut watch::Receiver<bool>, wanted: bool) {
 impl Session {
     /// Runs until the application closes.
     pub(crate) async fn run(self) {
+        self.heed_first().await;
         loop {
             let ended = match self.until_resumed().await {
                 End::Closing => return,
@@ -74,6 +76,16 @@ impl Session {
             };
             self.gauge.holds(0);
             self.pause_after(&error).await;
+        }
+    }
+
+    /// Nothing moves before it is known whether anything is to.
+    async fn heed_first(&self) {
+        while let Err(error) = desired::heed_first(&self.shared, &self.gauge).await {
+            self.pause_after(&error).await;
+            if self.shared.closed().now_or_never().is_some() {
+                return;
+            }
         }
     }
 

@@ -100,6 +100,9 @@ pub struct LinkStatus {
     pub head_since: Option<Timestamp>,
     /// Dead letters, in the whole store.
     pub parked: usize,
+    /// Why an operator wants it to be paused, in the whole store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_because: Option<String>,
     /// How long ids are remembered, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window_seconds: Option<u64>,

@@ -12,6 +12,7 @@ use ensue_core::{
 use futures_util::TryStreamExt;
 use smol_str::SmolStr;
 
+use super::desired;
 use super::log_id::LogId;
 use super::request::Outbound;
 use super::status::{Direction, LinkState, LinkStatus};
@@ -25,6 +26,9 @@ const WRITE_EVERY: Duration = Duration::from_secs(1);
 const SAY_EVERY: Duration = Duration::from_secs(10);
 /// Who has said nothing for so long is silent.
 const SILENT_AFTER: Duration = Duration::from_secs(35);
+
+/// What the processes of links say is kept under this and the name of the relay or intake.
+pub(super) const STATUS: &str = "status";
 
 /// Which relay or intake is asked for.
 pub struct Asked {
@@ -72,6 +76,7 @@ pub async fn stored(store: Option<&dyn Store>, asked: Asked, now: Timestamp) -> 
         lag: None,
         head_since: None,
         parked: 0,
+        paused_because: None,
         window_seconds: None,
     };
     let Some(store) = store else { return Ok(never) };
@@ -100,7 +105,8 @@ pub(crate) async fn completed(
 ) -> Result<LinkStatus, Error> {
     let parked = letters.iter().filter(|letter| letter.handler == status.name);
     let first_parked = parked.clone().map(|letter| letter.parked.position).min();
-    let status = LinkStatus { parked: parked.count(), ..status };
+    let paused_because = desired::reason(store, &status.name).await?;
+    let status = LinkStatus { parked: parked.count(), paused_because, ..status };
     let Some(takes) = takes else { return Ok(status) };
     let head = store.head().await?;
     let unsent = first_unsent(store, &status.name, takes).await?;
@@ -140,37 +146,46 @@ async fn at(store: &dyn Store, position: Position) -> Result<Option<Recorded>, E
 }
 
 fn key_of(name: &str) -> Bytes {
-    spaces::join(&["status", name])
+    spaces::join(&[STATUS, name])
 }
 
-/// Has the store know how the links stand, whenever that changes and every now and then, until the application closes.
+/// Has the store know how the links stand, from the start, whenever that changes and every now and then, until the application closes.
 pub(crate) async fn keep(shared: Arc<Shared>) {
     let mut changes = shared.links.changes();
+    let mut is_closing = false;
     loop {
-        let is_closing = tokio::select! {
-            biased;
-            () = shared.closed() => true,
-            () = changes.next() => false,
-            () = shared.press.host.clock.sleep(SAY_EVERY) => false,
-        };
-        let now = shared.press.host.clock.now();
-        let mut all: Vec<LinkStatus> = shared.links.all().iter().map(|gauge| gauge.status(now)).collect();
-        if is_closing {
-            all.iter_mut().for_each(|status| (status.state, status.since) = (LinkState::Stopped, now));
-        }
-        let records = all
-            .iter()
-            .map(|status| RecordWrite::put(LINK.clone(), key_of(&status.name), spaces::encode(status)))
-            .collect();
-        // It is for people; where the store is away there is more to be seen elsewhere.
-        let _told = shared.store.commit(Commit { records, ..Commit::default() }).await.is_ok();
+        say(&shared, is_closing).await;
         if is_closing {
             return;
         }
-        tokio::select! {
+        let clock = &shared.press.host.clock;
+        is_closing = tokio::select! {
             biased;
-            () = shared.closed() => {}
-            () = shared.press.host.clock.sleep(WRITE_EVERY) => {}
+            () = shared.closed() => true,
+            () = clock.sleep(WRITE_EVERY) => false,
+        };
+        if !is_closing {
+            is_closing = tokio::select! {
+                biased;
+                () = shared.closed() => true,
+                () = changes.next() => false,
+                () = clock.sleep(SAY_EVERY) => false,
+            };
         }
     }
+}
+
+/// Writes how the links stand now.
+async fn say(shared: &Shared, is_closing: bool) {
+    let now = shared.press.host.clock.now();
+    let mut all: Vec<LinkStatus> = shared.links.all().iter().map(|gauge| gauge.status(now)).collect();
+    if is_closing {
+        all.iter_mut().for_each(|status| (status.state, status.since) = (LinkState::Stopped, now));
+    }
+    let records = all
+        .iter()
+        .map(|status| RecordWrite::put(LINK.clone(), key_of(&status.name), spaces::encode(status)))
+        .collect();
+    // It is for people; where the store is away there is more to be seen elsewhere.
+    let _told = shared.store.commit(Commit { records, ..Commit::default() }).await.is_ok();
 }

@@ -3,6 +3,7 @@
 mod foreign;
 mod intake;
 mod loops;
+mod operators;
 mod relay;
 mod saga;
 mod unreadable;
