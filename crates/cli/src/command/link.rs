@@ -1,12 +1,14 @@
-//! `ensue link ls|check|run --config F`.
+//! `ensue link ls|check|run --config F`, `ensue link pause|resume|seek NAME`.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use ensue::runtime::link::Wanted;
 
 use crate::command::Session;
 use crate::failure::Failure;
 
+mod asked;
 mod check;
 mod ls;
 mod row;
@@ -21,6 +23,12 @@ pub(crate) enum Link {
     Check(check::Check),
     /// Run the links until SIGTERM or Ctrl-C, then finish what is in hand
     Run(run::Run),
+    /// Move nothing until it is resumed, whatever restarts
+    Pause(asked::Asked),
+    /// Go on after a pause
+    Resume(asked::Asked),
+    /// Have the intakes go on from elsewhere; what comes again is dropped as long as its id is remembered
+    Seek(asked::SeekTo),
 }
 
 /// Which file, and which of its links.
@@ -40,6 +48,9 @@ impl Link {
             Self::Ls(ls) => ls.run(session).await,
             Self::Check(check) => check.run(session).await,
             Self::Run(run) => run.run(session).await,
+            Self::Pause(asked) => asked.run(session, Wanted::Pause).await,
+            Self::Resume(asked) => asked.run(session, Wanted::Resume).await,
+            Self::Seek(seek) => seek.run(session).await,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use ensue_test::server::Server;
 
-use super::passing::{Over, maps_foreign_messages, passes_killed_twice};
+use super::passing::{Over, maps_foreign_messages, obeys_operators, passes_killed_twice};
 use super::services::two_processes_serve;
 
 struct Nats(Server);
@@ -33,6 +33,12 @@ fn events_pass_nats_killed_twice_and_are_in_the_other_store_once_and_in_order() 
 #[ignore = "needs a NATS server: cargo xtask test"]
 fn foreign_messages_on_nats_are_mapped_and_bytes_that_are_no_event_wait_until_the_file_is_mended() {
     maps_foreign_messages(&Nats(Server::nats()));
+}
+
+#[test]
+#[ignore = "needs a NATS server: cargo xtask test"]
+fn a_link_over_nats_does_what_operators_ask() {
+    obeys_operators(&Nats(Server::nats()), true);
 }
 
 #[test]

@@ -241,6 +241,46 @@ fn arrived_once(events: &[Value]) -> BTreeMap<String, Vec<usize>> {
     keys
 }
 
+/// A pause outlasts the process that was paused; sent to the beginning, a link takes nothing twice, or says why it cannot be sent there.
+pub(super) fn obeys_operators<O: Over>(over: &O, can_seek: bool) {
+    let side = Side::new(&over.link(
+        "legacy",
+        &format!(
+            "intake = [{{ from = {}, topic = \"Return\", type = \"const:ReturnAnnounced\", key = \"field:return.number\" }}]",
+            over.foreign()
+        ),
+    ));
+    let ask = |arguments: &[&str]| {
+        let link = [&["--store", &side.store, "-o", "json", "link"], arguments, &["--reason", "a test"]];
+        side.ensue.run(&link.concat())
+    };
+    let mut running = side.run();
+    running.until("up");
+    ask(&["pause", "tills"]).refused(3, "E0414");
+    ask(&["pause", "legacy"]).ok();
+    running.until("paused");
+    running.end();
+    let mut running = side.run();
+    running.until("paused");
+    let runtime = tokio::runtime::Runtime::new().expect("threads can be started");
+    runtime.block_on(over.send(br#"{"return":{"number":7}}"#));
+    let [link] = <[Value; 1]>::try_from(side.links("ls")).expect("one");
+    assert_eq!((&link["paused_because"], side.events().len()), (&json!("a test"), 0), "nothing moves");
+    ask(&["seek", "legacy", "--to", "begin"]).refused(2, "E0701");
+    let mut arrived = side.follow();
+    ask(&["resume", "legacy"]).ok();
+    arrived.until(1);
+    let seek = ask(&["seek", "intake.legacy.legacy.returns", "--to", "begin", "--wait", "40"]);
+    if can_seek {
+        assert_eq!(seek.ok().object()["outcome"], "done");
+        while side.links("ls")[0]["duplicates"] == 0 {}
+    } else {
+        seek.refused(4, "E0702");
+    }
+    assert_eq!(side.events().len(), 1, "nothing twice");
+    running.end();
+}
+
 /// Messages of somebody else become events as the file says; bytes that are none wait until the file is mended.
 pub(super) fn maps_foreign_messages<O: Over>(over: &O) {
     let link = |key: &str| {

@@ -4,7 +4,7 @@ use ensue_test::server::Server;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 
-use super::passing::{Over, maps_foreign_messages, passes_killed_twice};
+use super::passing::{Over, maps_foreign_messages, obeys_operators, passes_killed_twice};
 use super::services::two_processes_serve;
 
 struct Rabbitmq(Server);
@@ -42,6 +42,12 @@ fn events_pass_rabbitmq_killed_twice_and_are_in_the_other_store_once_and_in_orde
 #[ignore = "needs a RabbitMQ broker: cargo xtask test"]
 fn foreign_messages_on_rabbitmq_are_mapped_and_bytes_that_are_no_event_wait_until_the_file_is_mended() {
     maps_foreign_messages(&Rabbitmq(Server::rabbitmq()));
+}
+
+#[test]
+#[ignore = "needs a RabbitMQ broker: cargo xtask test"]
+fn a_link_over_rabbitmq_does_what_operators_ask_and_goes_back_to_no_history() {
+    obeys_operators(&Rabbitmq(Server::rabbitmq()), false);
 }
 
 #[test]
