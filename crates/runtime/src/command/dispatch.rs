@@ -9,8 +9,8 @@ use bytes::Bytes;
 use ensue_core::command::decode_command;
 use ensue_core::event::to_json;
 use ensue_core::{
-    BoxFuture, Code, Command, CommitError, Committed, Due, Envelope, Error, EventId, Failure, Position, Read,
-    RecordWrite, Recorded, StoreExt, StreamName, Timestamp, Version,
+    BoxFuture, Code, Command, CommitError, Committed, Draft, Due, Envelope, Error, EventId, Failure,
+    Position, Read, RecordWrite, Recorded, StoreExt, StreamName, Timestamp, Version,
 };
 
 use super::{Answer, Answered, Route};
@@ -101,10 +101,12 @@ impl<C: Command> Dispatch<C> {
         self.due(Due::At(time))
     }
 
+    fn draft(&self) -> Result<Draft, Error> {
+        message::command_draft(C::TYPE, &self.command.key(), to_json(C::TYPE, &self.command)?)
+    }
+
     fn due(self, due: Due) -> Delay {
-        let draft = self.route.and_then(|_| {
-            message::command_draft(C::TYPE, &self.command.key(), to_json(C::TYPE, &self.command)?)
-        });
+        let draft = self.route.clone().and_then(|_| self.draft());
         Delay::new(self.shared, draft, due, self.id)
     }
 
@@ -125,9 +127,7 @@ impl<C: Command> Dispatch<C> {
 
     async fn work(self) -> Result<Receipt<C::Reply>, DispatchError<C::Failure>> {
         let route = self.route.clone()?;
-        let data = to_json(C::TYPE, &self.command)?;
-        let draft = message::command_draft(C::TYPE, &self.command.key(), data)?;
-        let (stream, envelope) = self.shared.press.first(draft, self.id.clone());
+        let (stream, envelope) = self.shared.press.first(self.draft()?, self.id.clone());
         let fingerprint = Fingerprint::of_bytes(&envelope, &envelope.data);
         let recorded = in_hand(stream, envelope, self.shared.press.host.clock.now());
         let door = self.shared.door();

@@ -51,7 +51,7 @@ struct Done<'a> {
 impl Asked {
     pub(crate) async fn run(self, session: &mut Session, wanted: Wanted) -> Result<(), Failure> {
         let store = session.place.open().await?;
-        let names = texts(link::ask(&*store, &self.link, wanted, &self.reason).await?);
+        let names = texts(&link::ask(&*store, &self.link, wanted, &self.reason).await?);
         let (request, words) = match wanted {
             Wanted::Pause => {
                 ("pause", "pauses as soon as its process hears of it, and stays so until it is resumed")
@@ -69,7 +69,7 @@ impl SeekTo {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let store = session.place.open().await?;
         let Asked { link, reason } = &self.asked;
-        let names = texts(link::ask(&*store, link, Wanted::Seek(self.to), reason).await?);
+        let names = texts(&link::ask(&*store, link, Wanted::Seek(self.to), reason).await?);
         let mut outcome = SeekOutcome::Done;
         for name in &names {
             outcome = self.heard(session, &*store, name).await?;
@@ -113,7 +113,7 @@ impl SeekTo {
     }
 }
 
-fn texts<T: ToString>(names: Vec<T>) -> Vec<String> {
+fn texts(names: &[impl ToString]) -> Vec<String> {
     names.iter().map(ToString::to_string).collect()
 }
 
