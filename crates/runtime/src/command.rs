@@ -230,8 +230,12 @@ impl RouteHandler {
         let Some(reply_to) = message::extension(&recorded.envelope, message::REPLY_TO) else {
             return Ok(None);
         };
+        let journal: StreamName = reply_to.parse()?;
+        if !crate::saga::is_journal(&journal) {
+            return Ok(None);
+        }
         let step = message::extension(&recorded.envelope, message::STEP).unwrap_or_default();
-        let draft = crate::saga::reply_draft(reply_to.parse()?, step, answer)?;
+        let draft = crate::saga::reply_draft(journal, step, answer)?;
         Ok(Some(self.shared.press.caused(draft, &origin, 0)))
     }
 }

@@ -55,7 +55,7 @@ impl Reader {
                 let (envelope, own_key) = self.envelope(self.parse(came)?, came, now)?;
                 let key = self.key.as_ref().and_then(|pick| pick.of(came)).map(SmolStr::new);
                 let key = key.or(own_key).or_else(|| came.key.clone());
-                Ok((request::command_stream(taken, &envelope, key.as_deref())?, envelope))
+                request::command(taken, envelope, key.as_deref())
             }
             Inbound::Answers => request::answer(self.envelope(self.parse(came)?, came, now)?.0),
         }

@@ -162,12 +162,13 @@ impl Inbound {
     }
 }
 
-/// The stream of a command that came in.
-pub(super) fn command_stream(
+/// The stream of a command that came in. One that does not say in which log its answer is awaited is not answered: the journals of this log
+/// are nobody else's.
+pub(super) fn command(
     taken: &[SmolStr],
-    envelope: &Envelope,
+    mut envelope: Envelope,
     key: Option<&str>,
-) -> Result<StreamName, Error> {
+) -> Result<(StreamName, Envelope), Error> {
     let command_type = envelope.event_type.as_str();
     if !taken.iter().any(|known| known == command_type) {
         let message =
@@ -179,7 +180,11 @@ pub(super) fn command_stream(
         Error::new(Code::UNREADABLE, "the command has no key")
             .with_fix("have the sender give its message a key, or configure the intake with `key`")
     })?;
-    message::command_stream(command_type, key)
+    let stream = message::command_stream(command_type, key)?;
+    if extension(&envelope, REPLY_LOG).is_none() {
+        envelope.extensions.retain(|(name, _)| name != REPLY_TO);
+    }
+    Ok((stream, envelope))
 }
 
 /// An answer that came in, as it goes into the journal that waits for it.

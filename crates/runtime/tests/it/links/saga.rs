@@ -295,6 +295,22 @@ async fn what_is_no_command_and_what_is_no_answer_are_kept() {
     }
 }
 
+#[tokio::test]
+async fn a_command_of_somebody_else_is_done_and_answers_into_no_journal_of_this_log() {
+    let (bus, diary) = (bus(), Diary::default());
+    let mut payments = payments(&bus, &diary);
+    let foreign = r#"{"specversion":"1.0","id":"1","source":"elsewhere","type":"TakePayment","partitionkey":"ORD-1",
+        "replyto":"saga.fulfil/ORD-1","step":"pay","data":{"order":"ORD-1","cents":5}}"#;
+    bus.post(COMMANDS, Some("ORD-1"), &[("content-type", "application/cloudevents+json")], foreign);
+    payments.running().await;
+    for _ in 0..5 {
+        payments.settle().await;
+    }
+    assert_eq!(payments.events_of("Payment/ORD-1").await, ["PaymentCompleted"], "it is done");
+    assert!(payments.events_of("saga.fulfil/ORD-1").await.is_empty(), "nobody is told");
+    assert!(bus.messages(ANSWERS).is_empty());
+}
+
 #[test]
 fn commands_that_would_never_be_answered_are_refused_at_the_start() {
     let bus = bus();
