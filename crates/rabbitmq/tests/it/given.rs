@@ -191,14 +191,30 @@ impl Server {
         process
     }
 
+    /// A node that was killed may not be let go of yet, and its successor then ends: it is started again, and says why it ended.
     fn start(&self) {
+        const STARTS_MAX: u32 = 3;
+        let started = (0..STARTS_MAX).any(|_| self.has_started());
+        assert!(started, "the broker ended instead of starting, {STARTS_MAX} times");
+    }
+
+    fn has_started(&self) -> bool {
         let mut child = self.node.start();
         let mut said = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-        let is_up = said.by_ref().map_while(Result::ok).any(|line| line.contains("completed with"));
-        assert!(is_up, "the broker ended instead of starting");
-        // Whatever else it says is read, or it would wait until it is.
-        std::thread::spawn(move || said.map_while(Result::ok).for_each(drop));
-        self.process().hold(child);
+        let mut all = Vec::new();
+        for line in said.by_ref().map_while(Result::ok) {
+            let is_up = line.contains("completed with");
+            all.push(line);
+            if is_up {
+                // Whatever else it says is read, or it would wait until it is.
+                std::thread::spawn(move || said.map_while(Result::ok).for_each(drop));
+                self.process().hold(child);
+                return true;
+            }
+        }
+        eprintln!("the broker ended with {:?}: {}", child.wait(), all.join("\n"));
+        std::thread::sleep(Duration::from_secs(1));
+        false
     }
 }
 
