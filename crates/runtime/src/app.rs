@@ -293,6 +293,8 @@ impl App {
     pub(crate) fn replaying(mut self, record: Arc<FlowRecord>, after: Position) -> Self {
         self.mounts.retain(|mount| mount.kind != HandlerKind::Projection && !mount.kind.is_link());
         self.intakes.clear();
+        self.relays.clear();
+        self.catalogue.handlers.retain(|handler| !handler.kind.is_link());
         self.inline.clear();
         self.mounts.iter_mut().for_each(|mount| mount.settings.start = StartFrom::After(after));
         self.replay = Some(record);

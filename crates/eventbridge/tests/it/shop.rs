@@ -6,21 +6,17 @@
 use ensue_shop::Style;
 use ensue_shop::demo;
 use ensue_shop::linked::Places;
-use ensue_test::conformance::bus::{Broker, Fault};
+use ensue_test::conformance::bus::kill_and_start;
 
 use crate::given;
 
 const ORDERS: u64 = 200;
 
 async fn every_order_ends_once(style: Style) {
-    let server = given::server().await;
-    let bus = server.open().await.expect("the address is understood");
+    let broker = given::fresh().await;
+    let bus = broker.open().await.expect("the address is understood");
     let folder = tempfile::tempdir().expect("a folder");
-    let strike = async || {
-        server.strike(Fault::Kill).await;
-        assert!(!server.is_alive(), "it was killed");
-        server.strike(Fault::Start).await;
-    };
+    let strike = async || kill_and_start(&*broker).await;
     let report = demo::trial(folder.path(), (&bus, Places::Fed), (style, ORDERS), strike).await;
     let findings = report.expect("every order comes to an end").findings;
     assert_eq!(findings, Vec::<String>::new(), "orders end once, money and stock add up");

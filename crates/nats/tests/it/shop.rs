@@ -3,7 +3,7 @@
 use ensue_shop::Style;
 use ensue_shop::demo;
 use ensue_shop::linked::Places;
-use ensue_test::conformance::bus::Fault;
+use ensue_test::conformance::bus::kill_and_start;
 
 use crate::given;
 
@@ -13,12 +13,7 @@ async fn every_order_ends_once(style: Style) {
     let broker = given::fresh().await;
     let bus = broker.open().await.expect("the broker runs");
     let folder = tempfile::tempdir().expect("a folder");
-    let strike = async || {
-        broker.keep_topology().await;
-        broker.strike(Fault::Kill).await;
-        assert!(!broker.is_alive(), "it was killed");
-        broker.strike(Fault::Start).await;
-    };
+    let strike = async || kill_and_start(&*broker).await;
     let report = demo::trial(folder.path(), (&bus, Places::Shared), (style, ORDERS), strike).await;
     let findings = report.expect("every order comes to an end").findings;
     assert_eq!(findings, Vec::<String>::new(), "orders end once, money and stock add up");

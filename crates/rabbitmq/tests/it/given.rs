@@ -213,7 +213,6 @@ impl Server {
             }
         }
         eprintln!("the broker ended with {:?}: {}", child.wait(), all.join("\n"));
-        std::thread::sleep(Duration::from_secs(1));
         false
     }
 }

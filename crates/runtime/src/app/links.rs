@@ -18,8 +18,8 @@ impl App {
             Err(error) => self.note(Err(error)),
             Ok(mounted) => {
                 let (name, settings) = (mounted.name.to_string(), mounted.settings);
-                let takes = mounted.commands.iter().map(|command| command.command_type.to_owned()).collect();
-                self.relays.push(mounted.end());
+                let takes = mounted.end.commands.iter().map(|command| (*command).to_owned()).collect();
+                self.relays.push(mounted.end.clone());
                 let build: Build = Box::new(move |parts| Ok(mounted.handler(&parts.shared)));
                 self.mount_named(name, HandlerKind::Relay, &settings, takes, &[], build);
             }
@@ -47,9 +47,10 @@ impl App {
     /// Whether each intake remembers ids for longer than they can come again, and each command finds its way there and back.
     pub(super) fn check_links(&self) -> Result<(), Error> {
         self.intakes.iter().try_for_each(|intake| intake.check(self.catalogue.window()))?;
-        let intakes: Vec<_> = self.intakes.iter().map(|intake| intake.end()).collect();
+        let (relays, intakes): (Vec<_>, Vec<_>) =
+            (self.relays.iter().collect(), self.intakes.iter().map(|intake| &intake.end).collect());
         let is_handled = |command: &str| self.routes.iter().any(|route| route.info.command_type == command);
-        request::check(&self.relays, &intakes, is_handled)
+        request::check(&relays, &intakes, is_handled)
     }
 }
 

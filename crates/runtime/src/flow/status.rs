@@ -332,6 +332,11 @@ impl<'a> Case<'a> {
         if has_caused(events, sent, &handler.name) {
             return None;
         }
+        let is_given_up = self.evidence.progress.given_up(&handler.name, sent).is_some();
+        // Whoever handles it may be at work: what it does is in another log.
+        if handler.kind == HandlerKind::Relay && !is_given_up {
+            return None;
+        }
         let from = &handler.service;
         let (end, code) = self.end_of(handler, sent);
         let reason =

@@ -108,7 +108,7 @@ pub async fn ask(store: &dyn Store, link: &str, wanted: Wanted, reason: &str) ->
     if asked.is_empty() {
         let message = format!("{link} is a relay: it goes on where its checkpoint is");
         return Err(Error::new(Code::UNSUPPORTED, message)
-            .with_fix("move the checkpoint of its subscription: `ensue subscription --help`"));
+            .with_fix("give the relay another name: it then begins with the first event of the log"));
     }
     Ok(asked)
 }
@@ -204,8 +204,7 @@ async fn heed(shared: &Shared) {
     let Ok(records) = shared.store.records(scan).await else { return };
     for gauge in shared.links.all() {
         let Some(record) = records.iter().find(|record| record.key == key_of(&gauge.name)) else { continue };
-        let Some(desired) = news(&gauge, record) else { continue };
-        gauge.pause(if desired.paused { Pause::Pause } else { Pause::Resume }, shared.press.host.clock.now());
+        let Some(desired) = news(&gauge, record, shared) else { continue };
         if let Some(to) = desired.seek {
             seek(shared, &gauge, desired, record.revision, to).await;
         }
@@ -217,15 +216,26 @@ pub(super) async fn heed_first(shared: &Shared, gauge: &Gauge) -> Result<(), Err
     let record = shared.store.record(LINK.clone(), key_of(&gauge.name)).await?;
     let desired = record.map(|record| spaces::decode::<Desired>("link", &record.value)).transpose()?;
     if desired.is_some_and(|desired| desired.paused) {
+        lock(&gauge.heard).paused = true;
         gauge.pause(Pause::Pause, shared.press.host.clock.now());
     }
     Ok(())
 }
 
-/// What a record says, if this process has not heard it yet. One that cannot be read says nothing.
-fn news(gauge: &Gauge, record: &Record) -> Option<Desired> {
-    let heard = std::mem::replace(&mut *lock(&gauge.heard), record.revision);
-    (heard != record.revision).then(|| spaces::decode("link", &record.value).ok()).flatten()
+/// What a record says, if this process has not heard it yet; it pauses or goes on if that is what is new. One that cannot be read says
+/// nothing.
+fn news(gauge: &Gauge, record: &Record, shared: &Shared) -> Option<Desired> {
+    let mut heard = lock(&gauge.heard);
+    if heard.revision == record.revision {
+        return None;
+    }
+    heard.revision = record.revision;
+    let desired: Desired = spaces::decode("link", &record.value).ok()?;
+    if std::mem::replace(&mut heard.paused, desired.paused) != desired.paused {
+        let pause = if desired.paused { Pause::Pause } else { Pause::Resume };
+        gauge.pause(pause, shared.press.host.clock.now());
+    }
+    Some(desired)
 }
 
 /// Of all processes that run the link, one has its group go on from elsewhere.
@@ -239,6 +249,8 @@ async fn seek(shared: &Shared, gauge: &Gauge, desired: Desired, revision: Revisi
         biased;
         sought = gauge.seek(to.into()) => sought,
         () = clock.sleep(SEEK_WITHIN) => {
+            // Whoever is told that it was not done is not to find it done later.
+            drop(lock(&gauge.seek).take());
             let message = format!("{} has not gone on from elsewhere within {SEEK_WITHIN:?}", gauge.name);
             Err(Error::new(Code::BUS_TIMEOUT, message))
         }

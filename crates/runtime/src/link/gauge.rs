@@ -55,6 +55,13 @@ impl Gauges {
     }
 }
 
+/// What a process has heard of what operators want.
+#[derive(Default)]
+pub(super) struct Heard {
+    pub(super) revision: Revision,
+    pub(super) paused: bool,
+}
+
 /// A place to go on from, and who wants to know how that went.
 pub(super) type SeekRequest = (Seek, oneshot::Sender<Result<(), Error>>);
 
@@ -74,7 +81,7 @@ pub(crate) struct Gauge {
     pub(super) seek: Mutex<Option<SeekRequest>>,
     pub(super) asked: tokio::sync::Notify,
     /// What was last heard of what operators want.
-    pub(super) heard: Mutex<Revision>,
+    pub(super) heard: Mutex<Heard>,
     changes: Arc<watch::Sender<u64>>,
     inner: Mutex<Inner>,
 }

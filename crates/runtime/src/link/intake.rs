@@ -230,8 +230,7 @@ impl Intake {
             batch: self.batch,
             window: self.window,
             redelivery: self.redelivery,
-            commands: self.commands,
-            answers: self.answers,
+            end: End::new(name.as_str(), &reader.link, &self.commands, self.answers),
             reader,
         })
     }
@@ -269,19 +268,12 @@ pub(crate) struct Mounted {
     batch: usize,
     window: Option<Duration>,
     redelivery: Duration,
-    /// The commands that it takes, if it does.
-    commands: Vec<CommandInfo>,
-    /// Whether it takes answers.
-    answers: bool,
+    pub(crate) end: End,
     reader: Reader,
 }
 
 impl Mounted {
     pub(crate) const SETTINGS: Settings = Settings { lanes: 1, ..Settings::HANDLER };
-
-    pub(crate) fn end(&self) -> End {
-        End::new(&self.name, &self.reader.link, &self.commands, self.answers)
-    }
 
     /// Whether ids are remembered for longer than they can come again; `window` is that of the application.
     pub(crate) fn check(&self, window: Duration) -> Result<(), Error> {

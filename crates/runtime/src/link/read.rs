@@ -53,9 +53,7 @@ impl Reader {
             Inbound::Events => self.event(came, registry, now),
             Inbound::Commands(taken) => {
                 let (envelope, own_key) = self.envelope(self.parse(came)?, came, now)?;
-                let key = self.key.as_ref().and_then(|pick| pick.of(came)).map(SmolStr::new);
-                let key = key.or(own_key).or_else(|| came.key.clone());
-                request::command(taken, envelope, key.as_deref())
+                request::command(taken, envelope, &self.key_of(came, own_key, None)?)
             }
             Inbound::Answers => request::answer(self.envelope(self.parse(came)?, came, now)?.0),
         }

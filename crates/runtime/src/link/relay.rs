@@ -151,8 +151,8 @@ impl Relay {
         let link = SmolStr::from(self.link.as_deref().unwrap_or(&self.name));
         let takes = self.takes(&name, &link)?;
         let (bus, mode, declare, settings) = (self.bus, self.mode, self.declare, self.settings);
-        let (name, commands, answers) = (name.as_str().into(), self.commands, self.answers);
-        Ok(Mounted { name, link, bus, takes, commands, answers, to, mode, declare, settings })
+        let end = End::new(name.as_str(), &link, &self.commands, self.answers);
+        Ok(Mounted { name: name.as_str().into(), link, bus, takes, end, to, mode, declare, settings })
     }
 
     fn takes(&self, name: &SubscriptionName, link: &str) -> Result<Outbound, Error> {
@@ -184,10 +184,7 @@ pub(crate) struct Mounted {
     link: SmolStr,
     bus: Arc<dyn Bus>,
     takes: Outbound,
-    /// The commands that it takes, if it does.
-    pub(crate) commands: Vec<CommandInfo>,
-    /// Whether it takes answers.
-    answers: bool,
+    pub(crate) end: End,
     to: Channel,
     mode: Mode,
     declare: Declare,
@@ -195,10 +192,6 @@ pub(crate) struct Mounted {
 }
 
 impl Mounted {
-    pub(crate) fn end(&self) -> End {
-        End::new(&self.name, &self.link, &self.commands, self.answers)
-    }
-
     /// The relay as the lanes run it.
     pub(crate) fn handler(self, shared: &Arc<Shared>) -> Arc<dyn Handler> {
         let Self { name, link, bus, takes, to, mode, declare, settings, .. } = self;

@@ -19,10 +19,11 @@ use crate::spaces;
 const ANSWERED: &str = "ensue.CommandAnswered";
 
 /// One end of a link, as far as it carries commands or answers.
+#[derive(Clone)]
 pub(crate) struct End {
     name: SmolStr,
     link: SmolStr,
-    commands: Vec<&'static str>,
+    pub(crate) commands: Vec<&'static str>,
     answers: bool,
 }
 
@@ -33,7 +34,7 @@ impl End {
     }
 
     /// Refuses commands that go one way where no answers go the other.
-    fn check(&self, back: &[Self], missing: &str) -> Result<(), Error> {
+    fn check(&self, back: &[&Self], missing: &str) -> Result<(), Error> {
         let is_answered = back.iter().any(|end| end.answers && end.link == self.link);
         if self.commands.is_empty() || is_answered {
             return Ok(());
@@ -46,7 +47,11 @@ impl End {
 }
 
 /// Whether each command that comes in is handled here, and each answer finds its way.
-pub(crate) fn check(relays: &[End], intakes: &[End], is_handled: impl Fn(&str) -> bool) -> Result<(), Error> {
+pub(crate) fn check(
+    relays: &[&End],
+    intakes: &[&End],
+    is_handled: impl Fn(&str) -> bool,
+) -> Result<(), Error> {
     relays.iter().try_for_each(|relay| relay.check(intakes, "intake"))?;
     for intake in intakes {
         intake.check(relays, "relay")?;
@@ -70,7 +75,7 @@ pub(crate) enum Outbound {
 impl Outbound {
     /// The answers to commands that came in over this link.
     pub(super) fn answers(link: &str) -> Result<Self, Error> {
-        Topic::new(format!("ensue.answers.{link}")).map(Self::Topic)
+        answers_topic(link).map(Self::Topic)
     }
 
     /// All commands of these types.
@@ -116,6 +121,10 @@ impl Outbound {
     }
 }
 
+fn answers_topic(link: &str) -> Result<Topic, Error> {
+    Topic::new(format!("ensue.answers.{link}"))
+}
+
 /// The answer to a command that came in over a link, as it waits for the relay that takes it back. `None` if the command did not
 /// come in over one.
 pub(crate) fn answer_draft(command: &Recorded, answer: &Answer) -> Result<Option<Draft>, Error> {
@@ -123,9 +132,8 @@ pub(crate) fn answer_draft(command: &Recorded, answer: &Answer) -> Result<Option
     let (Some(_), Some(link)) = (extension(envelope, REPLY_LOG), extension(envelope, LINK)) else {
         return Ok(None);
     };
-    let Outbound::Topic(topic) = Outbound::answers(link)? else { return Ok(None) };
     Ok(Some(Draft {
-        stream: StreamName { topic, key: command.stream.key.clone() },
+        stream: StreamName { topic: answers_topic(link)?, key: command.stream.key.clone() },
         event_type: EventType::new(ANSWERED)?,
         schema_version: 1,
         tags: Vec::new(),
@@ -167,7 +175,7 @@ impl Inbound {
 pub(super) fn command(
     taken: &[SmolStr],
     mut envelope: Envelope,
-    key: Option<&str>,
+    key: &str,
 ) -> Result<(StreamName, Envelope), Error> {
     let command_type = envelope.event_type.as_str();
     if !taken.iter().any(|known| known == command_type) {
@@ -176,10 +184,6 @@ pub(super) fn command(
         return Err(Error::new(Code::UNREADABLE, message)
             .with_fix("send it elsewhere, or mount the intake with `.commands::<C>()` for it too"));
     }
-    let key = key.ok_or_else(|| {
-        Error::new(Code::UNREADABLE, "the command has no key")
-            .with_fix("have the sender give its message a key, or configure the intake with `key`")
-    })?;
     let stream = message::command_stream(command_type, key)?;
     if extension(&envelope, REPLY_LOG).is_none() {
         envelope.extensions.retain(|(name, _)| name != REPLY_TO);

@@ -36,6 +36,18 @@ pub use tunnel::Tunnel;
 /// A case that has not ended by then hangs.
 const CASE_SECONDS_MAX: u64 = 180;
 
+/// Kills a broker with SIGKILL, sees that it is gone, and starts it again.
+///
+/// # Panics
+/// If it outlives that, or does not come back.
+pub async fn kill_and_start(broker: &dyn Broker) {
+    broker.keep_topology().await;
+    broker.strike(Fault::Kill).await;
+    assert!(!broker.is_alive(), "the broker was not killed");
+    broker.strike(Fault::Start).await;
+    assert!(broker.is_alive(), "the broker is back");
+}
+
 /// What the suite needs to know of a broker besides the port, and what it does to it.
 pub trait Broker: Send + Sync {
     /// A connection of its own.

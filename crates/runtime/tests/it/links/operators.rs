@@ -99,3 +99,36 @@ async fn what_cannot_be_is_refused_and_says_why() {
     wish(&mut to, "ticks", Wanted::Pause).await;
     assert_eq!(refused(&to, "ticks", Wanted::Seek(Seek::End)).await, Code::USAGE);
 }
+
+#[tokio::test]
+async fn a_seek_that_was_given_up_is_not_made_later() {
+    let bus = bus();
+    let (mut from, mut to) = (sender(&bus), receiver(&bus));
+    to.running().await;
+    publish(&mut from, &["a"], 2).await;
+    from.settle().await;
+    take_in(&mut to, &bus).await;
+    bus.down();
+    to.advance(SOON).await;
+    wish(&mut to, "ticks", Wanted::Seek(Seek::Begin)).await;
+    to.advance(Duration::from_mins(1)).await;
+    let came_of_it = outcome(&**to.store(), "intake.ticks").await.expect("it can be read");
+    assert!(matches!(came_of_it, SeekOutcome::Refused(_)), "{came_of_it:?}");
+    bus.up();
+    to.advance(Duration::from_mins(1)).await;
+    assert_eq!(status(&mut to).await.duplicates, 0, "nothing comes again");
+}
+
+#[tokio::test]
+async fn a_wish_that_says_nothing_of_a_pause_does_not_end_one_of_this_process() {
+    let bus = bus();
+    let (mut from, mut to) = (sender(&bus), receiver(&bus));
+    to.running().await;
+    to.advance(SOON).await;
+    to.running().await.pause_link("ticks").expect("there is one");
+    wish(&mut to, "ticks", Wanted::Seek(Seek::Begin)).await;
+    publish(&mut from, &["a"], 1).await;
+    from.settle().await;
+    to.advance(SOON).await;
+    assert_eq!(logged(&to).await, Vec::<String>::new(), "it was paused here, and is");
+}

@@ -1,16 +1,21 @@
 //! A saga across a broker: its commands go out, their answers come in, and what has to be undone is undone over there.
 
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use ensue_core::Code;
+use ensue_core::{Clock, Code};
 use ensue_macros::Command;
+use ensue_runtime::app::DispatchError;
+use ensue_runtime::flow::{FlowStatus, FlowSummary, Flows};
 use ensue_runtime::saga::SagaStatus;
-use ensue_runtime::{App, Cause, Intake, Relay, Saga, SagaError};
-use ensue_test::{Harness, MemoryBus, crash_everywhere};
+use ensue_runtime::{App, Cause, Fork, Intake, Relay, Saga, SagaError};
+use ensue_test::{Harness, MemoryBus, MemoryStore, crash_everywhere};
 use serde::{Deserialize, Serialize};
 
 use super::words::{Slot, bus, shared};
-use crate::words::{Diary, OrderPlaced, PaymentCompleted, PaymentFailed, StockReserved, placed};
+use crate::words::{Broken, Diary, OrderPlaced, PaymentCompleted, PaymentFailed, StockReserved, placed};
 
 const COMMANDS: &str = "payment.commands";
 const ANSWERS: &str = "payment.answers";
@@ -53,18 +58,16 @@ async fn reserve(command: Reserve) -> Result<StockReserved, ()> {
 /// Both ends of the link are named alike, so they are one.
 fn orders(bus: &MemoryBus, seed: u64) -> Harness {
     let bus = bus.clone();
-    Harness::seeded(seed, move |app: App| {
-        app.external::<OrderPlaced>()
-            .saga("fulfil", fulfil)
-            .handle(reserve)
-            .relay(
-                Relay::new("payments", shared(&bus))
-                    .commands::<TakePayment>()
-                    .commands::<Refund>()
-                    .to(COMMANDS),
-            )
-            .intake(Intake::new("payments", shared(&bus)).answers().from(ANSWERS))
-    })
+    Harness::seeded(seed, move |app: App| mount_orders(app, &bus))
+}
+
+fn mount_orders(app: App, bus: &MemoryBus) -> App {
+    let commands = Relay::new("payments", shared(bus)).commands::<TakePayment>().commands::<Refund>();
+    app.external::<OrderPlaced>()
+        .saga("fulfil", fulfil)
+        .handle(reserve)
+        .relay(commands.to(COMMANDS))
+        .intake(Intake::new("payments", shared(bus)).answers().from(ANSWERS))
 }
 
 fn payments(bus: &MemoryBus, diary: &Diary) -> Harness {
@@ -239,6 +242,87 @@ async fn a_saga_waits_out_an_outage_of_the_broker() {
     assert!(relay.head_since.is_some() && relay.lag > Some(0), "the command waits: {relay:?}");
     bus.up();
     run(&mut [&mut orders, &mut payments], "ORD-1", SagaStatus::Completed).await;
+}
+
+/// As long as it takes.
+async fn pay_patiently(saga: Saga<OrderPlaced>) -> Result<(), SagaError> {
+    let OrderPlaced { order, cents } = (*saga.input()).clone();
+    saga.send("pay", TakePayment { order, cents }).nothing_to_undo().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_flow_that_waits_for_an_answer_from_elsewhere_is_not_stuck_and_says_for_which() {
+    let bus = bus();
+    let other = bus.clone();
+    let mut orders = Harness::new(move |app: App| {
+        app.external::<OrderPlaced>()
+            .saga("fulfil", pay_patiently)
+            .relay(Relay::new("payments", shared(&other)).commands::<TakePayment>().to(COMMANDS))
+            .intake(Intake::new("payments", shared(&other)).answers().from(ANSWERS))
+    });
+    orders.publish(placed("ORD-1")).await;
+    orders.advance(Duration::from_mins(10)).await;
+    assert_eq!(bus.messages(COMMANDS).len(), 1, "it has gone out");
+    let flows = Flows::open(Arc::new(Arc::clone(orders.store())), orders.clock().now()).await;
+    let summary = flows.expect("flows can be read").show("ORD-1").await.expect("there is one").summary;
+    assert_eq!(summary.status, FlowStatus::Waiting, "{summary:?}");
+    assert!(format!("{summary:?}").contains("the answer to TakePayment"), "{summary:?}");
+}
+
+#[tokio::test]
+async fn a_command_that_breaks_down_over_there_is_parked_there_and_the_saga_goes_on_when_it_is_redriven() {
+    let (bus, is_mended) = (bus(), Rc::new(Cell::new(false)));
+    let (other, mended) = (bus.clone(), is_mended.clone());
+    let mut orders = orders(&bus, 1);
+    let mut payments = Harness::seeded(2, move |app: App| {
+        let (is_mended, bus) = (mended.get(), other.clone());
+        let pay = move |command: TakePayment| async move {
+            let paid = Ok::<_, PaymentFailed>(PaymentCompleted { order: command.order });
+            if is_mended { Ok(paid) } else { Err(Broken("the provider is not configured")) }
+        };
+        app.handle_with(pay, |handler| handler.retry(1))
+            .intake(Intake::new("orders", shared(&bus)).commands::<TakePayment>().from(COMMANDS))
+            .relay(Relay::new("orders", shared(&bus)).answers().to(ANSWERS))
+    });
+    orders.publish(placed("ORD-1")).await;
+    payments.running().await;
+    for _ in 0..5 {
+        orders.settle().await;
+        payments.settle().await;
+    }
+    payments.assert_parked(["handle.TakePayment/ORD-1: E0301"]).await;
+    orders.assert_saga("fulfil", "ORD-1", SagaStatus::Waiting).await;
+    is_mended.set(true);
+    payments.restart().await;
+    assert_eq!(payments.redrive("handle.TakePayment", "ORD-1").await, 1);
+    run(&mut [&mut orders, &mut payments], "ORD-1", SagaStatus::Completed).await;
+}
+
+#[tokio::test]
+async fn only_a_saga_sends_a_command_over_a_link() {
+    let mut orders = orders(&bus(), 1);
+    let refused = orders.dispatch(TakePayment { order: "ORD-1".to_owned(), cents: 5 }).await;
+    let Err(DispatchError::Failed(error)) = refused else { panic!("{refused:?}") };
+    assert_eq!(error.code(), Code::COMMAND_UNHANDLED);
+}
+
+#[tokio::test]
+async fn a_fork_sends_nothing_over_the_broker() {
+    let (bus, diary) = (bus(), Diary::default());
+    let (mut orders, mut payments) = (orders(&bus, 1), payments(&bus, &diary));
+    payments.running().await;
+    orders.publish(placed("ORD-1")).await;
+    run(&mut [&mut orders, &mut payments], "ORD-1", SagaStatus::Completed).await;
+    let sent = bus.messages(COMMANDS).len();
+    let store = Arc::new(Arc::clone(orders.store()));
+    let fork = Fork::of(store, "ORD-1").await.expect("there is such a flow");
+    let app = mount_orders(App::new("test").host(orders.host().clone()), &bus);
+    let played = fork.play(app, MemoryStore::new(orders.host().clone())).await;
+    let report = played.expect("it can be played");
+    assert_eq!(bus.messages(COMMANDS).len(), sent);
+    let status = |flow: Option<FlowSummary>| flow.expect("there is a flow").status;
+    assert_eq!((status(report.before), status(report.after)), (FlowStatus::Done, FlowStatus::Done));
 }
 
 #[tokio::test]
