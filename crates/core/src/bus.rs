@@ -154,7 +154,7 @@ pub struct Delivery {
     /// When the broker got it, where it says so.
     pub published_at: Option<Timestamp>,
     /// Where the broker keeps it, such as topic, partition and offset, where that is the same each time it is delivered and
-    /// no other message's. It tells apart messages that bring no id of their own.
+    /// no other message's. It tells apart messages that bring no id of their own; where there is none, the first delivery does.
     pub place: Option<SmolStr>,
     /// What.
     pub message: Message,

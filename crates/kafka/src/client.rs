@@ -17,6 +17,7 @@ use tokio::time::{Instant, interval, timeout_at};
 use crate::config::Config;
 use crate::consume::Member;
 use crate::error::failed;
+use crate::gather::Gathering;
 use crate::{capability, publish};
 
 /// How often a cluster that is not there is asked again.
@@ -43,8 +44,7 @@ pub(crate) struct Link {
 pub(crate) struct Connection {
     pub(crate) admin: AdminClient,
     pub(crate) producer: Producer,
-    /// Held while the messages of one call are handed to the producer, so that each partition's are one batch.
-    pub(crate) gate: tokio::sync::Mutex<()>,
+    pub(crate) gathering: Gathering,
     /// Calls that are under way, so that the producer has room for each of them at once.
     pub(crate) room: Semaphore,
     /// How many bytes a topic takes in one batch.
@@ -157,7 +157,7 @@ impl Connection {
         Ok(Self {
             admin,
             producer,
-            gate: tokio::sync::Mutex::new(()),
+            gathering: Gathering::new(),
             room: Semaphore::new(publish::CALLS_MAX),
             batch_bytes_max: Mutex::default(),
             has_groups: levels.any(|feature| feature.max_version_level > 0),

@@ -1,17 +1,20 @@
 //! One member of a group: a consumer of the driver on a connection of its own, made anew where it cannot go on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ensue_core::bus::{Consume, Consumer, Delivery, Seek, Settled};
 use ensue_core::{Code, Error, Timestamp};
 use futures_util::future::BoxFuture;
-use krafka::admin::{ListConsumerGroupOffsetsOptions, ListOffsetsOptions, OffsetSpec, TopicPartition};
+use krafka::admin::{
+    ListConsumerGroupOffsetsOptions, ListOffsetsOptions, ListedOffset, OffsetSpec, TopicPartition,
+};
 use krafka::consumer::{AutoOffsetReset, ConsumerRebalanceListener, GroupProtocol, OffsetAndMetadata};
+use krafka::error::ErrorCode;
 use krafka::{CloseOptions, KrafkaError};
 use smol_str::format_smolstr;
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, interval, timeout};
 
 use crate::client::{Connection, Link};
 use crate::codec;
@@ -25,6 +28,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_millis(100);
 /// How many messages may wait here before no more are taken.
 const WAITING_MAX: usize = 4096;
+/// How often it is looked whether partitions stand still.
+const STALLS_EVERY: Duration = Duration::from_secs(5);
 /// How long leaving the group may take.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -40,6 +45,7 @@ pub(crate) struct Member {
     unconfirmed: BTreeSet<i32>,
     looked_at: Option<Instant>,
     stalls: Stalls,
+    stalls_at: Instant,
 }
 
 /// A membership.
@@ -93,6 +99,7 @@ impl Member {
             unconfirmed: BTreeSet::new(),
             looked_at: None,
             stalls: Stalls::default(),
+            stalls_at: Instant::now(),
         };
         member.session().await?;
         Ok(member)
@@ -169,8 +176,20 @@ impl Member {
                 if !cause.is_retriable() {
                     self.leave();
                 }
-                return Err(self.failed(cause));
+                let is_forgotten =
+                    matches!(&cause, KrafkaError::Broker { code: ErrorCode::InvalidRequest, .. });
+                let error = self.failed(cause);
+                // The driver asks wrongly under its new name where the coordinator has moved; the next membership begins from nothing.
+                return Err(if is_forgotten {
+                    Error::new(Code::BUS_UNREACHABLE, error.message()).with_source(error)
+                } else {
+                    error
+                });
             }
+        }
+        if self.stalls_at.elapsed() >= STALLS_EVERY {
+            self.leave_if_stalled().await;
+            self.stalls_at = Instant::now();
         }
         Ok(())
     }
@@ -275,9 +294,7 @@ impl Consumer for Member {
     fn lag(&mut self) -> BoxFuture<'_, Result<Option<u64>, Error>> {
         Box::pin(async {
             let connection = self.link.connection().await?;
-            let measured = self.measure(&connection).await;
-            let (lag, ends) = measured.map_err(|cause| self.failed(cause))?;
-            self.leave_if_stalled(&ends).await;
+            let lag = self.measure(&connection).await.map_err(|cause| self.failed(cause))?;
             Ok(Some(lag))
         })
     }
@@ -293,23 +310,16 @@ impl Member {
         Ok(partitions.iter().map(|found| TopicPartition::new(self.topic.clone(), found.partition)).collect())
     }
 
-    /// What lies between the group's place and the end, in offsets: those that compaction has removed count too. And where the ends are.
-    async fn measure(&self, connection: &Connection) -> Result<(u64, Vec<(i32, i64)>), KrafkaError> {
+    /// What lies between the group's place and the end, in offsets: those that compaction has removed count too.
+    async fn measure(&self, connection: &Connection) -> Result<u64, KrafkaError> {
         let partitions = self.partitions(connection).await?;
         let options = ListConsumerGroupOffsetsOptions::default().partitions(partitions.clone());
         let committed = connection.admin.list_consumer_group_offsets(&self.group, options).await?;
-        let bounds = |spec| {
-            let wanted: Vec<_> = partitions.iter().map(|place| (place.clone(), spec)).collect();
-            connection.admin.list_offsets(wanted, ListOffsetsOptions::default())
-        };
-        let (begins, ends) = (bounds(OffsetSpec::Earliest).await?, bounds(OffsetSpec::Latest).await?);
-        let (mut lag, mut all_ends) = (0, Vec::new());
+        let begins = bounds(connection, &partitions, OffsetSpec::Earliest).await?;
+        let ends = bounds(connection, &partitions, OffsetSpec::Latest).await?;
+        let mut lag = 0;
         for place in &partitions {
-            let at = |of: &std::collections::HashMap<_, Result<krafka::admin::ListedOffset, _>>| {
-                of.get(place).cloned().unwrap_or_else(|| Err(KrafkaError::timeout("list offsets")))
-            };
-            let (begin, end) = (at(&begins)?.offset, at(&ends)?.offset);
-            all_ends.push((place.partition, end));
+            let (begin, end) = (bound(&begins, place)?, bound(&ends, place)?);
             let place = match committed.get(place) {
                 Some(answer) => answer.clone()?.offset,
                 None => None,
@@ -317,23 +327,52 @@ impl Member {
             let place = place.unwrap_or(begin).max(begin);
             lag += u64::try_from(end - place).unwrap_or_default();
         }
-        Ok((lag, all_ends))
+        Ok(lag)
     }
 
     /// Gives up a membership that gets nothing of a partition in which there is more.
-    async fn leave_if_stalled(&mut self, ends: &[(i32, i64)]) {
+    async fn leave_if_stalled(&mut self) {
         let Some(session) = self.session.as_ref().filter(|_| self.work.waiting() < WAITING_MAX) else {
             return;
         };
         let assigned = session.consumer.assignment().await.remove(&self.topic).unwrap_or_default();
+        let Ok(Ok(ends)) = timeout(LOOK, self.ends(&assigned)).await else { return };
         let mut places = Vec::new();
-        for (partition, end) in ends.iter().filter(|(partition, _)| assigned.contains(partition)) {
-            let next = session.consumer.fetch_position(&self.topic, *partition).await;
-            places.push(Place { partition: *partition, next, end: *end });
+        for (partition, end) in ends {
+            let next = session.consumer.fetch_position(&self.topic, partition).await;
+            places.push(Place { partition, next, end });
         }
         if self.stalls.look(places, Instant::now()) {
             self.leave();
         }
+    }
+
+    /// The ends of partitions; one whose leader is not known is left out.
+    async fn ends(&self, partitions: &[i32]) -> Result<Vec<(i32, i64)>, Error> {
+        let connection = self.link.connection().await?;
+        let places = partitions.iter().map(|partition| TopicPartition::new(self.topic.clone(), *partition));
+        let places: Vec<_> = places.collect();
+        let ends = bounds(&connection, &places, OffsetSpec::Latest).await;
+        let ends = ends.map_err(|cause| self.failed(cause))?;
+        Ok(places.iter().filter_map(|place| Some((place.partition, bound(&ends, place).ok()?))).collect())
+    }
+}
+
+type Bounds = HashMap<TopicPartition, Result<ListedOffset, KrafkaError>>;
+
+async fn bounds(
+    connection: &Connection,
+    places: &[TopicPartition],
+    spec: OffsetSpec,
+) -> Result<Bounds, KrafkaError> {
+    let wanted: Vec<_> = places.iter().map(|place| (place.clone(), spec)).collect();
+    connection.admin.list_offsets(wanted, ListOffsetsOptions::default()).await
+}
+
+fn bound(bounds: &Bounds, place: &TopicPartition) -> Result<i64, KrafkaError> {
+    match bounds.get(place) {
+        Some(answer) => Ok(answer.clone()?.offset),
+        None => Err(KrafkaError::timeout("list offsets")),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the driver says, in Ensue's words.
 
+use std::io;
+
 use ensue_core::{Code, Error};
 use krafka::error::ErrorCode;
 use krafka::{KrafkaError, ProtocolErrorKind};
@@ -11,6 +13,7 @@ pub(crate) fn failed(trying: &str, cause: KrafkaError) -> Error {
 
 fn code(cause: &KrafkaError) -> Code {
     match cause {
+        KrafkaError::Auth { .. } if is_of_tls(cause) => Code::BUS_ADDRESS,
         KrafkaError::Auth { .. } => Code::BUS_DENIED,
         KrafkaError::Config { .. } => Code::BUS_ADDRESS,
         KrafkaError::Timeout { .. } | KrafkaError::DeliveryTimeout { possibly_written: true, .. } => {
@@ -31,6 +34,15 @@ fn code(cause: &KrafkaError) -> Code {
         | KrafkaError::Wakeup => Code::BUS_UNREACHABLE,
         _ => Code::BUS_REFUSED,
     }
+}
+
+/// Whether it is about certificates, not about who we are.
+fn is_of_tls(cause: &KrafkaError) -> bool {
+    let first: &(dyn std::error::Error + 'static) = cause;
+    std::iter::successors(Some(first), |cause| cause.source()).any(|cause| {
+        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        cause.is::<rustls::Error>() || inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some()
+    })
 }
 
 fn of_broker(code: ErrorCode) -> Code {

@@ -21,6 +21,7 @@ mod codec;
 mod config;
 mod consume;
 mod error;
+mod gather;
 mod publish;
 mod seek;
 mod stall;

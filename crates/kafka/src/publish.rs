@@ -1,17 +1,17 @@
-//! Publishing: what a call has for one partition goes out as one batch of records, which Kafka takes or refuses as a whole. So no message
+//! Publishing: what a call has for one partition goes out in one batch of records, which Kafka takes or refuses as a whole. So no message
 //! can be kept while one before it in the same call, and of the same key, is not.
 //!
 //! The producer of the driver gathers what it is given until it is told to send, or for longer than a call takes. A call that has more
-//! than a batch holds sends one batch after the other's confirmation.
+//! than a batch holds sends one batch after the other's confirmation; calls that have less share a batch.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 
 use ensue_core::bus::{Outgoing, Receipt};
 use ensue_core::name::Channel;
 use ensue_core::{Code, Error, Key};
-use futures_util::FutureExt;
-use futures_util::future::join_all;
+use futures_util::future::{Either, join_all, select};
 use krafka::producer::{DeliveryHandle, Producer, RecordMetadata};
 use krafka::{Kafka, KrafkaError, Record};
 use smol_str::format_smolstr;
@@ -75,9 +75,14 @@ struct Call<'a> {
     /// What goes out next.
     chunk: Vec<Pending>,
     chunk_bytes: usize,
+    /// The least that a topic of the chunk takes in one batch.
+    chunk_bytes_max: usize,
     /// Whether the driver's producer cannot go on.
     is_over: bool,
 }
+
+/// A message that the producer has, and its answer.
+type Handed = ((usize, (Channel, Key)), DeliveryHandle);
 
 struct Pending {
     index: usize,
@@ -94,6 +99,7 @@ impl<'a> Call<'a> {
             failures: HashMap::new(),
             chunk: Vec::new(),
             chunk_bytes: 0,
+            chunk_bytes_max: usize::MAX,
             is_over: false,
         }
     }
@@ -119,6 +125,7 @@ impl<'a> Call<'a> {
             self.send().await;
         }
         self.chunk_bytes += bytes;
+        self.chunk_bytes_max = self.chunk_bytes_max.min(bytes_max);
         self.chunk.push(Pending { index, key, record });
     }
 
@@ -147,17 +154,18 @@ impl<'a> Call<'a> {
     /// Sends the chunk and waits for what becomes of it.
     async fn send(&mut self) {
         let chunk = std::mem::take(&mut self.chunk);
-        self.chunk_bytes = 0;
         if chunk.is_empty() {
             return;
         }
-        let Ok(_room) = self.connection.room.acquire().await else { return };
-        let (mut places, mut handles) = (Vec::new(), Vec::new());
-        for (pending, handle) in self.hand_over(chunk).await {
-            places.push(pending);
-            handles.push(handle);
-        }
-        let confirmed = join_all(handles).await;
+        let connection = self.connection;
+        let Ok(_room) = connection.room.acquire().await else { return };
+        let (handed, departure) = self.hand_over(chunk).await;
+        let (places, handles): (Vec<_>, Vec<_>) = handed.into_iter().unzip();
+        let departs = pin!(connection.gathering.depart(&connection.producer, departure));
+        let confirmed = match select(join_all(handles), departs).await {
+            Either::Left((confirmed, _)) => confirmed,
+            Either::Right((_turn, confirmed)) => confirmed.await,
+        };
         for ((index, key), confirmed) in places.into_iter().zip(confirmed) {
             self.is_over |= confirmed.as_ref().is_err_and(KrafkaError::is_fatal);
             let answer = confirmed.map(|place| receipt(&place)).map_err(|cause| unpublished(&key.0, cause));
@@ -165,16 +173,19 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Gives all of it to the producer and tells it to send, with nobody else's messages in between.
-    async fn hand_over(&mut self, chunk: Vec<Pending>) -> Vec<((usize, (Channel, Key)), DeliveryHandle)> {
-        let _gate = self.connection.gate.lock().await;
+    /// Gives all of it to the producer, with nobody else's messages in between, and says with which departure it goes out.
+    async fn hand_over(&mut self, chunk: Vec<Pending>) -> (Vec<Handed>, u64) {
+        let bytes = std::mem::take(&mut self.chunk_bytes);
+        let bytes_max = std::mem::replace(&mut self.chunk_bytes_max, usize::MAX);
+        let connection = self.connection;
+        let gathered = connection.gathering.join(&connection.producer, bytes, bytes_max).await;
         let mut handed = Vec::with_capacity(chunk.len());
         for Pending { index, key, record } in chunk {
             if let Some(before) = self.failure_before(index, &key) {
                 self.settle(index, key, Err(before));
                 continue;
             }
-            match self.connection.producer.enqueue(record).await {
+            match connection.producer.enqueue(record).await {
                 Ok(handle) => handed.push(((index, key), handle)),
                 Err(cause) => {
                     self.is_over |= cause.is_fatal();
@@ -183,9 +194,7 @@ impl<'a> Call<'a> {
                 }
             }
         }
-        // Begun and not waited for: what is there is on its way, and each message has an answer of its own.
-        drop(self.connection.producer.flush().now_or_never());
-        handed
+        (handed, gathered.departures())
     }
 }
 

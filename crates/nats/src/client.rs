@@ -1,7 +1,7 @@
 //! The connection, and the topology on it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_nats::connection::State;
 use async_nats::jetstream::ErrorCode;
@@ -11,7 +11,7 @@ use async_nats::jetstream::context::{Context, ContextBuilder};
 use async_nats::jetstream::stream::{
     self, ConsumerError, ConsumerErrorKind, DiscardPolicy, RetentionPolicy, StorageType,
 };
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
+use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerError, rustls};
 use ensue_core::bus::{Bus, Consume, Consumer, Declare, Declared, Outgoing, Receipt, Topology};
 use ensue_core::{BusCapabilities, Channel, Code, Error};
 use futures_util::future::BoxFuture;
@@ -39,20 +39,66 @@ pub(crate) struct Link {
     pub(crate) client: Client,
     pub(crate) context: Context,
     pub(crate) config: Arc<Config>,
-    /// Whether the last attempt to connect failed because of who we are.
-    denied: Arc<AtomicBool>,
+    unwelcome: Unwelcome,
+}
+
+/// Why the last attempt to connect failed, where waiting alone does not help.
+#[derive(Clone, Default)]
+struct Unwelcome(Arc<Mutex<Option<(Code, String)>>>);
+
+impl Unwelcome {
+    fn set(&self, why: Option<(Code, String)>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    fn get(&self) -> Option<(Code, String)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, event: &Event) {
+        let is_denied = match event {
+            Event::Connected => return self.set(None),
+            Event::ServerError(ServerError::AuthorizationViolation) => true,
+            Event::ClientError(error) => error.to_string().to_lowercase().contains("authorization"),
+            _ => false,
+        };
+        if is_denied {
+            self.set(Some((Code::BUS_DENIED, "the server does not let us in".to_owned())));
+        }
+    }
+
+    /// What is wrong with certificates. The driver says it only of a first attempt that is not repeated.
+    fn note_certificates(&self, cause: &ConnectError) {
+        let first: &(dyn std::error::Error + 'static) = cause;
+        let reason = std::iter::successors(Some(first), |cause| cause.source()).find_map(|cause| {
+            let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            inner.and_then(|inner| inner.downcast_ref::<rustls::Error>())
+        });
+        if let Some(reason) = reason {
+            self.set(Some((Code::BUS_ADDRESS, reason.to_string())));
+        }
+    }
 }
 
 impl NatsBus {
     pub(crate) async fn open(config: Config) -> Result<Self, Error> {
-        let denied = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&denied);
-        let options = options(&config).await?.event_callback(move |event| {
-            note(&seen, &event);
-            async {}
-        });
+        let unwelcome = Unwelcome::default();
+        let options = async || {
+            let seen = unwelcome.clone();
+            Ok::<_, Error>(options(&config).await?.event_callback(move |event| {
+                seen.note(&event);
+                async {}
+            }))
+        };
         let servers: Vec<&str> = config.url.split(',').map(str::trim).collect();
-        let client = options.connect(servers).await.map_err(|cause| {
+        let connected = match options().await?.connect(&servers).await {
+            Ok(client) => Ok(client),
+            Err(cause) => {
+                unwelcome.note_certificates(&cause);
+                options().await?.retry_on_initial_connect().connect(&servers).await
+            }
+        };
+        let client = connected.map_err(|cause| {
             let code = match cause.kind() {
                 ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
                     Code::BUS_DENIED
@@ -69,7 +115,7 @@ impl NatsBus {
             .ack_timeout(config.answer_within)
             .build(client.clone());
         let capabilities = capability::of(&config);
-        Ok(Self { link: Link { client, context, config: Arc::new(config), denied }, capabilities })
+        Ok(Self { link: Link { client, context, config: Arc::new(config), unwelcome }, capabilities })
     }
 }
 
@@ -107,8 +153,9 @@ impl Bus for NatsBus {
 }
 
 impl Link {
-    pub(crate) fn is_denied(&self) -> bool {
-        self.is_down() && self.denied.load(Ordering::Relaxed)
+    /// Why there is no connection, where it is known to be more than that nobody is there.
+    pub(crate) fn unwelcome(&self) -> Option<(Code, String)> {
+        self.unwelcome.get().filter(|_| self.is_down())
     }
 
     pub(crate) fn is_down(&self) -> bool {
@@ -148,7 +195,12 @@ impl Link {
             retention: RetentionPolicy::Limits,
             discard: DiscardPolicy::New,
             num_replicas: self.config.replicas,
-            duplicate_window: self.config.duplicate_window,
+            max_age: self.config.retention.unwrap_or_default(),
+            // The server takes no window that is longer than what it keeps.
+            duplicate_window: self
+                .config
+                .retention
+                .map_or(self.config.duplicate_window, |age| age.min(self.config.duplicate_window)),
             ..stream::Config::default()
         };
         let made = self.context.create_stream(wanted).await;
@@ -170,8 +222,13 @@ impl Link {
                 "is a work queue, retention by limits or interest is needed",
             ),
         ];
-        match wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
-            Some((_, why)) => {
+        let said = wrong.into_iter().find(|(is_wrong, _)| *is_wrong).map(|(_, why)| why.to_owned());
+        let why = said.or_else(|| {
+            let wanted = self.config.retention.filter(|wanted| *wanted != settings.max_age)?;
+            Some(format!("keeps messages for {:?} (zero: for ever), not for {wanted:?}", settings.max_age))
+        });
+        match why {
+            Some(why) => {
                 let message = format!("the stream `{name}` that keeps `{subject}` {why}");
                 Err(Error::new(Code::BUS_TOPOLOGY, message))
             }
@@ -345,7 +402,7 @@ fn consumer_name(source: &Consume) -> String {
 }
 
 async fn options(config: &Config) -> Result<ConnectOptions, Error> {
-    let options = ConnectOptions::new().retry_on_initial_connect().connection_timeout(config.answer_within);
+    let options = ConnectOptions::new().connection_timeout(config.answer_within);
     let mut options = match &config.login {
         Login::InAddress => options,
         Login::Token(token) => options.token(token.clone()),
@@ -363,15 +420,4 @@ async fn options(config: &Config) -> Result<ConnectOptions, Error> {
         options = options.add_client_certificate(certificate.clone(), key.clone());
     }
     Ok(options)
-}
-
-fn note(denied: &AtomicBool, event: &Event) {
-    match event {
-        Event::Connected => denied.store(false, Ordering::Relaxed),
-        Event::ServerError(ServerError::AuthorizationViolation) => denied.store(true, Ordering::Relaxed),
-        Event::ClientError(error) if error.to_string().to_lowercase().contains("authorization") => {
-            denied.store(true, Ordering::Relaxed);
-        }
-        _ => {}
-    }
 }

@@ -20,6 +20,7 @@ pub struct Config {
     pub(crate) duplicate_window: Duration,
     pub(crate) in_flight_max: usize,
     pub(crate) replicas: usize,
+    pub(crate) retention: Option<Duration>,
     pub(crate) message_bytes_max: usize,
 }
 
@@ -72,6 +73,7 @@ impl Config {
             duplicate_window: Duration::from_mins(10),
             in_flight_max: 1024,
             replicas: 1,
+            retention: None,
             message_bytes_max: 1024 * 1024,
         }
     }
@@ -153,6 +155,13 @@ impl Config {
     #[must_use]
     pub fn replicas(mut self, servers: usize) -> Self {
         self.replicas = servers.max(1);
+        self
+    }
+
+    /// For how long a stream that is made here keeps messages; for ever where nothing is said. Ids are then known again for as long at most.
+    #[must_use]
+    pub fn retention(mut self, time: Duration) -> Self {
+        self.retention = Some(time);
         self
     }
 

@@ -22,9 +22,8 @@ impl Link {
         cause: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Error {
         let cause = cause.into();
-        if self.is_denied() {
-            let message = format!("{trying}: the server does not let us in");
-            return Error::new(Code::BUS_DENIED, message).with_source(cause);
+        if let Some((code, why)) = self.unwelcome() {
+            return Error::new(code, format!("{trying}: {why}")).with_source(cause);
         }
         if self.client.connection_state() != State::Connected {
             return Error::new(Code::BUS_UNREACHABLE, format!("{trying}: not connected")).with_source(cause);

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ensue_core::bus::{Bus, Consume, Consumer, Declare, Declared, Outgoing, Receipt, Topology};
-use ensue_core::{BusCapabilities, Error};
+use ensue_core::{BusCapabilities, Code, Error};
 use futures_util::future::BoxFuture;
 use smol_str::SmolStr;
 
@@ -42,7 +42,8 @@ impl RabbitmqBus {
         let capabilities = capability::of(&config);
         let link = Link { config, publishing, consuming, post: Post::new(), known: Mutex::default() };
         match link.publishing.ready("cannot connect").await {
-            Err(error) if !error.is_retryable() => Err(error),
+            // A login that is wrong today may be right when its secret has been changed there too: that is waited for.
+            Err(error) if !error.is_retryable() && error.code() != Code::BUS_DENIED => Err(error),
             _ => Ok(Self { link: Arc::new(link), capabilities }),
         }
     }

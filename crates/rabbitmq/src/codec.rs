@@ -208,7 +208,8 @@ pub(crate) fn decode(delivery: &Delivery) -> (Message, Option<SmolStr>) {
 pub(crate) fn attempt(delivery: &Delivery) -> u32 {
     let count = |name| number(header(delivery, name)?);
     let before = count(ATTEMPTS).unwrap_or(0);
-    let taken_back = count(DELIVERY_COUNT).unwrap_or_else(|| u32::from(delivery.redelivered));
+    // A count need not have in it what was taken back because a member was lost.
+    let taken_back = count(DELIVERY_COUNT).unwrap_or(0).max(u32::from(delivery.redelivered));
     before.saturating_add(taken_back).saturating_add(1)
 }
 

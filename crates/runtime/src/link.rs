@@ -45,6 +45,7 @@ pub(crate) mod request;
 mod session;
 mod status;
 mod stored;
+mod target;
 
 pub(crate) use desired::follow;
 pub use desired::{SeekOutcome, Wanted, ask, outcome};

@@ -173,6 +173,11 @@ impl MemoryBus {
         self.change(|luck| drop(luck.refused.insert(channel.to_owned(), error)));
     }
 
+    /// Declaring fails with this error; without one, it succeeds again.
+    pub fn refuse_to_declare(&self, error: Option<Error>) {
+        self.change(|luck| luck.undeclarable = error);
+    }
+
     /// Publishing to this channel succeeds again.
     pub fn accept(&self, channel: &str) {
         self.change(|luck| drop(luck.refused.remove(channel)));
@@ -247,7 +252,14 @@ impl Bus for MemoryBus {
         let topology = topology.clone();
         Box::pin(async move {
             self.reach().await?;
-            Ok(self.broker.lock().declare(&topology, declare, &self.capabilities))
+            let mut state = self.broker.lock();
+            match state.luck.undeclarable.clone() {
+                Some(error) => {
+                    state.luck.strikes += 1;
+                    Err(error)
+                }
+                None => Ok(state.declare(&topology, declare, &self.capabilities)),
+            }
         })
     }
 

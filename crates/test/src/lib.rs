@@ -8,6 +8,7 @@
 //! - [`MemoryBus`]: a broker in memory, to test links with;
 //! - [`VirtualClock`], [`SeededEntropy`] and [`host`]: time that moves when told to, randomness that repeats;
 //! - [`server`]: real brokers of a test's own, to kill and start again;
+//! - [`certificates`]: an authority and what it has signed, to test TLS with;
 //! - [`conformance`]: the contracts of the ports as suites, for everyone who writes an adapter;
 //! - [`verifier`]: random programs on the runtime, compared with a plain model;
 //! - [`checker`]: a recorded history of clients compared with the log that they left.
@@ -16,6 +17,7 @@
 //! stand on `ensue-core` alone, so that a store can be tested without the rest of Ensue.
 
 pub mod bus;
+pub mod certificates;
 pub mod checker;
 pub mod cluster;
 pub mod conformance;

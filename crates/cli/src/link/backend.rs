@@ -146,7 +146,8 @@ fn find(link: &str, name: &str) -> Result<&'static Backend, Error> {
 pub(super) fn check(link: &str, name: &str, own: &Table) -> Result<(), Error> {
     let Some((check, _)) = find(link, name)?.driver else { return Ok(()) };
     check(own.clone()).map_err(|said| {
-        let message = format!("link {link}: {said}: for {name}, besides what every link may say");
+        let message =
+            format!("link {link}: {said}: for {name}, besides `relay`, `intake` and what every link may say");
         wrong(message, FIX)
     })
 }

@@ -1,10 +1,12 @@
-//! A broker of a case's own, which it may kill, pause and be cut from: a process, a folder, three ports, and a password. Brokers say
-//! where they are to be found, so the tunnel leads to a port of its own, of which the broker says that it is the tunnel's.
+//! A broker of a case's own, which it may kill, pause and be cut from: a process, a folder, four ports, and a password. Brokers say
+//! where they are to be found, so the tunnel leads to a port of its own, of which the broker says that it is the tunnel's. The fourth
+//! port speaks TLS, asks for a certificate, and has the password proved by SCRAM.
 
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,30 +15,36 @@ use ensue_core::bus::{Bus, Declare, Topology};
 use ensue_core::name::Channel;
 use ensue_core::{BoxFuture, Error};
 use ensue_kafka::{Config, Mechanism};
+use ensue_test::certificates::certify;
 use ensue_test::conformance::bus::{Broker, Fault, Process, Tunnel};
 use tempfile::TempDir;
 
-const USER: &str = "ensue";
+pub(crate) const USER: &str = "ensue";
 const MODULE: &str = "org.apache.kafka.common.security.plain.PlainLoginModule required";
-const PASSWORD: &str = "for-tests";
+pub(crate) const PASSWORD: &str = "for-tests";
 /// The identity of the cluster, base64url of sixteen bytes.
-const CLUSTER: &str = "ZW5zdWUtdGVzdC1rYWZrYQ";
+pub(crate) const CLUSTER: &str = "ZW5zdWUtdGVzdC1rYWZrYQ";
 /// Who says in the log of the broker that it runs, and how.
-const LOGGER: &str = "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info";
-const STARTED: &str = "Kafka Server started";
+pub(crate) const LOGGER: &str = "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info";
+pub(crate) const STARTED: &str = "Kafka Server started";
 /// How long a frozen broker is waited for.
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// See [`Broker`].
 pub(crate) struct Own {
     folder: TempDir,
-    ports: [u16; 3],
+    ports: [u16; 4],
     tunnel: Tunnel,
     process: Process,
 }
 
 /// One that runs and holds nothing.
 pub(crate) async fn fresh() -> Arc<dyn Broker> {
+    Arc::new(here().await)
+}
+
+/// The same, for what the suite does not know.
+pub(crate) async fn here() -> Own {
     let ports = free_ports();
     let own = Own {
         folder: tempfile::tempdir().expect("a folder"),
@@ -47,11 +55,11 @@ pub(crate) async fn fresh() -> Arc<dyn Broker> {
     own.format();
     own.start();
     own.warm_up().await;
-    Arc::new(own)
+    own
 }
 
-fn free_ports() -> [u16; 3] {
-    let listeners = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
+fn free_ports() -> [u16; 4] {
+    let listeners = [(); 4].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
     listeners.map(|listener| listener.local_addr().expect("it is bound").port())
 }
 
@@ -64,21 +72,28 @@ fn config(port: u16, password: &str) -> Config {
 
 impl Own {
     fn properties(&self) -> String {
-        let [broker, controller, tunnelled] = self.ports;
+        let [broker, controller, tunnelled, secured] = self.ports;
         let tunnel = self.tunnel.address();
         format!(
             "process.roles=broker,controller
 node.id=1
-listeners=BROKER://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller},TUNNEL://127.0.0.1:{tunnelled}
-advertised.listeners=BROKER://127.0.0.1:{broker},TUNNEL://{tunnel}
+listeners=BROKER://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller},TUNNEL://127.0.0.1:{tunnelled},SECURED://127.0.0.1:{secured}
+advertised.listeners=BROKER://127.0.0.1:{broker},TUNNEL://{tunnel},SECURED://127.0.0.1:{secured}
 controller.quorum.bootstrap.servers=127.0.0.1:{controller}
 inter.broker.listener.name=BROKER
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=BROKER:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT,TUNNEL:SASL_PLAINTEXT
+listener.security.protocol.map=BROKER:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT,TUNNEL:SASL_PLAINTEXT,SECURED:SASL_SSL
 sasl.enabled.mechanisms=PLAIN
 sasl.mechanism.inter.broker.protocol=PLAIN
 listener.name.broker.plain.sasl.jaas.config={MODULE} username=\"{USER}\" password=\"{PASSWORD}\" user_{USER}=\"{PASSWORD}\";
 listener.name.tunnel.plain.sasl.jaas.config={MODULE} user_{USER}=\"{PASSWORD}\";
+listener.name.secured.sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.secured.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.secured.ssl.keystore.type=PEM
+listener.name.secured.ssl.keystore.location={}
+listener.name.secured.ssl.truststore.type=PEM
+listener.name.secured.ssl.truststore.location={}
+listener.name.secured.ssl.client.auth=required
 log.dirs={}
 broker.session.timeout.ms=1500
 broker.heartbeat.interval.ms=300
@@ -91,9 +106,12 @@ share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 group.consumer.min.session.timeout.ms=1000
 group.consumer.min.heartbeat.interval.ms=500
+quota.window.num=2
 log.cleaner.dedupe.buffer.size=4194304
 ",
-            self.folder.path().join("log").display()
+            self.file("broker.pem").display(),
+            self.file("ca.crt").display(),
+            self.file("log").display()
         )
     }
 
@@ -113,11 +131,38 @@ log.cleaner.dedupe.buffer.size=4194304
         command
     }
 
+    /// Where everybody connects to who has the password.
+    pub(crate) fn plain(&self) -> Config {
+        config(self.ports[0], PASSWORD)
+    }
+
+    /// Where it speaks TLS.
+    pub(crate) fn secured(&self, host: &str) -> Config {
+        Config::new(format!("kafka+tls://{host}:{}", self.ports[3])).answer_within(ANSWER)
+    }
+
+    /// A client of somebody else.
+    pub(crate) async fn foreign(&self) -> krafka::Kafka {
+        let client = krafka::Kafka::builder(format!("127.0.0.1:{}", self.ports[0]));
+        let security = krafka::auth::AuthConfig::sasl_plain(USER, PASSWORD);
+        client.security(security).connect().await.expect("the broker runs")
+    }
+
+    /// A file in its folder, where its certificates are too.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     fn format(&self) {
-        let file = self.folder.path().join("server.properties");
-        fs::write(file, self.properties()).expect("the folder is ours");
-        let arguments = ["kafka.tools.StorageTool", "format", "--standalone", "-t", CLUSTER, "-c"];
-        let status = self.java(&arguments).status().expect("java runs");
+        certify(self.folder.path());
+        let parts = ["server.key", "server.crt"];
+        let both = parts.map(|name| fs::read_to_string(self.file(name)).expect("it was made")).concat();
+        fs::write(self.file("broker.pem"), both).expect("the folder is ours");
+        fs::write(self.file("server.properties"), self.properties()).expect("the folder is ours");
+        let proof = format!("SCRAM-SHA-512=[name={USER},password={PASSWORD}]");
+        let format =
+            ["kafka.tools.StorageTool", "format", "--standalone", "-t", CLUSTER, "--add-scram", &proof, "-c"];
+        let status = self.java(&format).status().expect("java runs");
         assert!(status.success(), "Kafka formats its folder");
     }
 

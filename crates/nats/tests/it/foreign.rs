@@ -1,5 +1,7 @@
 //! What somebody else does with the same server.
 
+use std::time::Duration;
+
 use async_nats::jetstream::stream::{Config, RetentionPolicy, StorageType};
 use ensue_core::Code;
 use ensue_core::bus::{Bus, Consume, Declare, Topology};
@@ -39,6 +41,24 @@ async fn a_stream_that_cannot_keep_the_promises_is_refused_and_left_alone() {
     foreign.create_stream(good).await.expect("the server takes it");
     let declared = bus.declare(&topology, Declare::Make).await.expect("this one will do");
     assert_eq!(declared.found, ["stream `SHOP` for `shop.orders`"]);
+}
+
+#[tokio::test]
+#[ignore = "needs a NATS server: cargo xtask test"]
+async fn a_stream_is_made_with_the_retention_that_was_asked_for_and_one_of_another_is_refused() {
+    let server = given::server().await;
+    let foreign = server.foreign().await;
+    let keeping = |hours| server.config(given::TOKEN).retention(Duration::from_hours(hours)).open();
+    let topology = Topology { targets: vec![orders()], sources: Vec::new() };
+    let bus = keeping(1).await.expect("the server runs");
+    for _ in 0..2 {
+        bus.declare(&topology, Declare::Make).await.expect("it is made, and then found");
+    }
+    let other = keeping(2).await.expect("the server runs");
+    let error = other.declare(&topology, Declare::Make).await.expect_err("it is otherwise");
+    assert_eq!(error.code(), Code::BUS_TOPOLOGY, "{error:?}");
+    let left = foreign.get_stream("shop_orders").await.expect("it is there");
+    assert_eq!(left.cached_info().config.max_age, Duration::from_hours(1));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,8 @@ pub(crate) const TOKEN: &str = "for-tests";
 /// See [`Broker`].
 pub(crate) struct Server {
     folder: TempDir,
+    /// Who is let in, and how.
+    settings: String,
     port: u16,
     tunnel: Tunnel,
     process: Process,
@@ -39,10 +41,17 @@ fn config(port: u16, token: &str) -> Config {
 
 /// The same, for what the suite does not know.
 pub(crate) async fn server() -> Arc<Server> {
+    with(|_| format!("authorization {{ token: \"{TOKEN}\" }}\n")).await
+}
+
+/// The same, with what is to be in its configuration; made in its folder, which is named.
+pub(crate) async fn with(settings: impl FnOnce(&Path) -> String) -> Arc<Server> {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     let address = port.expect("a free port");
+    let folder = tempfile::tempdir().expect("a folder");
     let server = Server {
-        folder: tempfile::tempdir().expect("a folder"),
+        settings: settings(folder.path()),
+        folder,
         port: address.port(),
         tunnel: Tunnel::to(address).await,
         process: Process::default(),
@@ -59,6 +68,16 @@ impl Server {
         async_nats::jetstream::new(client)
     }
 
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A file in its folder.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     pub(crate) fn config(&self, token: &str) -> Config {
         config(self.port, token)
     }
@@ -67,8 +86,9 @@ impl Server {
         let file = self.folder.path().join("nats.conf");
         let store = self.folder.path().join("store");
         let text = format!(
-            "listen: \"127.0.0.1:{}\"\nauthorization {{ token: \"{TOKEN}\" }}\njetstream {{ store_dir: \"{}\" }}\n",
+            "listen: \"127.0.0.1:{}\"\n{}jetstream {{ store_dir: \"{}\" }}\n",
             self.port,
+            self.settings,
             store.display()
         );
         fs::write(&file, text).expect("the folder is ours");

@@ -4,6 +4,7 @@ mod cluster;
 mod foreign;
 mod given;
 mod order;
+mod secured;
 mod shop;
 mod unkept;
 

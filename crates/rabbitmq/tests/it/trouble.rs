@@ -1,7 +1,5 @@
 //! Bad input and bad luck that only this broker knows.
 
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +7,7 @@ use ensue_core::bus::{Bus, Consume, Declare, Feed, Mode, Outgoing, Settled, Topo
 use ensue_core::name::{Channel, ContentType, EventId, EventType, Source, StreamName, SubscriptionName};
 use ensue_core::{Code, Envelope, Error, Timestamp};
 use ensue_rabbitmq::{Config, RabbitmqBus};
+use ensue_test::certificates::certify;
 
 use crate::given;
 
@@ -137,24 +136,6 @@ async fn what_was_not_settled_in_time_comes_again_and_cannot_be_settled_late() {
     let answers = consumer.settle(vec![Settled::Ack(first.token), Settled::Ack(again.token)]).await;
     assert_eq!(codes(&answers), [Some(Code::BUS_TOO_LATE), None]);
     assert_eq!(consumer.lag().await.expect("the broker runs"), Some(0));
-}
-
-/// Makes an authority, what it has signed for 127.0.0.1 and for a client, and an authority that has signed nothing.
-fn certify(folder: &Path) {
-    let signed = ["-CA", "ca.crt", "-CAkey", "ca.key", "-addext", "basicConstraints=critical,CA:FALSE"];
-    let server = [&signed[..], &["-addext", "subjectAltName=IP:127.0.0.1"]].concat();
-    let (none, client): (&[&str], &[&str]) = (&[], &signed);
-    for (name, options) in [("ca", none), ("stranger", none), ("client", client), ("server", &server)] {
-        let made = Command::new("openssl")
-            .current_dir(folder)
-            .args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "3650"])
-            .args(["-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", &format!("/CN={name}")])
-            .args(["-keyout", &format!("{name}.key"), "-out", &format!("{name}.crt")])
-            .args(options)
-            .output()
-            .expect("openssl runs");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    }
 }
 
 #[tokio::test]

@@ -21,16 +21,26 @@ pub(super) struct Entry {
     pub(super) stream: StreamName,
     pub(super) envelope: Envelope,
     fingerprint: Fingerprint,
+    /// The id that it will have if it is delivered again.
+    again: Option<EventId>,
 }
 
 impl Entry {
     pub(super) fn new(index: usize, stream: StreamName, envelope: Envelope) -> Self {
         let fingerprint = Fingerprint::of_event(&stream, &envelope);
-        Self { index, stream, envelope, fingerprint }
+        Self { index, stream, envelope, fingerprint, again: None }
     }
 
-    fn id(&self) -> (&Source, &EventId) {
-        (&self.envelope.source, &self.envelope.id)
+    pub(super) fn known_again_as(self, again: Option<EventId>) -> Self {
+        Self { again, ..self }
+    }
+
+    /// What is remembered of it.
+    fn ids(&self) -> impl Iterator<Item = (&Source, &EventId)> {
+        [Some(&self.envelope.id), self.again.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|id| (&self.envelope.source, id))
     }
 }
 
@@ -71,10 +81,10 @@ impl Taking<'_> {
         let (mut seen, mut bytes) = (HashSet::new(), 0);
         for (length, entry) in entries.iter().enumerate() {
             bytes += entry.envelope.size();
-            if length > 0 && (bytes > bytes_max || seen.contains(&entry.id())) {
+            if length > 0 && (bytes > bytes_max || entry.ids().any(|id| seen.contains(&id))) {
                 return length;
             }
-            seen.insert(entry.id());
+            seen.extend(entry.ids());
         }
         entries.len()
     }
@@ -150,8 +160,14 @@ impl Taking<'_> {
         let events = open.iter().map(|entry| (entry.stream.clone(), entry.envelope.clone()));
         let appends: Vec<Append> = appends(events);
         debug_assert!(appends.iter().all(|append| append.expected == Expected::Any), "order is the broker's");
-        let records =
-            open.iter().map(|entry| self.door.remember(&entry.envelope, &entry.fingerprint, None)).collect();
+        let mut records = Vec::with_capacity(open.len());
+        for entry in open {
+            records.push(self.door.remember(&entry.envelope, &entry.fingerprint, None));
+            let again = entry.again.as_ref();
+            records.extend(
+                again.map(|id| self.door.remember_also(&entry.envelope.source, id, &entry.fingerprint)),
+            );
+        }
         Commit { appends, records, ..Commit::default() }
     }
 }

@@ -1,5 +1,6 @@
 //! What operators want of a link: kept in the store, and followed by every process that runs the link, now and after a restart.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -138,7 +139,8 @@ async fn known(store: &dyn Store, link: &str) -> Result<Vec<LinkStatus>, Error> 
     let (meant, others): (Vec<_>, Vec<_>) =
         all.into_iter().partition(|status| status.link == link || status.name == link);
     if meant.is_empty() {
-        let names: Vec<&str> = others.iter().map(|status| status.link.as_str()).collect();
+        let names: BTreeSet<&str> = others.iter().map(|status| status.link.as_str()).collect();
+        let names: Vec<&str> = names.into_iter().collect();
         let others = if names.is_empty() { "no link".to_owned() } else { names.join(", ") };
         return Err(Error::new(Code::NOT_FOUND, format!("no link named {link} has run on this store"))
             .with_fix(format!("it knows {others}; a link is known once it has been started")));

@@ -7,7 +7,9 @@ use super::batch::{Admission, Entry, Taking};
 use super::came::Came;
 use super::log_id::LogId;
 use super::parked;
+use super::read::{DELIVERY, ID_FROM, content_id};
 use super::session::{STUCK_PAUSE, Session};
+use crate::message::extension;
 
 /// What became of one delivery.
 enum Fate {
@@ -58,7 +60,10 @@ impl Session {
     /// Reads what came. Nothing is done yet.
     pub(super) fn sort(&self, deliveries: Vec<Delivery>, log: &LogId) -> Sorted {
         let tokens = deliveries.iter().map(|delivery| delivery.token).collect();
-        let came: Vec<Came> = deliveries.into_iter().map(Came::of).collect();
+        let now = self.shared.press.host.clock.now();
+        let capabilities = self.bus.capabilities();
+        let came: Vec<Came> =
+            deliveries.into_iter().map(|delivery| Came::of(delivery, capabilities, now)).collect();
         let fates = came.iter().enumerate().map(|(index, came)| self.fate_of(index, came, log)).collect();
         Sorted { tokens, came, fates }
     }
@@ -108,7 +113,11 @@ impl Session {
         match read {
             Ok((_, envelope)) if !self.reader.takes.is_for(log, &envelope) => Fate::Elsewhere,
             Ok((_, envelope)) if log.has_had(&envelope) => Fate::Looped,
-            Ok((stream, envelope)) => Fate::Event(Entry::new(index, stream, envelope)),
+            Ok((stream, envelope)) => {
+                let is_named = extension(&envelope, ID_FROM) != Some(DELIVERY);
+                let again = (!is_named).then(|| content_id(came));
+                Fate::Event(Entry::new(index, stream, envelope).known_again_as(again))
+            }
             Err(error) => self.unreadable(index, came, &error),
         }
     }
@@ -117,7 +126,11 @@ impl Session {
         let now = self.shared.press.host.clock.now();
         self.gauge.troubled(error, now);
         match parked::keep(came, &self.gauge.name, error, now) {
-            Ok((stream, envelope)) => Fate::Unreadable(Entry::new(index, stream, envelope)),
+            Ok((stream, envelope)) => {
+                let again = came.is_known_by_delivery().then(|| content_id(came));
+                let again = again.filter(|again| *again != envelope.id);
+                Fate::Unreadable(Entry::new(index, stream, envelope).known_again_as(again))
+            }
             Err(error) => Fate::Refused(error),
         }
     }

@@ -4,12 +4,9 @@
 //! conversation is the flow, because that is what stays the same from the first message to the last; where there is none the
 //! correlation id is.
 
-use std::borrow::Cow;
-
 use ensue_core::EventId;
 
 use super::came::Came;
-use super::pick::text_at;
 
 /// Names of headers, the better one first.
 const IDS: [&str; 5] =
@@ -50,13 +47,12 @@ fn header(came: &Came, names: &[&str]) -> Option<EventId> {
 fn enveloped(came: &Came, names: &[&str]) -> Option<EventId> {
     let is_envelope =
         came.content_type().is_some_and(|text| text.trim().to_ascii_lowercase().starts_with(MASS_TRANSIT));
-    let body = came.json().filter(|_| is_envelope)?;
-    names.iter().filter_map(|name| text_at(body, name)).find_map(|text| EventId::new(text).ok())
+    let mut texts = names.iter().filter(|_| is_envelope).filter_map(|name| came.text_at(name));
+    texts.find_map(|text| EventId::new(text).ok())
 }
 
 /// The id of the plain shape `{event_type, event_id, data}`.
 fn plain(came: &Came) -> Option<EventId> {
-    let body = came.json()?;
-    let text: Cow<'_, str> = text_at(body, "event_id").filter(|_| body.get("event_type").is_some())?;
-    EventId::new(text).ok()
+    came.json()?.get("event_type")?;
+    EventId::new(came.text_at("event_id")?).ok()
 }

@@ -10,6 +10,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::request::Outbound;
 use super::status::{Direction, LinkState, LinkStatus, Trouble};
+use super::target::Target;
 use super::{log_id::LogId, pause_after};
 use crate::progress::lock;
 
@@ -17,6 +18,8 @@ use crate::progress::lock;
 #[derive(Default)]
 pub(crate) struct Gauges {
     all: Mutex<Vec<Arc<Gauge>>>,
+    /// What the relays among them publish to.
+    targets: Mutex<Vec<Arc<Target>>>,
     pub(super) log: OnceLock<LogId>,
     /// Moves whenever one of them stands otherwise than before.
     changes: Arc<watch::Sender<u64>>,
@@ -47,6 +50,16 @@ impl Gauges {
         let gauge = Arc::new(Gauge { changes: Arc::clone(&self.changes), ..gauge });
         lock(&self.all).push(Arc::clone(&gauge));
         gauge
+    }
+
+    pub(crate) fn targets(&self) -> Vec<Arc<Target>> {
+        lock(&self.targets).clone()
+    }
+
+    pub(super) fn aim(&self, target: Target) -> Arc<Target> {
+        let target = Arc::new(target);
+        lock(&self.targets).push(Arc::clone(&target));
+        target
     }
 
     /// Whether messages are in hand that are not yet in the log.

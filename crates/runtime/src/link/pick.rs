@@ -7,7 +7,6 @@ use std::str::FromStr;
 
 use ensue_core::{Code, Error};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 
 use super::came::Came;
 
@@ -19,7 +18,7 @@ const ENCLOSED_TYPES: &str = "NServiceBus.EnclosedMessageTypes";
 pub enum Pick {
     /// The header of this name; the case of the name counts only where two differ by nothing else.
     Header(String),
-    /// The member of the JSON body at this path, as text: a string, a number or a boolean.
+    /// The member of the JSON body at this path, as text: a string, a number as it is written, or a boolean.
     Field(String),
     /// The key by which the broker orders the message.
     Key,
@@ -28,12 +27,22 @@ pub enum Pick {
 }
 
 impl Pick {
+    /// Why there is no value.
+    pub(super) fn absence(&self, came: &Came) -> String {
+        match self {
+            Self::Field(_) if came.json().is_none() => {
+                format!("`{self}` looks into JSON, and the body is none")
+            }
+            _ => format!("nothing is found at `{self}`"),
+        }
+    }
+
     /// The value, where the message has it.
     pub(super) fn of<'a>(&'a self, came: &'a Came) -> Option<Cow<'a, str>> {
         let found = match self {
             Self::Header(name) if name == ENCLOSED_TYPES => came.header(name).map(first_type),
             Self::Header(name) => came.header(name).map(Cow::Borrowed),
-            Self::Field(path) => came.json().and_then(|body| text_at(body, path)),
+            Self::Field(path) => came.text_at(path),
             Self::Key => came.key.as_deref().map(Cow::Borrowed),
             Self::Const(text) => Some(Cow::Borrowed(text.as_str())),
         };
@@ -44,16 +53,6 @@ impl Pick {
 /// `Shop.OrderPlaced, Shop, Version=1.0.0.0; Shop.IEvent, …` names the type and those that it is as well.
 fn first_type(header: &str) -> Cow<'_, str> {
     Cow::Borrowed(header.split([',', ';']).next().unwrap_or_default().trim())
-}
-
-/// The text at a path of names, such as `order.id`.
-pub(super) fn text_at<'a>(body: &'a Value, path: &str) -> Option<Cow<'a, str>> {
-    match path.split('.').try_fold(body, |value, name| value.get(name))? {
-        Value::String(text) => Some(Cow::Borrowed(text)),
-        Value::Number(number) => Some(Cow::Owned(number.to_string())),
-        Value::Bool(yes) => Some(Cow::Borrowed(if *yes { "true" } else { "false" })),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
-    }
 }
 
 impl FromStr for Pick {
@@ -89,12 +88,16 @@ impl fmt::Display for Pick {
 impl<'de> Deserialize<'de> for Pick {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map_err(|error: Error| serde::de::Error::custom(format!("{error}; {}", error.fix())))
+        text.parse()
+            .map_err(|error: Error| serde::de::Error::custom(format!("{}; {}", error.message(), error.fix())))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use ensue_core::Channel;
+    use ensue_core::bus::Message;
+
     use super::*;
 
     #[test]
@@ -102,6 +105,39 @@ mod tests {
         for text in ["header:ce_type", "field:data.order_id", "key", "const:Order:Placed"] {
             assert_eq!(text.parse::<Pick>().expect("it is understood").to_string(), text);
         }
+    }
+
+    fn found(at: &str, body: &'static str) -> Option<String> {
+        let headers = vec![("Kind".into(), "placed".into()), ("kind".into(), "other".into())];
+        let message = Message { headers, content_type: None, body: body.into() };
+        let from = Channel::new("orders").expect("a valid name");
+        let came = Came::new(from, Some("K-1".into()), None, None, message);
+        at.parse::<Pick>().expect("it is understood").of(&came).map(Cow::into_owned)
+    }
+
+    #[test]
+    fn values_are_found_and_numbers_are_as_they_are_written() {
+        let body =
+            r#"{"a":{"b":"text","n":17,"big":89440000000000000011,"part":1.50,"yes":true,"no":null},"e":""}"#;
+        let cases = [
+            ("field:a.b", Some("text")),
+            ("field:a.n", Some("17")),
+            ("field:a.big", Some("89440000000000000011")),
+            ("field:a.part", Some("1.50")),
+            ("field:a.yes", Some("true")),
+            ("field:a.no", None),
+            ("field:a", None),
+            ("field:e", None),
+            ("field:x.y", None),
+            ("header:kind", Some("other")),
+            ("header:KIND", Some("placed")),
+            ("key", Some("K-1")),
+            ("const:Order", Some("Order")),
+        ];
+        for (at, value) in cases {
+            assert_eq!(found(at, body).as_deref(), value, "{at}");
+        }
+        assert_eq!(found("field:a", "no JSON"), None);
     }
 
     #[test]

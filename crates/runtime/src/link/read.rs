@@ -22,7 +22,7 @@ const SCHEMA_ID: &str = "schemaid";
 /// For how long a broker of AMQP keeps a message. It takes it away when it moves the message.
 const EXPIRATION: &str = "amqp:expiration";
 /// Extension attribute: what the id of an event was made of that brought none.
-const ID_FROM: &str = "idfrom";
+pub(super) const ID_FROM: &str = "idfrom";
 
 /// How the messages of one intake become events.
 #[derive(Clone, Debug)]
@@ -119,7 +119,7 @@ impl Reader {
         match (picked.or(own), &self.key) {
             (Some(key), _) => Ok(key),
             (None, Some(pick)) => {
-                Err(Error::new(Code::UNREADABLE, format!("it has no key: nothing is found at `{pick}`")))
+                Err(Error::new(Code::UNREADABLE, format!("it has no key: {}", pick.absence(came))))
             }
             (None, None) => {
                 let known = of_type.map(|stream| stream.key.as_str().into()).or_else(|| came.key.clone());
@@ -176,9 +176,9 @@ impl Reader {
     /// A message of somebody who has never heard of `CloudEvents`.
     fn mapped(&self, came: &Came) -> Result<Parsed, Error> {
         let Some(pick) = &self.event_type else { return Err(unreadable("type", "`type = \"…\"`")) };
-        let said = pick.of(came).ok_or_else(|| {
-            Error::new(Code::UNREADABLE, format!("it has no type: nothing is found at `{pick}`"))
-        })?;
+        let said = pick
+            .of(came)
+            .ok_or_else(|| Error::new(Code::UNREADABLE, format!("it has no type: {}", pick.absence(came))))?;
         Ok(bare(EventType::new(said)?, content_type(came)?, came.message.body.clone()))
     }
 
@@ -207,8 +207,11 @@ impl Reader {
     }
 }
 
+/// What an id is made of that the next delivery of the same message will not have.
+pub(super) const DELIVERY: &str = "delivery";
+
 /// An id that is the same when the message is delivered again, and what it is made of: the id that its sender gave it, or else
-/// the place where the broker keeps it, or else all of it, by which two equal messages are one.
+/// the place where the broker keeps it, or its first delivery; or else all of it, by which two equal messages are one.
 pub(super) fn identify(came: &Came) -> Result<(EventId, &'static str), Error> {
     if let Some(id) = foreign::id(came) {
         return Ok((id, "message"));
@@ -216,7 +219,8 @@ pub(super) fn identify(came: &Came) -> Result<(EventId, &'static str), Error> {
     if let Some(place) = &came.place {
         // A place is given out again where the broker's store was deleted and made anew.
         let at = came.published_at.map(|at| format!("@{at}")).unwrap_or_default();
-        return Ok((EventId::new(format!("{place}{at}"))?, "place"));
+        let made_of = if came.is_known_by_delivery() { DELIVERY } else { "place" };
+        return Ok((EventId::new(format!("{place}{at}"))?, made_of));
     }
     Ok((content_id(came), "content"))
 }

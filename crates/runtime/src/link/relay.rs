@@ -9,7 +9,7 @@ use std::time::Duration;
 use ensue_core::bus::{Bus, Declare, Mode, Outgoing, Topology};
 use ensue_core::{
     BoxFuture, Channel, Code, CommandInfo, CommandSet, Error, EventType, Failure, Kind, Position, Recorded,
-    SubscriptionName, Timestamp, Topic,
+    SubscriptionName, Topic,
 };
 use smol_str::SmolStr;
 
@@ -18,6 +18,7 @@ use super::gauge::Gauge;
 use super::log_id::LogId;
 use super::request::{End, Outbound};
 use super::status::{Direction, LinkState};
+use super::target::Target;
 use super::{LINK, LOGS};
 use crate::message::extension;
 use crate::policy::{Settings, StartFrom};
@@ -26,8 +27,6 @@ use crate::subscription::{Handled, Handler, Shared};
 
 /// How often a paused relay looks whether it may go on.
 const LOOK: Duration = Duration::from_secs(1);
-/// For so long after it was seen, what is published to is taken to be there.
-const DECLARED_FOR: Duration = Duration::from_secs(10);
 /// Events that were confirmed although one before them was not, so many at most are remembered.
 const AHEAD_MAX: usize = 65_536;
 
@@ -196,32 +195,27 @@ impl Mounted {
     pub(crate) fn handler(self, shared: &Arc<Shared>) -> Arc<dyn Handler> {
         let Self { name, link, bus, takes, to, mode, declare, settings, .. } = self;
         let now = shared.press.host.clock.now();
-        let gauge =
-            Gauge::new((name, link), Direction::Relay, bus.capabilities(), to, now).takes(takes.clone());
+        let gauge = Gauge::new((name, link), Direction::Relay, bus.capabilities(), to, now);
+        let gauge = shared.links.enter(gauge.takes(takes.clone()));
         Arc::new(RelayHandler {
-            bus,
             takes,
             mode,
-            declare,
             timeout: settings.timeout,
-            gauge: shared.links.enter(gauge),
+            target: shared.links.aim(Target::new(bus, declare, Arc::clone(&gauge))),
+            gauge,
             shared: Arc::clone(shared),
-            declared: tokio::sync::Mutex::default(),
             ahead: Mutex::default(),
         })
     }
 }
 
 struct RelayHandler {
-    bus: Arc<dyn Bus>,
     takes: Outbound,
     mode: Mode,
-    declare: Declare,
     timeout: Duration,
+    target: Arc<Target>,
     gauge: Arc<Gauge>,
     shared: Arc<Shared>,
-    /// When the broker was last seen to have what is published to.
-    declared: tokio::sync::Mutex<Option<Timestamp>>,
     /// Confirmed, although one before them in their lane was not: not to be published again.
     ahead: Mutex<HashSet<Position>>,
 }
@@ -229,8 +223,10 @@ struct RelayHandler {
 impl RelayHandler {
     async fn publish(&self, batch: &[Recorded]) -> Handled {
         let mut done = Handled::default();
-        if let Err(error) = self.declare().await {
-            done.failure = Some(self.failure_of(error).await);
+        let clock = &*self.shared.press.host.clock;
+        if let Err(error) = self.target.declare(clock).await {
+            // Whatever is wrong with where they go, the events are not to blame.
+            done.failure = Some(Failure::Later(self.gauge.fails(&error, clock)));
             return done;
         }
         let log = match LogId::of(&self.shared).await {
@@ -316,43 +312,16 @@ impl RelayHandler {
         }
         tokio::select! {
             biased;
-            answers = self.bus.publish(outgoing) => answers.into_iter().map(|answer| answer.map(drop)).collect(),
+            answers = self.target.bus.publish(outgoing) => answers.into_iter().map(|answer| answer.map(drop)).collect(),
             () = self.shared.press.host.clock.sleep(self.timeout) => (0..count).map(|_| Err(unanswered())).collect(),
         }
-    }
-
-    /// Makes sure that the broker has what is published to, once, and again after it was missed.
-    async fn declare(&self) -> Result<(), Error> {
-        let mut declared = self.declared.lock().await;
-        if declared.is_some() {
-            return Ok(());
-        }
-        let topology = Topology { targets: vec![self.gauge.channel.clone()], sources: Vec::new() };
-        let found = self.bus.declare(&topology, self.declare).await?;
-        match (self.declare, found.missing.first()) {
-            (Declare::DryRun, Some(missing)) => {
-                Err(Error::new(Code::BUS_UNROUTABLE, format!("the broker has no {missing}")))
-            }
-            _ => {
-                *declared = Some(self.shared.press.host.clock.now());
-                Ok(())
-            }
-        }
-    }
-
-    /// Whether what is published to was seen so lately that it is the event for which there is no place. If not, it is looked for again.
-    async fn is_declared(&self) -> bool {
-        let mut declared = self.declared.lock().await;
-        let now = self.shared.press.host.clock.now();
-        *declared = declared.filter(|since| now < *since + DECLARED_FOR);
-        declared.is_some()
     }
 
     /// What a failure means for the delivery: it waits where the broker is what is wrong, and is refused where the event is.
     async fn failure_of(&self, error: Error) -> Failure {
         let clock = &self.shared.press.host.clock;
         let is_of_the_event = match error.code() {
-            Code::BUS_UNROUTABLE => self.is_declared().await,
+            Code::BUS_UNROUTABLE => self.target.is_there(&**clock).await,
             _ => is_of_the_event(&error),
         };
         if is_of_the_event {

@@ -54,9 +54,16 @@ enum Next {
 }
 
 /// Resolves when it is so. A sender that is gone changes nothing any more.
-async fn becomes(paused: &mut watch::Receiver<bool>, wanted: bool) {
+pub(super) async fn becomes(paused: &mut watch::Receiver<bool>, wanted: bool) {
     if paused.wait_for(|paused| *paused == wanted).await.is_err() {
-        std::future::pending::<()>().await;
+        pending::<()>().await;
+    }
+}
+
+/// Resolves when it was set again. A sender that is gone sets nothing any more.
+pub(super) async fn changes(paused: &mut watch::Receiver<bool>) {
+    if paused.changed().await.is_err() {
+        pending::<()>().await;
     }
 }
 
@@ -124,11 +131,18 @@ impl Session {
         }
     }
 
-    /// That the broker cannot say it now stops nobody.
+    /// That the broker cannot say it now stops nobody, but one that is away is not waited for in silence.
     async fn look_at_lag(&self, consumer: &mut dyn Consumer) {
+        let clock = &self.shared.press.host.clock;
         match consumer.lag().await {
-            Ok(lag) => self.gauge.lags(lag),
-            Err(error) => self.gauge.troubled(&error, self.shared.press.host.clock.now()),
+            Ok(lag) => {
+                self.gauge.lags(lag);
+                self.gauge.works(clock.now());
+            }
+            Err(error) if error.code() == Code::BUS_UNREACHABLE => {
+                self.gauge.fails(&error, &**clock);
+            }
+            Err(error) => self.gauge.troubled(&error, clock.now()),
         }
     }
 

@@ -79,7 +79,7 @@ impl Group {
         for index in self.read..stored.len() {
             luck.strikes += usize::try_from(luck.deliver_times.saturating_sub(1)).unwrap_or_default();
             for copy in 0..luck.deliver_times {
-                self.waiting.insert((index, copy), Waiting { due: Duration::ZERO, attempt: 0 });
+                self.waiting.insert((index, copy), Waiting { due: Duration::ZERO, attempt: copy });
             }
         }
         self.read = stored.len();

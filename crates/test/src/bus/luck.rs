@@ -12,6 +12,8 @@ pub(super) struct Luck {
     pub(super) is_down: bool,
     pub(super) is_paused: bool,
     pub(super) refused: HashMap<String, Error>,
+    /// Why nothing can be declared.
+    pub(super) undeclarable: Option<Error>,
     pub(super) lose_confirmations: usize,
     pub(super) lose_settlements: usize,
     pub(super) deliver_times: u32,
@@ -26,6 +28,7 @@ impl Default for Luck {
             is_down: false,
             is_paused: false,
             refused: HashMap::new(),
+            undeclarable: None,
             lose_confirmations: 0,
             lose_settlements: 0,
             deliver_times: 1,

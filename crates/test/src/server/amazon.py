@@ -14,6 +14,7 @@ import ipaddress
 import json
 import os
 import sys
+import threading
 import time
 from urllib.parse import urlsplit
 
@@ -31,7 +32,7 @@ from moto.moto_server.werkzeug_app import (  # noqa: E402
     DomainDispatcherApplication,
     create_backend_app,
 )
-from moto.sqs.models import SQSBackend  # noqa: E402
+from moto.sqs import models as queues  # noqa: E402
 
 MAKES = ("AWSEvents.Create", "AWSEvents.Put", "AmazonSQS.Create", "AmazonSQS.Send")
 EVERYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
@@ -94,8 +95,45 @@ def is_kept(backend, queue_name, message):
     return backend.get_queue(queue_name).message_retention_period + message.sent_timestamp / 1000 > time.time()
 
 
+def counted(is_of_them):
+    def count(queue):
+        now = queues.unix_time_millis()
+        return sum(is_of_them(message, now) for message in queue._messages)
+
+    return property(count)
+
+
+one_by_one = threading.Lock()
+
+
+def recorded(record):
+    """Moto writes a request in parts, between which another one may come. What is not made again need not be written."""
+
+    def whole(request, body=None):
+        if target(request.headers).startswith(MAKES):
+            with one_by_one:
+                record(request, body)
+
+    return whole
+
+
+def recording_without_torn_end():
+    """Whoever sent what was being written in the moment of the kill was told nothing."""
+    with open(recording, "rb+") as file:
+        whole = file.read().rfind(b"\n") + 1
+        file.truncate(whole)
+        file.seek(0)
+        return file.read().splitlines()
+
+
 # More than half of the time of an event goes into reading the same few paths.
 ext.parse = functools.lru_cache(ext.parse)
+# Each message that is sent has all of its queue counted three times, and moto asks for the time, slowly, for each that it counts.
+queues.unix_time_millis = lambda: time.time() * 1000
+queues.Queue.approximate_number_of_messages = counted(lambda message, now: message.visible_at < now >= message.delayed_until)
+queues.Queue.approximate_number_of_messages_delayed = counted(lambda message, now: now < message.delayed_until)
+queues.Queue.approximate_number_of_messages_not_visible = counted(lambda message, now: now <= message.visible_at)
+SQSBackend = queues.SQSBackend
 SQSBackend.is_message_valid_based_on_retention_period = is_kept
 for name in ("receive_message", "delete_message", "change_message_visibility"):
     setattr(SQSBackend, name, alone(getattr(SQSBackend, name)))
@@ -103,14 +141,11 @@ for name in ("receive_message", "delete_message", "change_message_visibility"):
 app = DomainDispatcherApplication(create_backend_app)
 if os.path.exists(recording):
     client = Client(app)
-    with open(recording) as lines:
-        for request in map(json.loads, lines):
-            if not target(request["headers"]).startswith(MAKES):
-                continue
-            body = request["body"]
-            body = base64.b64decode(body) if request["body_encoded"] else body
-            url = urlsplit(request["url"])
-            client.open(url.path, method=request["method"], headers=request["headers"], data=body)
+    for request in map(json.loads, recording_without_torn_end()):
+        body = request["body"]
+        body = base64.b64decode(body) if request["body_encoded"] else body
+        url = urlsplit(request["url"])
+        client.open(url.path, method=request["method"], headers=request["headers"], data=body)
 
 users = iam_backends["123456789012"]["aws"]
 users.create_user("us-east-1", "ensue")
@@ -118,6 +153,7 @@ users.put_user_policy("ensue", "everything", json.dumps(EVERYTHING))
 key = users.create_access_key("ensue")
 key.access_key_id, key.secret_access_key = "AKIAENSUEFORTESTS000", "for-tests"
 settings.INITIAL_NO_AUTH_ACTION_COUNT = 0.0
+recorder._record_request = recorded(recorder._record_request)
 recorder.start_recording()
 tls = certified(sys.argv[3]) if len(sys.argv) > 3 else None
 server = make_server("127.0.0.1", port, app, threaded=True, request_handler=KeepAlive, ssl_context=tls)

@@ -20,7 +20,7 @@ impl Program for Amazon {
         let [port, ..] = place.ports;
         let mut command = Command::new(variable("ENSUE_TEST_AWS_PYTHON"));
         command.args(["-c", AMAZON, &port.to_string()]).arg(place.folder().join("recording"));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the fake starts");
         let said = child.stdout.take().map(BufReader::new).and_then(|lines| lines.lines().next());
         assert_eq!(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use ensue::core::bus::{Declare, Topology};
-use ensue::core::{Bus, Code, Error, Store};
+use ensue::core::{Bus, Code, Error, Kind, Store};
 use ensue::runtime::link;
 use serde::Serialize;
 
@@ -40,6 +40,8 @@ enum Outcome {
     Missing,
     /// It cannot work as it is.
     Wrong,
+    /// The broker does not answer, so nobody knows.
+    Unreachable,
 }
 
 impl Row for Compared {
@@ -50,8 +52,9 @@ impl Row for Compared {
             Outcome::Found => "found",
             Outcome::Missing => "missing",
             Outcome::Wrong => "wrong",
+            Outcome::Unreachable => "unreachable",
         };
-        vec![short(&self.link, 40), self.backend.clone(), outcome.to_owned(), short(&self.what, 160)]
+        vec![short(&self.link, 40), self.backend.clone(), outcome.to_owned(), short(&self.what, 600)]
     }
 }
 
@@ -64,7 +67,11 @@ impl Check {
             let store = store.as_deref();
             let lines = match compare(name, link, store).await {
                 Ok(lines) => lines,
-                Err(error) => vec![(Outcome::Wrong, format!("{error}; {}", error.fix()))],
+                Err(error) => {
+                    let is_away = error.kind() == Kind::Unavailable;
+                    let outcome = if is_away { Outcome::Unreachable } else { Outcome::Wrong };
+                    vec![(outcome, format!("{error}; {}", error.fix()))]
+                }
             };
             let line = |(outcome, what)| Compared {
                 link: name.clone(),
@@ -75,10 +82,15 @@ impl Check {
             compared.extend(lines.into_iter().map(line));
         }
         session.output.all(&compared)?;
-        let wrong = compared.iter().filter(|line| line.outcome == Outcome::Wrong).count();
+        let count = |outcome| compared.iter().filter(|line| line.outcome == outcome).count();
+        let (wrong, unreachable) = (count(Outcome::Wrong), count(Outcome::Unreachable));
         if wrong > 0 {
             let message = format!("{wrong} of {} links cannot work as they are", links.len());
             return Err(Error::new(Code::CHECK_FAILED, message).into());
+        }
+        if unreachable > 0 {
+            let message = format!("the brokers of {unreachable} of {} links do not answer", links.len());
+            return Err(Error::new(Code::BUS_UNREACHABLE, message).into());
         }
         Ok(())
     }

@@ -21,6 +21,7 @@ impl Row for Shown {
         "since",
         "passed",
         "duplicates",
+        "looped",
         "parked",
         "lag",
         "trouble",
@@ -37,9 +38,10 @@ impl Row for Shown {
             shape::time(status.since),
             status.passed.to_string(),
             status.duplicates.to_string(),
+            status.looped.to_string(),
             status.parked.to_string(),
             status.lag.map(|lag| lag.to_string()).unwrap_or_default(),
-            short(&trouble.unwrap_or_default(), 80),
+            short(&trouble.unwrap_or_default(), 600),
         ]
     }
 }

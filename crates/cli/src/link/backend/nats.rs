@@ -16,6 +16,7 @@ use super::{Connection, Driver, Login};
 pub(super) struct Options {
     in_flight: Option<NonZeroUsize>,
     replicas: Option<NonZeroU8>,
+    retention_seconds: Option<NonZeroU64>,
     settle_within_seconds: Option<NonZeroU64>,
     duplicate_window_seconds: Option<NonZeroU64>,
     message_bytes_max: Option<NonZeroUsize>,
@@ -53,6 +54,9 @@ impl Options {
         }
         if let Some(servers) = self.replicas {
             config = config.replicas(servers.get().into());
+        }
+        if let Some(seconds) = self.retention_seconds {
+            config = config.retention(Duration::from_secs(seconds.get()));
         }
         if let Some(seconds) = self.settle_within_seconds {
             config = config.settle_within(Duration::from_secs(seconds.get()));

@@ -9,6 +9,7 @@ use ensue_test::server::Server;
 use serde_json::json;
 
 use super::passing::{Over, maps_foreign_messages, passes_killed_twice};
+use super::services::two_processes_serve;
 
 struct Pubsub(Server);
 
@@ -44,4 +45,10 @@ fn events_pass_pubsub_killed_twice_and_are_in_the_other_store_once_and_in_order(
 #[ignore = "needs the fake of Pub/Sub: cargo xtask test"]
 fn foreign_messages_on_pubsub_are_mapped_and_bytes_that_are_no_event_wait_until_the_file_is_mended() {
     maps_foreign_messages(&Pubsub(Server::pubsub()));
+}
+
+#[test]
+#[ignore = "needs the fake of Pub/Sub: cargo xtask test"]
+fn two_processes_over_pubsub_bring_every_order_to_one_end_although_it_is_killed_twice() {
+    two_processes_serve(&Pubsub(Server::pubsub()));
 }

@@ -71,6 +71,32 @@ async fn an_outage_parks_nothing_and_shows_since_when_and_why() {
 }
 
 #[tokio::test]
+async fn a_relay_with_nothing_to_send_says_how_it_stands_too() {
+    let bus = bus();
+    bus.down();
+    let mut log = sender(&bus);
+    log.running().await;
+    log.advance(MINUTE).await;
+    let absent = status(&mut log).await;
+    assert_eq!(absent.state, LinkState::Waiting);
+    assert_eq!(absent.trouble.expect("it says why").code, Code::BUS_UNREACHABLE.to_string());
+    bus.up();
+    log.advance(MINUTE).await;
+    assert_eq!(status(&mut log).await.state, LinkState::Up);
+    log.running().await.pause_link("ticks").expect("it is there");
+    assert_eq!(status(&mut log).await.state, LinkState::Paused);
+    log.running().await.resume_link("ticks").expect("it is there");
+    log.advance(MINUTE).await;
+    assert_eq!((status(&mut log).await.state, sent(&bus).len()), (LinkState::Up, 0));
+    bus.down();
+    log.advance(MINUTE).await;
+    assert_eq!(status(&mut log).await.state, LinkState::Waiting, "it looks again and again");
+    bus.up();
+    log.advance(MINUTE).await;
+    assert_eq!(status(&mut log).await.state, LinkState::Up);
+}
+
+#[tokio::test]
 async fn a_broker_that_lets_nobody_in_or_stands_still_parks_nothing() {
     for code in [Code::BUS_DENIED, Code::BUS_TIMEOUT, Code::BUS_ADDRESS] {
         let bus = bus();
@@ -84,6 +110,23 @@ async fn a_broker_that_lets_nobody_in_or_stands_still_parks_nothing() {
         log.settle().await;
         assert_eq!(of_key(&sent(&bus), "a"), numbered("a", 2), "{code}");
     }
+}
+
+#[tokio::test]
+async fn a_channel_that_can_never_be_made_parks_nothing() {
+    let bus = bus();
+    bus.refuse_to_declare(Some(Error::new(Code::INVALID_NAME, "on request")));
+    let mut log = sender(&bus);
+    publish(&mut log, &["a", "b"], 2).await;
+    log.advance(MINUTE).await;
+    assert!(bus.strikes() > 2, "it was tried again");
+    assert!(log.dead_letters().await.is_empty());
+    let waiting = status(&mut log).await;
+    let trouble = waiting.trouble.expect("it says why").code;
+    assert_eq!((waiting.state, trouble), (LinkState::Waiting, Code::INVALID_NAME.to_string()));
+    bus.refuse_to_declare(None);
+    log.settle().await;
+    assert_eq!(of_key(&sent(&bus), "a"), numbered("a", 2));
 }
 
 #[tokio::test]

@@ -84,14 +84,10 @@ pub(super) async fn publish(bus: &Arc<dyn Bus>, batch: Vec<Outgoing>) {
 }
 
 /// Publishes one message again and again until it is confirmed; answers with how often it was not.
-pub(super) async fn publish_stubbornly(bus: &Arc<dyn Bus>, message: Outgoing) -> usize {
-    let mut failures = 0;
-    loop {
-        match bus.publish(vec![message.clone()]).await.pop().expect("an answer for each message") {
-            Ok(_) => return failures,
-            Err(error) => assert!(error.is_retryable(), "{error:?}"),
-        }
-        failures += 1;
+pub(super) async fn publish_stubbornly(bus: &Arc<dyn Bus>, message: Outgoing) {
+    while let Err(error) = bus.publish(vec![message.clone()]).await.pop().expect("an answer for each message")
+    {
+        assert!(error.is_retryable(), "{error:?}");
         pause().await;
     }
 }
