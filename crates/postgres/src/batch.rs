@@ -18,8 +18,11 @@ use tokio_postgres::{Client, Row};
 use crate::attributes::{column, metadata, number, signed, tag};
 use crate::decide::{Held, Outcome, Plan, Standing, State, decide, places};
 use crate::error;
-use crate::pool::{Parameters, Pool};
+use crate::pool::{Connection, Parameters, Pool};
 use crate::select::Statement;
+
+/// What is tried here, for errors.
+const WRITING: &str = "cannot write to the database";
 
 /// Why a batch was not taken.
 pub(crate) enum Failure {
@@ -70,13 +73,14 @@ pub(crate) async fn write(
     let begin = begin(pool);
     // Both are sent before the first answer is awaited, and the server takes them in order.
     let begin = async { connection.batch_execute(&begin).await.map_err(refused) };
-    let (begun, state) = join!(begin, load(&connection, commits, waits));
+    let loaded = async { join!(begin, load(&connection, commits, waits)) };
+    let (begun, state) = connection.answer(WRITING, loaded).await;
     let state = begun.and(state).map_err(unloaded)?;
     let before = state.head;
     let (outcomes, plan) = decide(commits, state);
     if plan.is_empty() && waits == Waits::ForOthers {
         // The rows that hold the streams must not outlive a refusal.
-        connection.batch_execute("ROLLBACK").await.map_err(refused).map_err(Failure::Nothing)?;
+        roll_back(&connection).await?;
     } else {
         store(&connection, &plan).await?;
     }
@@ -86,16 +90,23 @@ pub(crate) async fn write(
 
 /// Ends a transaction that the application has worked in with its one commit. Unless that is taken as new, everything is
 /// taken back: of a repetition the application's part was taken with the commit that it repeats.
-pub(crate) async fn finish(client: &Client, commit: &Commit) -> Result<Outcome, Failure> {
-    let state = load(client, &[commit], Waits::ForOthers).await.map_err(unloaded)?;
-    let (outcomes, plan) = decide(&[commit], state);
+pub(crate) async fn finish(connection: &Connection, commit: &Commit) -> Result<Outcome, Failure> {
+    let commits = [commit];
+    let loaded = load(connection, &commits, Waits::ForOthers);
+    let state = connection.answer(WRITING, loaded).await.map_err(unloaded)?;
+    let (outcomes, plan) = decide(&commits, state);
     let outcome = outcomes.into_iter().next().flatten();
     if matches!(&outcome, Some(Ok(committed)) if !committed.repeated) {
-        store(client, &plan).await?;
+        store(connection, &plan).await?;
     } else {
-        client.batch_execute("ROLLBACK").await.map_err(refused).map_err(Failure::Nothing)?;
+        roll_back(connection).await?;
     }
     outcome.ok_or_else(|| Failure::Nothing(held_elsewhere()))
+}
+
+async fn roll_back(connection: &Connection) -> Result<(), Failure> {
+    let rolled_back = connection.answer(WRITING, connection.batch_execute("ROLLBACK")).await;
+    rolled_back.map_err(refused).map_err(Failure::Nothing)
 }
 
 /// What a commit is told that others kept waiting for too long.
@@ -110,7 +121,7 @@ fn unloaded(error: Error) -> Failure {
 }
 
 pub(crate) fn refused(cause: tokio_postgres::Error) -> Error {
-    error::of("cannot write to the database", cause)
+    error::of(WRITING, cause)
 }
 
 /// Locks, and loads what the commits are decided by.
@@ -248,7 +259,7 @@ fn record_columns(records: &[(Space, Bytes)]) -> (Vec<&str>, Vec<&[u8]>) {
 }
 
 /// Writes and commits. Where the connection breaks, the commit was already under way.
-async fn store(client: &Client, plan: &Plan) -> Result<(), Failure> {
+async fn store(connection: &Connection, plan: &Plan) -> Result<(), Failure> {
     let rows = Rows::of(plan);
     let parameters = rows.parameters();
     let places: Vec<String> = (1..=parameters.len()).map(|place| format!("${place}")).collect();
@@ -257,13 +268,15 @@ async fn store(client: &Client, plan: &Plan) -> Result<(), Failure> {
         if plan.is_empty() {
             return Ok(());
         }
-        client.query_typed(&sql, &parameters).await.map(|_| ()).map_err(|cause| match cause.as_db_error() {
-            Some(_) => Failure::Nothing(refused(cause)),
-            None => unknown(cause),
+        connection.query_typed(&sql, &parameters).await.map(|_| ()).map_err(|cause| {
+            match cause.as_db_error() {
+                Some(_) => Failure::Nothing(refused(cause)),
+                None => unknown(cause),
+            }
         })
     };
-    let commit = async { client.batch_execute("COMMIT").await.map_err(not_committed) };
-    let (written, committed) = join!(write, commit);
+    let commit = async { connection.batch_execute("COMMIT").await.map_err(not_committed) };
+    let (written, committed) = connection.answer(WRITING, async { join!(write, commit) }).await;
     written.and(committed)
 }
 

@@ -15,6 +15,9 @@ use crate::store::PostgresStore;
 #[cfg(feature = "tls")]
 use crate::tls::{Connector, connector};
 
+/// How long it may take to reach one host, where the address does not say.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Where the database is and how it is used.
 #[derive(Clone)]
 pub struct Config {
@@ -65,7 +68,7 @@ impl Config {
         });
         let connector = connector(&security)?;
         if server.get_connect_timeout().is_none() {
-            server.connect_timeout(Duration::from_secs(5));
+            server.connect_timeout(CONNECT_TIMEOUT);
         }
         Ok(Self {
             server,
@@ -144,6 +147,20 @@ impl Config {
     pub fn on_outage(mut self, tell: impl Fn(&Outage) + Send + Sync + 'static) -> Self {
         self.on_outage = Some(Arc::new(tell));
         self
+    }
+
+    /// How long it may take until a connection is made and the server has let us in. A server that stands still keeps its ports open, so
+    /// that the time of the driver, which ends with TCP, does not end.
+    pub(crate) fn connect_max(&self) -> Duration {
+        let hosts = u32::try_from(self.server.get_hosts().len()).unwrap_or(u32::MAX);
+        let each = self.server.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
+        each.saturating_mul(hosts.max(1)).saturating_add(self.patience)
+    }
+
+    /// How long no answer may come to the statements of one flight: some wait for others and some for the log, and the server itself ends
+    /// each after its time.
+    pub(crate) fn silence_max(&self) -> Duration {
+        self.statement_timeout.saturating_mul(2).saturating_add(self.connect_max())
     }
 
     /// What makes a connection secure, or leaves it as it is.

@@ -1,6 +1,7 @@
 //! What the server and the connection say, in Ensue's words.
 
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use ensue_core::{Code, Error};
 use tokio_postgres::error::{DbError, SqlState};
@@ -31,6 +32,13 @@ pub(crate) fn of(trying: &str, cause: tokio_postgres::Error) -> Error {
     error.with_source(cause)
 }
 
+/// The error for something to which the server has not said a word for so long, although the connection stands.
+pub(crate) fn silent(trying: &str, limit: Duration) -> Error {
+    let message = format!("{trying}: the server does not answer, for {} ms", limit.as_millis());
+    Error::new(Code::DATABASE_UNREACHABLE, message)
+        .with_fix("look whether the machine of the server stands still or is out of memory; the same call succeeds later")
+}
+
 /// The server's own words. Where it says besides which key is there twice, that too: it names the row.
 fn said(refusal: &DbError) -> String {
     let named = refusal.detail().filter(|_| *refusal.code() == SqlState::UNIQUE_VIOLATION);
@@ -50,7 +58,10 @@ fn fix(code: Code, state: Option<&SqlState>) -> Option<&'static str> {
             "lower `Config::connections_max`, put a pooler in between, or raise `max_connections` of the server",
         )
     } else if code == Code::CORRUPT {
-        Some("rows of the schema `ensue` were written by hand: take back the one that the message names")
+        Some(
+            "rows of the schema `ensue` were written by hand: its owner takes back the one that the message names, with the trigger \
+             `events_never_change` disabled in that transaction",
+        )
     } else if code == Code::NOT_A_STORE {
         Some("run `ensue store migrate`")
     } else if code == Code::DATABASE_TIMEOUT {
@@ -117,9 +128,17 @@ const RULE_BROKEN: &str = "EN004";
 
 /// Whether a commit was refused because a backlog has to be worked off first.
 pub(crate) fn is_behind(error: &Error) -> bool {
-    let cause =
-        std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<tokio_postgres::Error>());
-    cause.and_then(tokio_postgres::Error::code).is_some_and(|state| state.code() == BEHIND)
+    state(error).is_some_and(|state| state.code() == BEHIND)
+}
+
+/// Whether a table that was named is not there.
+pub(crate) fn is_of_missing_table(error: &Error) -> bool {
+    state(error) == Some(&SqlState::UNDEFINED_TABLE)
+}
+
+fn state(error: &Error) -> Option<&SqlState> {
+    let cause = std::error::Error::source(error)?.downcast_ref::<tokio_postgres::Error>()?;
+    cause.code()
 }
 
 fn code_of(state: Option<&SqlState>) -> Code {

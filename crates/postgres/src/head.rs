@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use crate::attributes::{column, number};
+use crate::partitions::Partitions;
 use crate::pool::Pool;
 
 /// What is known of the head. However many wait, it is looked up once in an interval.
@@ -31,16 +32,16 @@ impl Head {
     }
 
     /// The head as the database has it, after what others have committed was given its positions: step by step, each of which stays and is
-    /// told, so that a long backlog is not begun from anew when something breaks off.
-    pub(crate) async fn look_up(&self, pool: &Arc<Pool>) -> Result<Position, Error> {
-        let sql = "SELECT head, is_behind FROM ensue.catch_up()";
+    /// told, so that a long backlog is not begun from anew when something breaks off. With it, where events up to it are.
+    pub(crate) async fn look_up(&self, pool: &Arc<Pool>) -> Result<(Position, Partitions), Error> {
+        let sql = "SELECT head, is_behind, partitions, topics, afters, untils FROM ensue.look_up()";
         loop {
             let rows = pool.rows("cannot read the head", sql, Vec::new()).await?;
-            let Some(row) = rows.first() else { return Ok(Position::ZERO) };
+            let Some(row) = rows.first() else { return Ok((Position::ZERO, Partitions::default())) };
             let head = Position(number(column(row, 0)?));
             self.tell(head);
             if !column::<bool>(row, 1)? {
-                return Ok(head);
+                return Ok((head, Partitions::of(row)?));
             }
         }
     }
@@ -64,7 +65,7 @@ impl Head {
         let interval = pool.config().poll_interval;
         loop {
             if self.is_due(interval) {
-                let head = self.look_up(pool).await?;
+                let (head, _) = self.look_up(pool).await?;
                 if head > after {
                     return Ok(head);
                 }

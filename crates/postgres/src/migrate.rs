@@ -12,7 +12,7 @@ use crate::error;
 use crate::pool::{Connection, Pool};
 
 /// In the order in which they are applied; the first has number 1. One that was released is never changed.
-const MIGRATIONS: [(&str, &str); 9] = [
+const MIGRATIONS: [(&str, &str); 12] = [
     ("log", include_str!("../migrations/0001_log.sql")),
     ("positions", include_str!("../migrations/0002_positions.sql")),
     ("sql", include_str!("../migrations/0003_sql.sql")),
@@ -22,6 +22,9 @@ const MIGRATIONS: [(&str, &str); 9] = [
     ("lean", include_str!("../migrations/0007_lean.sql")),
     ("guards", include_str!("../migrations/0008_guards.sql")),
     ("backlog", include_str!("../migrations/0009_backlog.sql")),
+    ("whole", include_str!("../migrations/0010_whole.sql")),
+    ("retention", include_str!("../migrations/0011_retention.sql")),
+    ("light", include_str!("../migrations/0012_light.sql")),
 ];
 
 /// The oldest server that has what the migrations use.
@@ -30,13 +33,18 @@ const SERVER_VERSION_MIN: i32 = 15;
 /// Makes sure that the server will do and that the schema is the one this program knows.
 pub(crate) async fn prepare(pool: &Arc<Pool>) -> Result<(), Error> {
     let connection = pool.get().await?;
-    check_server(&connection, pool.config().migration).await?;
+    let checked = async {
+        check_server(&connection, pool.config().migration).await?;
+        is_up_to_date(&connection).await
+    };
+    let is_up_to_date = connection.answer("cannot prepare the database", checked).await?;
     connection.soil();
+    // A migration takes the time that it takes.
     match pool.config().migration {
-        Migration::Run if !is_up_to_date(&connection).await? => migrate(&connection).await?,
+        Migration::Run if !is_up_to_date => migrate(&connection).await?,
         Migration::Run => {}
         Migration::Check | Migration::ToRead => {
-            if !is_up_to_date(&connection).await? {
+            if !is_up_to_date {
                 let message = "the schema `ensue` of the database is absent or older than this program";
                 return Err(Error::new(Code::NOT_A_STORE, message).with_fix("run `ensue store migrate`"));
             }

@@ -5,12 +5,14 @@
 
 use std::borrow::Cow;
 use std::ops::Deref;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ensue_core::{Code, Error};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
@@ -27,7 +29,7 @@ pub(crate) struct Pool {
     places: Arc<Semaphore>,
     /// Of the places, those for whoever may keep a connection for long: half of them, so that the others get theirs.
     long_places: Arc<Semaphore>,
-    idle: Mutex<Vec<Client>>,
+    idle: Mutex<Vec<Line>>,
     watch: Watch,
 }
 
@@ -54,10 +56,10 @@ impl Pool {
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             pace.tick().await;
-            match self.client().await {
-                Ok(client) => {
+            match self.line().await {
+                Ok(line) => {
                     return Ok(Connection {
-                        client: Some(client),
+                        line: Some(line),
                         is_clean: AtomicBool::new(true),
                         pool: Arc::clone(self),
                         _place: place,
@@ -113,33 +115,42 @@ impl Pool {
         }
     }
 
-    async fn client(&self) -> Result<Client, Error> {
-        while let Some(client) = self.idle().pop() {
-            if !client.is_closed() {
-                return Ok(client);
+    async fn line(&self) -> Result<Line, Error> {
+        while let Some(line) = self.idle().pop() {
+            if !line.client.is_closed() {
+                return Ok(line);
             }
         }
-        let connected = self.config.server.connect(self.config.connector()).await;
-        let (client, connection) = connected.map_err(|cause| {
-            let error =
-                error::of(&format!("cannot connect to the database at {}", self.config.place()), cause);
-            self.watch.failed(&error);
-            error
-        })?;
+        let (client, connection) = self.connect().await.inspect_err(|error| self.watch.failed(error))?;
         self.watch.connected();
         // Ends when the client is dropped or the server goes away; whoever waits for an answer is told then.
-        tokio::spawn(connection);
-        Ok(client)
+        let task = tokio::spawn(connection).abort_handle();
+        Ok(Line { client, task })
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Client>> {
+    async fn connect(
+        &self,
+    ) -> Result<(Client, impl Future<Output = Result<(), tokio_postgres::Error>> + Send + use<>), Error> {
+        let trying = || format!("cannot connect to the database at {}", self.config.place());
+        let limit = self.config.connect_max();
+        let connected = timeout(limit, self.config.server.connect(self.config.connector())).await;
+        connected.map_err(|_| error::silent(&trying(), limit))?.map_err(|cause| error::of(&trying(), cause))
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Line>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// A client, and the task that moves what it says and hears.
+struct Line {
+    client: Client,
+    task: AbortHandle,
+}
+
 /// A place in the pool with the connection that stands in it.
 pub(crate) struct Connection {
-    client: Option<Client>,
+    line: Option<Line>,
     is_clean: AtomicBool,
     pool: Arc<Pool>,
     _place: OwnedSemaphorePermit,
@@ -156,21 +167,56 @@ impl Connection {
         self.is_clean.store(true, Ordering::Relaxed);
     }
 
+    /// What comes of calls to the server. Where no answer comes for longer than the server itself would let them take, the connection is
+    /// given up, and they end as by one that was cut.
+    pub(crate) async fn answer<T>(&self, trying: &str, calls: impl Future<Output = T>) -> T {
+        let mut calls = pin!(calls);
+        let limit = self.pool.config.silence_max();
+        match timeout(limit, &mut calls).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.give_up(&error::silent(trying, limit));
+                calls.await
+            }
+        }
+    }
+
+    /// Cuts the connection to a server that stands still, and those that idle with it.
+    fn give_up(&self, error: &Error) {
+        self.soil();
+        self.open().task.abort();
+        self.pool.idle().clear();
+        self.pool.watch.failed(error);
+    }
+
     /// The rows of one statement outside of a transaction. A statement that takes too long is cancelled.
     async fn rows(&self, trying: &str, sql: &str, parameters: &Parameters<'_>) -> Result<Vec<Row>, Error> {
         let limit = self.pool.config.statement_timeout;
-        match timeout(limit, self.query_typed(sql, parameters)).await {
-            Ok(rows) => rows.map_err(|cause| error::of(trying, cause)),
-            Err(_) => {
-                let cancelled = self.cancel_token().cancel_query(self.pool.config.connector()).await;
-                let message = format!("{trying}: no answer within {} ms", limit.as_millis());
-                let error = Error::new(Code::DATABASE_TIMEOUT, message).with_fix(error::FIX_HELD);
-                Err(match cancelled {
-                    Ok(()) => error,
-                    Err(cause) => error.with_source(cause),
-                })
-            }
+        let mut query = pin!(self.query_typed(sql, parameters));
+        if let Ok(rows) = timeout(limit, &mut query).await {
+            return rows.map_err(|cause| error::of(trying, cause));
         }
+        let patience = self.pool.config.connect_max();
+        let ended = async {
+            let cancelled = self.cancel_token().cancel_query(self.pool.config.connector()).await;
+            let _rows_or_refusal = query.await;
+            cancelled
+        };
+        let Ok(cancelled) = timeout(patience, ended).await else {
+            let error = error::silent(trying, limit.saturating_add(patience));
+            self.give_up(&error);
+            return Err(error);
+        };
+        let message = format!("{trying}: no answer within {} ms", limit.as_millis());
+        let error = Error::new(Code::DATABASE_TIMEOUT, message).with_fix(error::FIX_HELD);
+        Err(match cancelled {
+            Ok(()) => error,
+            Err(cause) => error.with_source(cause),
+        })
+    }
+
+    fn open(&self) -> &Line {
+        self.line.as_ref().expect("a connection keeps its line until it is dropped")
     }
 }
 
@@ -188,14 +234,17 @@ impl Deref for Connection {
     type Target = Client;
 
     fn deref(&self) -> &Client {
-        self.client.as_ref().expect("a connection keeps its client until it is dropped")
+        &self.open().client
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         let is_clean = self.is_clean.load(Ordering::Relaxed);
-        let client = self.client.take().filter(|client| is_clean && !client.is_closed());
-        self.pool.idle().extend(client);
+        let line = self.line.take().filter(|line| is_clean && !line.client.is_closed());
+        if line.is_some() {
+            self.pool.watch.connected();
+        }
+        self.pool.idle().extend(line);
     }
 }

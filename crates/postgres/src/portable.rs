@@ -23,7 +23,7 @@ impl Portable for PostgresStore {
                     is_unbroken(first.position, &events)?;
                     import(self.pool(), &events, first.position, last.position).await?
                 }
-                _ => self.head().look_up(self.pool()).await?,
+                _ => self.head().look_up(self.pool()).await?.0,
             };
             self.head().tell(head);
             Ok(head)

@@ -8,6 +8,9 @@ use tokio_postgres::types::{ToSql, Type};
 use crate::attributes::{COLUMNS, signed, tag};
 use crate::pool::Parameter;
 
+/// Every partition, however many: for who must not overlook one that has been made a moment ago.
+const EVERYWHERE: &str = "ensue.events";
+
 /// A statement with its parameters.
 pub(crate) struct Statement {
     pub(crate) sql: String,
@@ -38,14 +41,14 @@ impl Statement {
         Self { sql: String::new(), values: values.into() }
     }
 
-    /// One page of the read: the rows that [`recorded`](crate::attributes::recorded) understands.
-    pub(crate) fn page(read: &Read) -> Self {
+    /// One page of the read, from tables that hold all of it: the rows that [`recorded`](crate::attributes::recorded) understands.
+    pub(crate) fn page(read: &Read, source: &str) -> Self {
         let mut statement = Self::new(read.after.0, read.until.0, read.limit);
         let order = order(read.direction);
         let bounds = "e.position > $1 AND e.position <= $2";
         statement.sql = match &read.select {
-            Select::All => everything(read.direction),
-            Select::Query(query) if query.is_all() => everything(read.direction),
+            Select::All => everything(source, read.direction),
+            Select::Query(query) if query.is_all() => everything(source, read.direction),
             Select::Stream { stream, from, to } => {
                 let topic = statement.text(stream.topic.as_str());
                 let key = statement.text(stream.key.as_str());
@@ -53,20 +56,20 @@ impl Statement {
                 let to = statement.bind(Value::Number(signed(to.0)));
                 // Versions and positions of a stream have the same order; its index has the versions.
                 format!(
-                    "ensue.events AS e WHERE e.topic = {topic} AND e.key = {key} AND e.version BETWEEN {from} AND {to} AND {bounds} \
+                    "{source} AS e WHERE e.topic = {topic} AND e.key = {key} AND e.version BETWEEN {from} AND {to} AND {bounds} \
                      ORDER BY e.version {order} LIMIT $3"
                 )
             }
             Select::Flow(flow) => {
                 let flow = statement.text(flow.as_str());
                 format!(
-                    "ensue.events AS e WHERE e.flow = {flow} AND {bounds} ORDER BY e.position {order} LIMIT $3"
+                    "{source} AS e WHERE e.flow = {flow} AND {bounds} ORDER BY e.position {order} LIMIT $3"
                 )
             }
             Select::Query(query) => {
-                let positions = statement.positions(query, order);
+                let positions = statement.positions(source, query, order);
                 format!(
-                    "ensue.events AS e JOIN ({positions}) AS matching USING (position) ORDER BY position {order}"
+                    "{source} AS e JOIN ({positions}) AS matching USING (position) ORDER BY position {order}"
                 )
             }
         };
@@ -78,10 +81,11 @@ impl Statement {
     pub(crate) fn last_match(query: &Query, after: u64) -> Self {
         let mut statement = Self::new(after, u64::MAX, 1);
         let positions = if query.is_all() {
-            "SELECT position FROM ensue.events WHERE position > $1 AND position <= $2 ORDER BY position DESC LIMIT $3"
-                .to_owned()
+            format!(
+                "SELECT position FROM {EVERYWHERE} WHERE position > $1 AND position <= $2 ORDER BY position DESC LIMIT $3"
+            )
         } else {
-            statement.positions(query, order(Direction::Backward))
+            statement.positions(EVERYWHERE, query, order(Direction::Backward))
         };
         statement.sql = positions;
         statement
@@ -105,24 +109,24 @@ impl Statement {
     }
 
     /// The first positions that match any item: each alternative gives so many, and of those the first are kept.
-    fn positions(&mut self, query: &Query, order: &str) -> String {
+    fn positions(&mut self, source: &str, query: &Query, order: &str) -> String {
         let alternatives: Vec<String> = query
             .items
             .iter()
-            .flat_map(|item| self.alternatives(item))
+            .flat_map(|item| self.alternatives(source, item))
             .map(|sql| format!("({sql} ORDER BY position {order} LIMIT $3)"))
             .collect();
         let union = alternatives.join(" UNION ");
         format!("SELECT position FROM ({union}) AS any_of ORDER BY position {order} LIMIT $3")
     }
 
-    fn alternatives(&mut self, item: &QueryItem) -> Vec<String> {
+    fn alternatives(&mut self, source: &str, item: &QueryItem) -> Vec<String> {
         let Some((first, others)) = item.tags.split_first() else {
             // One alternative per type: an index gives positions in order only below one type.
             let of_type = |event_type: &ensue_core::EventType| {
                 let event_type = self.text(event_type.as_str());
                 format!(
-                    "SELECT position FROM ensue.events WHERE event_type = {event_type} AND position > $1 AND position <= $2"
+                    "SELECT position FROM {source} AS e WHERE event_type = {event_type} AND position > $1 AND position <= $2"
                 )
             };
             return item.types.iter().map(of_type).collect();
@@ -143,7 +147,7 @@ impl Statement {
             let types = self.bind(Value::Texts(types));
             write!(
                 sql,
-                " AND EXISTS (SELECT FROM ensue.events AS e WHERE e.position = t.position AND e.event_type = ANY ({types}))"
+                " AND EXISTS (SELECT FROM {source} AS e WHERE e.position = t.position AND e.event_type = ANY ({types}))"
             )
             .expect("writing to a string cannot fail");
         }
@@ -163,14 +167,14 @@ impl Statement {
 
 /// A page of everything. Only one bound stands beside the index: of two, a planner without statistics expects so few rows that it
 /// fetches and sorts all that is left for each page. The other bound cuts off the page.
-fn everything(direction: Direction) -> String {
+fn everything(source: &str, direction: Direction) -> String {
     let (near, far) = match direction {
         Direction::Forward => ("position > $1", "e.position <= $2"),
         Direction::Backward => ("position <= $2", "e.position > $1"),
     };
     let order = order(direction);
     format!(
-        "(SELECT * FROM ensue.events WHERE {near} ORDER BY position {order} LIMIT $3) AS e WHERE {far} ORDER BY e.position {order}"
+        "(SELECT * FROM {source} AS every WHERE {near} ORDER BY position {order} LIMIT $3) AS e WHERE {far} ORDER BY e.position {order}"
     )
 }
 
@@ -191,7 +195,7 @@ mod tests {
             (Read::all(), "position > $1 ORDER", "LIMIT $3) AS e WHERE e.position <= $2"),
             (Read::all().backward(), "position <= $2 ORDER", "LIMIT $3) AS e WHERE e.position > $1"),
         ] {
-            let sql = Statement::page(&read).sql;
+            let sql = Statement::page(&read, crate::partitions::KEPT).sql;
             assert!(sql.contains(near) && sql.contains(far), "{sql}");
         }
     }

@@ -2,6 +2,7 @@
 
 use ensue_core::{BoxFuture, Error, Replacement, RowDifference, SqlSession};
 use futures_util::FutureExt;
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::error;
@@ -58,8 +59,8 @@ impl SqlSession for Session {
 
     fn hangs_on(&self, tables: Vec<String>) -> BoxFuture<'_, Result<Vec<String>, Error>> {
         async move {
-            let rows = self.client()?.query_typed(HANGING, &[(&tables, Type::TEXT_ARRAY)]).await;
-            let rows = rows.map_err(|cause| error::of("cannot look what hangs on tables", cause))?;
+            let parameters: &Parameters<'_> = &[(&tables, Type::TEXT_ARRAY)];
+            let rows = self.rows("cannot look what hangs on tables", HANGING, parameters).await?;
             Ok(rows.iter().map(|row| row.get(0)).collect())
         }
         .boxed()
@@ -81,7 +82,13 @@ impl SqlSession for Session {
 
 impl Session {
     async fn batch(&self, trying: &str, statements: &str) -> Result<(), Error> {
-        self.client()?.batch_execute(statements).await.map_err(|cause| error::of(trying, cause))
+        let done = self.answer(trying, self.client()?.batch_execute(statements)).await;
+        done.map_err(|cause| error::of(trying, cause))
+    }
+
+    async fn rows(&self, trying: &str, sql: &str, parameters: &Parameters<'_>) -> Result<Vec<Row>, Error> {
+        let rows = self.answer(trying, self.client()?.query_typed(sql, parameters)).await;
+        rows.map_err(|cause| error::of(trying, cause))
     }
 
     async fn replace(&self, replacement: &Replacement) -> Result<(), Error> {
@@ -99,8 +106,7 @@ impl Session {
         }
         for (from, to) in &replacement.renamed {
             let parameters: &Parameters<'_> = &[(to, Type::TEXT), (from, Type::TEXT)];
-            let rights = self.client()?.query_typed(RIGHTS, parameters).await;
-            for row in rights.map_err(|cause| error::of(TRYING, cause))? {
+            for row in self.rows(TRYING, RIGHTS, parameters).await? {
                 self.batch(TRYING, row.get(0)).await?;
             }
         }
@@ -114,17 +120,15 @@ impl Session {
     }
 
     async fn setting(&self, name: &str) -> Result<String, Error> {
-        let trying = "cannot read a setting";
         let parameters: &Parameters<'_> = &[(&name, Type::TEXT)];
-        let row = self.client()?.query_typed("SELECT current_setting($1)", parameters).await;
-        let row = row.map_err(|cause| error::of(trying, cause))?;
+        let row = self.rows("cannot read a setting", "SELECT current_setting($1)", parameters).await?;
         Ok(row.first().map(|row| row.get(0)).unwrap_or_default())
     }
 
     async fn compare(&self, one: &str, other: &str, listed_max: usize) -> Result<RowDifference, Error> {
-        let failed = |cause| error::of("cannot compare tables", cause);
-        let count = self.client()?.query_typed(&format!("SELECT count(*) FROM \"{one}\""), &[]).await;
-        let rows: i64 = count.map_err(failed)?.first().map(|row| row.get(0)).unwrap_or_default();
+        const TRYING: &str = "cannot compare tables";
+        let count = self.rows(TRYING, &format!("SELECT count(*) FROM \"{one}\""), &[]).await?;
+        let rows: i64 = count.first().map(|row| row.get(0)).unwrap_or_default();
         let mut difference = RowDifference { rows: whole(rows), ..RowDifference::default() };
         let limit = i64::try_from(listed_max).unwrap_or(i64::MAX);
         for (these, those) in [(one, other), (other, one)] {
@@ -133,7 +137,7 @@ impl Session {
                 "WITH more AS (SELECT t::text AS line FROM \"{these}\" t EXCEPT ALL SELECT t::text FROM \"{those}\" t)
                  SELECT line, count(*) OVER () FROM more ORDER BY line LIMIT $1"
             );
-            let found = self.client()?.query_typed(&sql, &[(&limit, Type::INT8)]).await.map_err(failed)?;
+            let found = self.rows(TRYING, &sql, &[(&limit, Type::INT8)]).await?;
             let all = found.first().map_or(0, |row| whole(row.get(1)));
             let list = if these == one { &mut difference.added } else { &mut difference.missing };
             list.extend(found.iter().map(|row| format!("{one}: {}", row.get::<_, String>(0))));

@@ -33,7 +33,7 @@ pub(crate) const CAPABILITIES: StoreCapabilities = StoreCapabilities {
 /// A [`Store`] in a PostgreSQL database. Share it through an [`Arc`]; any number of processes may open the same database.
 ///
 /// Commits of one process are gathered into common transactions. A commit whose connection breaks after it was sent fails
-/// with `E0415`: repeat it to learn what became of it.
+/// with `E0415`: repeat it to learn what became of it, where it says which versions it expects; one that does not is appended again.
 pub struct PostgresStore {
     pool: Arc<Pool>,
     head: Arc<Head>,

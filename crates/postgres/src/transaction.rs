@@ -39,6 +39,11 @@ impl Session {
         Ok(&self.0.connection)
     }
 
+    /// What comes of calls to the client; where the server stands still, the connection is given up.
+    pub(crate) async fn answer<T>(&self, trying: &str, calls: impl Future<Output = T>) -> T {
+        self.0.connection.answer(trying, calls).await
+    }
+
     /// What the driver says, as an error of a handler: whether the same work may succeed later is kept.
     pub fn refused(trying: &str, cause: tokio_postgres::Error) -> Error {
         error::of(trying, cause)
@@ -61,7 +66,9 @@ impl Joined {
         let place = pool.long_place().await?;
         let connection = pool.get().await?;
         connection.soil();
-        connection.batch_execute(&batch::begin(pool)).await.map_err(batch::refused)?;
+        let begin = batch::begin(pool);
+        let begun = connection.answer("cannot begin a transaction", connection.batch_execute(&begin)).await;
+        begun.map_err(batch::refused)?;
         let open = Open { connection, is_over: AtomicBool::new(false), _place: place };
         Ok(Self { session: Session(Arc::new(open)), head: Arc::clone(head), capabilities })
     }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use ensue_core::{Code, Commit, CommitError, Error, Kind, Position};
+use ensue_core::{Code, Commit, CommitError, Error, Kind};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant, MissedTickBehavior, interval, timeout_at};
 
@@ -113,8 +113,9 @@ impl Task {
                 },
                 Err(Failure::Behind(error)) => {
                     // Steps that were done stay, also where patience ends before the last one.
-                    let worked_off = timeout_at(until, self.head.look_up(&self.pool)).await;
-                    worked_off.unwrap_or(Ok(Position::ZERO))?;
+                    if let Ok(worked_off) = timeout_at(until, self.head.look_up(&self.pool)).await {
+                        worked_off?;
+                    }
                     error
                 }
                 Err(Failure::Nothing(error)) => error,

@@ -13,6 +13,7 @@ use crate::store::SqliteStore;
 pub struct Config {
     pub(crate) path: PathBuf,
     pub(crate) absent: Absent,
+    pub(crate) access: Access,
     pub(crate) patience: Duration,
     pub(crate) poll_interval: Duration,
     pub(crate) readers_max: usize,
@@ -25,6 +26,13 @@ pub struct Config {
 pub(crate) enum Absent {
     Create,
     Refuse,
+}
+
+/// What may be done with the file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Access {
+    Write,
+    Read,
 }
 
 /// Where the time of record and the lapse of records come from.
@@ -49,6 +57,7 @@ impl Config {
         Self {
             path: path.as_ref().to_owned(),
             absent: Absent::Create,
+            access: Access::Write,
             patience: Duration::from_secs(5),
             poll_interval: Duration::from_millis(10),
             readers_max: 4,
@@ -62,6 +71,14 @@ impl Config {
     pub fn existing(mut self) -> Self {
         self.absent = Absent::Refuse;
         self
+    }
+
+    /// Only looks: for a file that this user cannot write, such as a backup or one on a read-only mount. Commits are refused (`E0424`), and
+    /// so are tables that are not up to date (`E0425`), since bringing them up to date would write.
+    #[must_use]
+    pub fn to_read(mut self) -> Self {
+        self.access = Access::Read;
+        self.existing()
     }
 
     /// How long a commit waits while other transactions, of this or another process, hold the write lock; 5 s where nothing

@@ -266,9 +266,13 @@ pub(crate) fn head(connection: &Connection) -> Result<Position, Error> {
     let mut rows = statement.query(()).map_err(unreadable)?;
     match rows.next().map_err(unreadable)? {
         Some(row) => Ok(Position(number(column(row, 0)?))),
-        None => Err(Error::new(Code::CORRUPT, "the row of ensue_log is gone")
-            .with_fix("restore the file from a backup: the tables of Ensue are not changed by hand")),
+        None => Err(log_is_gone()),
     }
+}
+
+pub(crate) fn log_is_gone() -> Error {
+    Error::new(Code::CORRUPT, "the row of ensue_log is gone")
+        .with_fix("restore the file from a backup: the tables of Ensue are not changed by hand")
 }
 
 /// Each append sees the appends before it in the same commit.

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use ensue_core::{Code, Error};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::attributes::signed;
-use crate::config::{Absent, Config};
+use crate::config::{Absent, Access, Config};
 use crate::error;
 
 /// Statements that a connection keeps prepared.
@@ -84,13 +84,53 @@ impl File {
 
 fn connect(config: &Config, create: OpenFlags) -> Result<Connection, Error> {
     let path = &config.path;
+    if config.access == Access::Read {
+        return connect_to_read(config).map_err(|cause| refused(path, cause));
+    }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | create;
     let connection = Connection::open_with_flags(path, flags).map_err(|cause| refused(path, cause))?;
-    set_up(&connection, config).map_err(|cause| refused(path, cause))?;
+    // Asked first: in a folder that cannot be written nothing else can be asked.
     if connection.is_readonly("main").map_err(|cause| refused(path, cause))? {
         return Err(Error::new(Code::DATABASE_READ_ONLY, format!("{} cannot be written", path.display())));
     }
+    set_up(&connection, config).map_err(|cause| refused(path, cause))?;
     Ok(connection)
+}
+
+fn connect_to_read(config: &Config) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let open = |connection: Connection| {
+        set_up(&connection, config)?;
+        connection.query_row("SELECT count(*) FROM sqlite_schema", (), |_| Ok(()))?;
+        Ok(connection)
+    };
+    let path = &config.path;
+    match Connection::open_with_flags(path, flags).and_then(open) {
+        // A reader of a write-ahead log wants to make files beside it. Where there is nothing in that log and they cannot be made, the
+        // file is all there is, and stays so: whoever could write it would have made them.
+        Err(cause) if is_beside(&cause) && !has_log(path) => {
+            Connection::open_with_flags(immutable(path), flags | OpenFlags::SQLITE_OPEN_URI).and_then(open)
+        }
+        opened => opened,
+    }
+}
+
+/// Whether a file beside the database could not be made.
+fn is_beside(cause: &rusqlite::Error) -> bool {
+    matches!(cause.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
+}
+
+/// Whether there is a write-ahead log with something in it.
+fn has_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
+}
+
+/// The file as SQLite is told that nobody changes it. <https://www.sqlite.org/uri.html>
+fn immutable(path: &Path) -> String {
+    let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    format!("file:{path}?immutable=1")
 }
 
 /// What is not a property of the file.

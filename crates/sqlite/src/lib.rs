@@ -41,7 +41,7 @@ pub use commit_in::commit_in;
 pub use config::Config;
 /// The driver, in the version whose types stand in signatures here.
 pub use rusqlite;
-pub use stat::Stat;
+pub use stat::{Stat, Tail};
 pub use store::SqliteStore;
 pub use transaction::Session;
 

@@ -6,7 +6,7 @@
 use ensue_core::{Code, Error};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use crate::config::{Absent, Config};
+use crate::config::{Absent, Access, Config};
 use crate::error;
 
 /// In the order in which they are applied; the first has number 1. One that was released is never changed.
@@ -23,10 +23,15 @@ pub(crate) fn prepare(connection: &mut Connection, config: &Config) -> Result<()
             let message = format!("{} holds no tables of Ensue", config.path.display());
             return Err(Error::new(Code::NOT_A_STORE, message).with_fix(error::FIX_NO_STORE));
         }
+        if config.access == Access::Read {
+            let message = format!("the tables in {} are older than this program", config.path.display());
+            return Err(Error::new(Code::DATABASE_SCHEMA, message)
+                .with_fix("run `ensue store migrate` on the file, or on a copy of it that can be written"));
+        }
         use_write_ahead_log(connection)?;
         migrate(connection)?;
     }
-    use_write_ahead_log(connection)
+    if config.access == Access::Read { Ok(()) } else { use_write_ahead_log(connection) }
 }
 
 fn check_encoding(connection: &Connection) -> Result<(), Error> {

@@ -22,6 +22,15 @@ pub struct Stat {
     pub library: &'static str,
 }
 
+/// Where the log says that it ends, and where its rows do. They differ only where somebody has added or removed rows by hand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tail {
+    /// The position of the last event, by the log.
+    pub head: Position,
+    /// The greatest position of a row.
+    pub last: Position,
+}
+
 impl SqliteStore {
     /// The numbers at this moment. Streams are counted in an index of the events, which takes seconds where there are millions.
     pub async fn stat(&self) -> Result<Stat, Error> {
@@ -38,6 +47,23 @@ impl SqliteStore {
                     migrations: count("SELECT count(*) FROM ensue_migrations")?,
                     library: rusqlite::version(),
                 })
+            })
+            .await
+    }
+
+    /// Both ends at one moment.
+    pub async fn tail(&self) -> Result<Tail, Error> {
+        self.pool()
+            .with(|connection| {
+                let sql = "SELECT coalesce(max(position), 0), (SELECT head FROM ensue_log) FROM ensue_events";
+                let ends =
+                    connection.query_row(sql, (), |row| Ok((row.get(0)?, row.get::<_, Option<_>>(1)?)));
+                match ends.map_err(|cause| error::of("cannot look where the log ends", cause))? {
+                    (last, Some(head)) => {
+                        Ok(Tail { head: Position(number(head)), last: Position(number(last)) })
+                    }
+                    (_, None) => Err(decide::log_is_gone()),
+                }
             })
             .await
     }

@@ -83,6 +83,23 @@ async fn rows_that_are_missing_are_found_out_behind_those_that_are_whole() {
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn a_hole_between_two_pages_of_a_stream_is_found_out() {
+    let (_database, store, client) = nine().await;
+    // The first page of a read has 64 events.
+    client
+        .batch_execute("SELECT ensue.append('Test', 'a', 'Happened', '{}') FROM generate_series(10, 200)")
+        .await
+        .expect("valid SQL");
+    assert_eq!(log(&store).await.len(), 200);
+    by_hand(&client, "DELETE FROM ensue.events WHERE version BETWEEN 65 AND 80").await;
+    let stream = Read::stream(StreamName::new("Test", "a").expect("a valid key"));
+    let (before, error) = broken(&store, stream).await;
+    assert!(error.code() == Code::CORRUPT && error.message().contains("between 64 and 81"), "{error}");
+    assert_eq!(before.len(), 64);
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
 async fn a_row_that_holds_no_event_is_named_and_hides_no_other() {
     let (_database, store, client) = nine().await;
     for (column, value) in
@@ -134,6 +151,66 @@ async fn rows_that_were_added_or_counted_wrong_are_named_until_that_is_taken_bac
     by_hand(&client, "UPDATE ensue.log SET head = 9").await;
     store.commit(append("a", Expected::Exact(Version(9)), &["a10"])).await.expect("all was taken back");
     assert_eq!(log(&store).await.len(), 10);
+}
+
+/// What `ensue.read` gives, as the positions, or the words of the error with its state.
+async fn positions(client: &Client, arguments: &str) -> Result<Vec<i64>, String> {
+    let read = client.query(&format!("SELECT position FROM ensue.read({arguments})"), &[]).await;
+    match read {
+        Ok(rows) => Ok(rows.iter().map(|row| row.get(0)).collect()),
+        Err(error) => {
+            let refusal = error.as_db_error().expect("the server refuses it");
+            Err(format!("{}: {}", refusal.code().code(), refusal.message()))
+        }
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn sql_reads_nothing_beyond_the_head_and_is_told_what_is_missing() {
+    let (_database, store, client) = nine().await;
+    let stray = "INSERT INTO ensue.events SELECT position + 6, version + 6, recorded_at, topic, key, event_type, flow, metadata, data \
+        FROM ensue.events WHERE position IN (4, 5)";
+    by_hand(&client, stray).await;
+    by_hand(&client, "DELETE FROM ensue.events WHERE position IN (4, 5)").await;
+    for begin in ["BEGIN", "BEGIN READ ONLY", "BEGIN ISOLATION LEVEL REPEATABLE READ"] {
+        for (arguments, given) in [
+            ("0, 3", Ok(vec![1, 2, 3])),
+            ("0, 4", Err("position 4 is missing")),
+            ("4, NULL", Err("position 5 is missing")),
+            ("5, 100", Ok(vec![6, 7, 8, 9])),
+            ("7, 1", Ok(vec![8])),
+            ("9, 100", Ok(Vec::new())),
+            ("100, 100", Ok(Vec::new())),
+            ("0, 0", Ok(Vec::new())),
+        ] {
+            client.batch_execute(begin).await.expect("valid SQL");
+            let read = positions(&client, arguments).await;
+            client.batch_execute("ROLLBACK").await.expect("valid SQL");
+            match (given, &read) {
+                (Ok(given), Ok(read)) => assert_eq!(*read, given, "{begin}, {arguments}"),
+                (Err(named), Err(error)) => {
+                    assert!(error.starts_with("XX001") && error.contains(named), "{begin}: {error}");
+                }
+                (given, _) => panic!("{begin}, {arguments}: {read:?}, not {given:?}"),
+            }
+        }
+    }
+    by_hand(&client, "UPDATE ensue.log SET head = 1000000000000").await;
+    let error = positions(&client, "9, NULL").await.expect_err("there is none");
+    assert!(error.contains("position 12 is missing"), "{error}");
+    // As the README says to the owner.
+    let taken_back = "BEGIN; ALTER TABLE ensue.events DISABLE TRIGGER events_never_change; \
+        DELETE FROM ensue.events WHERE position > 9; DELETE FROM ensue.tags WHERE position > 9; \
+        ALTER TABLE ensue.events ENABLE TRIGGER events_never_change; UPDATE ensue.log SET head = 9; COMMIT";
+    client.batch_execute(taken_back).await.expect("the owner may");
+    store.commit(append("b", Expected::NoStream, &["b1"])).await.expect("nothing is in the way");
+    assert_eq!(positions(&client, "8, 5").await, Ok(vec![9, 10]));
+    client.batch_execute("DELETE FROM ensue.events").await.expect_err("events are for ever again");
+    for arguments in ["-1, 5", "0, -1", "NULL, 5"] {
+        let error = positions(&client, arguments).await.expect_err(arguments);
+        assert!(error.starts_with("EN004: the "), "{arguments}: {error}");
+    }
 }
 
 /// Metadata that is odd: some of it is refused, the rest can be read.

@@ -1,10 +1,12 @@
 //! Transactions that stay open: they hold back what they have written, and nobody else.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ensue_core::{Code, Error, Expected, Position, Read, Recorded, Store, Version};
+use ensue_postgres::{Hold, PostgresStore};
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
 use crate::given::{Database, append, log};
@@ -78,6 +80,54 @@ async fn a_lock_that_was_taken_by_hand_is_named() {
     assert_eq!(store.holds().await.expect("readable"), [], "who has only read holds nothing");
 }
 
+/// A prepared transaction outlives everything but this: left open, it keeps the whole server from cleaning up.
+struct LeftOver<'a> {
+    database: &'a Database,
+    id: &'a str,
+}
+
+impl Drop for LeftOver<'_> {
+    fn drop(&mut self) {
+        let program = std::env::var("ENSUE_TEST_PSQL").expect("ENSUE_TEST_PSQL names the program");
+        let end = format!("ROLLBACK PREPARED '{}'", self.id);
+        // That it is over already is an error of no interest.
+        let _ended = Command::new(program).args(["-qc", &end, &self.database.as_url()]).output().is_ok();
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn an_old_transaction_that_holds_nothing_of_ours_is_named_because_it_keeps_the_server_from_cleaning_up()
+{
+    let database = Database::new().await;
+    let store = database.open().await;
+    let (session, idle, other) =
+        (database.session().await, database.session().await, database.session().await);
+    let id = format!("lingers in {}", database.as_url());
+    let prepare = format!("BEGIN; SELECT pg_current_xact_id(); PREPARE TRANSACTION '{id}'");
+    session.batch_execute(&prepare).await.expect("the server allows it");
+    let _left = LeftOver { database: &database, id: &id };
+    idle.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.expect("valid SQL");
+    let ours = async |store: &PostgresStore| {
+        let lingering = store.lingering().await.expect("readable");
+        let of_this_test =
+            |hold: &Hold| hold.statement.contains("pg_current_xact_id") || hold.end.contains(&id);
+        let mut states: Vec<String> =
+            lingering.into_iter().filter(of_this_test).map(|hold| hold.state).collect();
+        states.sort();
+        states
+    };
+    assert_eq!(ours(&store).await, Vec::<String>::new(), "they are young");
+    let burn = "DO $$ BEGIN FOR i IN 1..1100 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$";
+    other.batch_execute(burn).await.expect("valid SQL");
+    let named = ours(&store).await;
+    assert!(
+        ["idle in transaction", "prepared"].iter().all(|state| named.iter().any(|named| named == state)),
+        "{named:?}"
+    );
+    assert_eq!(store.holds().await.expect("readable"), [], "nobody waits for them");
+}
+
 #[tokio::test]
 #[ignore = "needs a PostgreSQL: cargo xtask test"]
 async fn a_prepared_transaction_is_named_with_what_ends_it() {
@@ -91,6 +141,7 @@ async fn a_prepared_transaction_is_named_with_what_ends_it() {
         .await
         .expect("the server allows it");
     drop(session);
+    let _left = LeftOver { database: &database, id: &id };
 
     let waiting = async { other.batch_execute(append).await };
     let mut waiting = std::pin::pin!(waiting);

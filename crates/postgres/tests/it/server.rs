@@ -126,6 +126,24 @@ impl Server {
         processes.len()
     }
 
+    /// Makes it stand still, as a machine does that is out of breath: its connections stay, and nothing answers.
+    pub(crate) fn freeze(&self) {
+        // The first one first: then there come no others.
+        self.signal("-STOP");
+        self.signal_all("-STOP");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.signal_all("-CONT");
+    }
+
+    /// One that has ended meanwhile needs no signal.
+    fn signal_all(&self, name: &str) {
+        let pids: Vec<String> = self.processes().iter().map(u32::to_string).collect();
+        let _some_have_ended = succeeds(Command::new("kill").arg(name).args(&pids).stderr(Stdio::null()));
+    }
+
     /// Makes it throw everybody out and stop without tidying up.
     pub(crate) fn stop_immediately(&self) {
         self.signal("-QUIT");
@@ -171,6 +189,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if !self.processes().is_empty() {
+            self.thaw();
             self.signal("-QUIT");
             self.bury();
         }

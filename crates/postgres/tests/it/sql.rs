@@ -1,6 +1,6 @@
 //! What any language does: append and read with SQL, inside a transaction of its own.
 
-use ensue_core::{Expected, Read, Store, StoreExt, Version};
+use ensue_core::{Expected, Read, Store, StoreExt, Timestamp, Version};
 use tokio_postgres::Client;
 
 use crate::given::{Database, append, log};
@@ -39,6 +39,35 @@ async fn an_event_appended_with_sql_is_one_of_the_log() {
     let read = "SELECT concat_ws(' ', position, topic, key, version, event_type, data, metadata->>'tags') FROM ensue.read(0, 2)";
     let expected = ["1 Test a 1 Placed {\"total\": 5} c:1%2C 2", "2 Test a 2 Happened {}"];
     assert_eq!(texts(&client, read).await, expected);
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn an_event_without_attributes_gets_those_of_its_append_with_its_position() {
+    let database = Database::new().await;
+    let store = database.open().await;
+    let client = database.session().await;
+    let began = Timestamp::now();
+    client
+        .batch_execute(
+            "BEGIN; SELECT ensue.append('Test', 'a', 'Placed', '{}'); SELECT ensue.append('Test', 'b', 'Placed', '{}'); COMMIT",
+        )
+        .await
+        .expect("valid SQL");
+    let appended = Timestamp::now();
+    let events = store.collect(Read::all()).await.expect("they can be read");
+    let [one, other] = events.as_slice() else { panic!("two events: {events:?}") };
+    assert_ne!(one.envelope.id, other.envelope.id);
+    // The clock of the server is that of this machine, to the microsecond.
+    let micros = |time: Timestamp| time.as_microsecond();
+    assert!(
+        micros(began) <= micros(one.envelope.time) && one.envelope.time < other.envelope.time,
+        "{events:?}"
+    );
+    assert!(other.envelope.time <= appended && other.recorded_at >= other.envelope.time, "{events:?}");
+    assert_eq!(one.envelope.source.as_str(), "sql");
+    let again = store.collect(Read::all()).await.expect("they can be read");
+    assert_eq!(again, events, "they are given once");
 }
 
 #[tokio::test]

@@ -88,7 +88,7 @@ async fn a_full_disk_refuses_commits_whole_and_takes_them_again_later() {
     let client = server.session().await;
     let place = format!("CREATE TABLESPACE small LOCATION '{}'", disk.path().display());
     client.batch_execute(&place).await.expect("an empty folder");
-    client.batch_execute("ALTER TABLE ensue.events SET TABLESPACE small").await.expect("valid SQL");
+    client.batch_execute("ALTER TABLE ensue.events_kept SET TABLESPACE small").await.expect("valid SQL");
     // Nothing that could be compressed, so that the disk fills.
     let fill = "CREATE TABLE stuffing (bytes bytea) TABLESPACE small; \
         ALTER TABLE stuffing ALTER COLUMN bytes SET STORAGE EXTERNAL";
@@ -198,7 +198,7 @@ async fn who_may_not_come_in_or_may_not_write_is_told_so_and_no_password_is_show
 
     // A right is taken away while the store is open, and given back.
     let to_read = "GRANT USAGE ON SCHEMA ensue TO app; GRANT SELECT ON ALL TABLES IN SCHEMA ensue TO app; \
-        GRANT USAGE ON SEQUENCE ensue.ticket TO app";
+        GRANT USAGE, SELECT ON SEQUENCE ensue.ticket TO app";
     server.session().await.batch_execute(to_read).await.expect("valid SQL");
     let config = Config::new(&with("app", "right")).expect("a valid address");
     let store = config.open().await.expect("it may look");
