@@ -10,6 +10,8 @@ use ensue::log::{Config, Log};
 use ensue_postgres::PostgresStore;
 use ensue_sqlite::SqliteStore;
 
+use crate::words::count;
+
 /// What `--store` names.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Address {
@@ -93,8 +95,22 @@ impl Address {
         match self {
             Self::Folder(folder) => Ok(Arc::new(open_log(folder, host)?)),
             Self::Postgres(url) => Ok(Arc::new(open_database(url, talk).await?)),
-            Self::Sqlite(file) => Ok(Arc::new(sqlite(file, host).existing().open().await?)),
+            Self::Sqlite(file) => Ok(Arc::new(open_file(file, host).await?)),
         }
+    }
+
+    /// `E0416` where events were dropped: a copy has every position.
+    pub(crate) async fn check_whole(&self, talk: Talk) -> Result<(), Error> {
+        let Self::Postgres(url) = self else { return Ok(()) };
+        let dropped = open_database(url, talk).await?.dropped().await?;
+        if dropped == 0 {
+            return Ok(());
+        }
+        let message =
+            format!("{self} has dropped {}, and a copy has every position", count(dropped, "event"));
+        Err(Error::new(Code::NO_COPY, message).with_fix(
+            "such a log stays in its database: move that with the tools of the database, such as `pg_dump`",
+        ))
     }
 
     /// Opens the store, or makes one where there is nothing; `E0406` if there is something else.
@@ -134,6 +150,14 @@ async fn open_database(url: &str, talk: Talk) -> Result<PostgresStore, Error> {
     match config()?.without_migration().open().await {
         // As with a folder: a standby can be looked at.
         Err(error) if error.code() == Code::DATABASE_READ_ONLY => config()?.to_read().open().await,
+        opened => opened,
+    }
+}
+
+async fn open_file(file: &Path, host: &Host) -> Result<SqliteStore, Error> {
+    match sqlite(file, host).existing().open().await {
+        // As with a folder.
+        Err(error) if error.code() == Code::DATABASE_READ_ONLY => sqlite(file, host).to_read().open().await,
         opened => opened,
     }
 }
@@ -208,13 +232,13 @@ impl Place {
         Some(&self.address).filter(|address| !matches!(address, Address::Folder(_)))
     }
 
-    /// Opens the PostgreSQL database, for what only it can tell; `E0506` if the store is another.
-    pub(crate) async fn open_postgres(&self) -> Result<PostgresStore, Error> {
+    /// Opens the PostgreSQL database, for what only it can do; `E0506`, with what helps instead, if the store is another.
+    pub(crate) async fn open_postgres(&self, what: &str, fix: &'static str) -> Result<PostgresStore, Error> {
         match &self.address {
             Address::Postgres(url) => open_database(url, self.talk).await,
             address => {
-                Err(Error::new(Code::UNSUPPORTED, format!("only PostgreSQL can tell, and {address} is none"))
-                    .with_fix("a folder and a database file have one writer at a time, whom the error names"))
+                let message = format!("only PostgreSQL {what}, and {address} is none");
+                Err(Error::new(Code::UNSUPPORTED, message).with_fix(fix))
             }
         }
     }
@@ -224,7 +248,7 @@ impl Place {
         Ok(match &self.address {
             Address::Folder(folder) => Kind::Log(open_log(folder, &self.host)?),
             Address::Postgres(url) => Kind::Postgres(open_database(url, self.talk).await?),
-            Address::Sqlite(file) => Kind::Sqlite(sqlite(file, &self.host).existing().open().await?),
+            Address::Sqlite(file) => Kind::Sqlite(open_file(file, &self.host).await?),
         })
     }
 }

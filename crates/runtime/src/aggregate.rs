@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use ensue_core::{
-    Aggregate, Append, Error, EventSet, Expected, Key, Position, Read, RecordWrite, Recorded, Store,
+    Aggregate, Append, Code, Error, EventSet, Expected, Key, Position, Read, RecordWrite, Recorded, Store,
     StoreExt, StreamName, Timestamp, Topic, Version,
 };
 use futures_util::TryStreamExt;
@@ -127,7 +127,13 @@ impl<A: Aggregate> Loaded<A> {
         Self { state, version, replayed: 0, snapshot: SnapshotUse::Absent, bytes: 0 }
     }
 
+    /// `E0417` where events before it are gone.
     fn apply(&mut self, recorded: &Recorded) -> Result<(), Error> {
+        if recorded.version != self.version.next() {
+            let (stream, first, next) = (&recorded.stream, recorded.version, self.version.next());
+            let message = format!("{stream} goes on at version {first}, and no longer holds version {next}");
+            return Err(Error::new(Code::EVENTS_DROPPED, message));
+        }
         self.state.evolve(&recorded.decode::<A::Event>()?);
         self.version = recorded.version;
         self.replayed += 1;
@@ -172,7 +178,7 @@ impl<A: Aggregate> Loaded<A> {
             let (event_stream, envelope) = press.caused(event.draft()?, origin, index);
             if event_stream != stream {
                 return Err(Error::new(
-                    ensue_core::Code::RULE_BROKEN,
+                    Code::RULE_BROKEN,
                     format!("{} of {stream} names another stream: {event_stream}", envelope.event_type),
                 )
                 .with_fix("an aggregate's events carry the aggregate's own topic and key"));

@@ -93,7 +93,8 @@ async fn waiting_keys(store: &dyn Store) -> Result<Vec<Vec<DeadLetter>>, Error> 
     Ok(letters.chunk_by(same_key).map(<[DeadLetter]>::to_vec).collect())
 }
 
-async fn letters(store: &dyn Store) -> Result<Vec<DeadLetter>, Error> {
+/// Everything that waits, dead or deferred.
+pub(crate) async fn letters(store: &dyn Store) -> Result<Vec<DeadLetter>, Error> {
     let records = store.records(RecordScan::all(DEAD.clone())).await?;
     let catalogue = if records.is_empty() { Catalogue::default() } else { Catalogue::merged(store).await? };
     let letter = |record: &Record| {

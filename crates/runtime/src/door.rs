@@ -171,14 +171,32 @@ impl Door {
         fingerprint: &Fingerprint,
         answer: Option<&Answer>,
     ) -> RecordWrite {
+        self.memory((&envelope.source, &envelope.id), fingerprint, answer).expect(Revision::ZERO)
+    }
+
+    /// The write that remembers another id of the same, whoever had it before.
+    pub(crate) fn remember_also(
+        &self,
+        source: &Source,
+        id: &EventId,
+        fingerprint: &Fingerprint,
+    ) -> RecordWrite {
+        self.memory((source, id), fingerprint, None)
+    }
+
+    fn memory(
+        &self,
+        (source, id): (&Source, &EventId),
+        fingerprint: &Fingerprint,
+        answer: Option<&Answer>,
+    ) -> RecordWrite {
         let earlier = Earlier {
             fingerprint: fingerprint.clone(),
             position: Position::ZERO,
             answer: answer.cloned(),
             held_by: Vec::new(),
         };
-        RecordWrite::put(INBOX.clone(), inbox_key(&envelope.source, &envelope.id), spaces::encode(&earlier))
-            .expect(Revision::ZERO)
+        RecordWrite::put(INBOX.clone(), inbox_key(source, id), spaces::encode(&earlier))
             .expires_at(lapse(self.host.clock.now(), self.window))
     }
 }

@@ -139,10 +139,13 @@ impl Lane {
 
     /// Stores that nothing is left up to here.
     async fn move_on(&mut self, to: Position) -> Result<(), Halt> {
-        match self.settle(Effects::default(), to.max(self.mark.position), 1).await? {
-            Settlement::Done => Ok(()),
-            Settlement::OutOfDate => Err(self.taken_over()),
-            Settlement::Refused(error) => Err(Halt::Broken(error)),
+        loop {
+            match self.settle(Effects::default(), to.max(self.mark.position), 1).await? {
+                Settlement::Done => return Ok(()),
+                // It was computed from no state.
+                Settlement::OutOfDate => {}
+                Settlement::Refused(error) => return Err(Halt::Broken(error)),
+            }
         }
     }
 

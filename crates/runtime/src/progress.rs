@@ -292,9 +292,10 @@ impl Standing {
         self.is_starting.store(true, Ordering::Release);
     }
 
-    /// It goes on after it has stopped.
+    /// It goes on after it has stopped, and so do its lanes.
     pub(crate) fn revive(&self) {
         *lock(&self.halted) = None;
+        lock(&self.lanes).iter_mut().for_each(|mark| mark.halted = None);
         self.is_over.store(false, Ordering::Release);
         self.changed.notify_waiters();
     }

@@ -20,10 +20,12 @@ use crate::spaces::{self, MEMBER};
 
 mod lanes;
 mod membership;
+mod needs;
 mod view;
 
 pub use lanes::{LaneStatus, lanes};
 pub(crate) use membership::{Membership, Seat};
+pub use needs::{Need, Reason, needs};
 pub(crate) use view::View;
 
 /// How processes that share a store keep track of each other.

@@ -296,7 +296,7 @@ impl Subscription {
                 return Ok(Some(End::Met(at)));
             }
             let (cursor, has_any) = (lanes.cursor(), lanes.has_any());
-            let look_again = lanes.look_again_in();
+            let (look_again, move_on) = (lanes.look_again_in(), lanes.move_on_in());
             let head = tokio::select! {
                 biased;
                 () = self.shared.closed() => return Ok(Some(End::Closing)),
@@ -315,6 +315,10 @@ impl Subscription {
                     continue;
                 }
                 head = self.shared.store.advanced(cursor), if has_any => lanes.bound(head?),
+                () = self.sleep(move_on) => {
+                    lanes.move_on(1);
+                    continue;
+                }
             };
             match self.hand_out(lanes, view, head).await? {
                 Handed::All => lanes.advance(head),

@@ -9,8 +9,11 @@ mod copy;
 mod holds;
 mod migrate;
 pub(crate) mod pages;
+mod retain;
+mod retention;
+mod trim;
 
-/// Copy a store, make its tables, or see who holds it up
+/// Copy a store, make its tables, see who holds it up, or say how long topics keep their events
 #[derive(Subcommand)]
 pub(crate) enum StoreCommand {
     /// Copy everything a store holds into another one: positions, versions and times stay
@@ -19,6 +22,12 @@ pub(crate) enum StoreCommand {
     Holds,
     /// Make the tables of a database, or bring them up to date
     Migrate,
+    /// Say how long a topic keeps its events
+    Retain(retain::Retain),
+    /// List the topics that do not keep their events for ever
+    Retention,
+    /// Drop events that are past their time and that no subscription needs any more
+    Trim(trim::Trim),
 }
 
 impl StoreCommand {
@@ -27,6 +36,9 @@ impl StoreCommand {
             Self::Copy(copy) => copy.run(session).await,
             Self::Holds => holds::run(session).await,
             Self::Migrate => migrate::run(session).await,
+            Self::Retain(retain) => retain.run(session).await,
+            Self::Retention => retention::run(session).await,
+            Self::Trim(trim) => trim.run(session).await,
         }
     }
 }

@@ -33,12 +33,17 @@ fn a_folder_that_is_not_there_or_no_store_is_not_found() {
 struct Guest {
     binary: std::path::PathBuf,
     is_root: bool,
-    data: std::path::PathBuf,
+    store: String,
     temporary: std::path::PathBuf,
 }
 
 impl Guest {
     fn of(ensue: &Ensue) -> Self {
+        Self::on(ensue, format!("file:{}", ensue.data().display()))
+    }
+
+    /// One who looks at this store, which is somewhere in the folder of the data.
+    fn on(ensue: &Ensue, store: String) -> Self {
         let (around, data) = (ensue.around.path(), ensue.data());
         let temporary = around.join("tmp");
         fs::create_dir(&temporary).expect("the folder is ours");
@@ -51,13 +56,14 @@ impl Guest {
         fs::set_permissions(around, fs::Permissions::from_mode(0o755)).expect("the folder is ours");
         fs::set_permissions(&temporary, fs::Permissions::from_mode(0o777)).expect("the folder is ours");
         // The superuser writes whatever it likes, so for this it becomes somebody else.
-        let is_root = fs::OpenOptions::new().write(true).open(data.join("lock")).is_ok();
-        Self { binary, is_root, data, temporary }
+        let is_root =
+            fs::File::create(data.join("probe")).is_ok_and(|_| fs::remove_file(data.join("probe")).is_ok());
+        Self { binary, is_root, store, temporary }
     }
 
     fn run(&self, arguments: &[&str]) -> crate::Answer {
         let mut command = std::process::Command::new(&self.binary);
-        command.args(arguments).env("ENSUE_DATA", &self.data).env("TMPDIR", &self.temporary);
+        command.args(arguments).env("ENSUE_STORE", &self.store).env("TMPDIR", &self.temporary);
         if self.is_root {
             command.uid(65_534);
         }
@@ -120,6 +126,25 @@ fn a_store_that_cannot_be_written_can_be_looked_at_from_every_side_and_stays_as_
     assert_eq!(fs::read_dir(&guest.temporary).expect("it is ours").count(), 0, "nothing is left behind");
     fs::set_permissions(&guest.temporary, fs::Permissions::from_mode(0o555)).expect("the folder is ours");
     guest.run(&["stat"]).refused(1, "E0402").says("set TMPDIR");
+}
+
+#[test]
+fn a_database_file_that_cannot_be_written_can_be_looked_at_and_stays_as_it_is() {
+    let ensue = Ensue::new();
+    fs::create_dir_all(ensue.data()).expect("the folder is ours");
+    let file = ensue.data().join("50% of it?.db");
+    let store = format!("sqlite:{}", file.display());
+    ensue.run(&["demo", "--orders", "10", "-q", "--store", &store]).ok();
+    let looks =
+        [&["tail", "-e"][..], &["flow", "ls"], &["stream", "ls"], &["dead", "ls"], &["verify"], &["stat"]];
+    let on_store = |look: &&[&str]| ensue.run(&[look, &["--store", &store][..]].concat()).ok().out;
+    let seen: Vec<String> = looks.iter().take(4).map(on_store).collect();
+    let before = fs::read(&file).expect("it is ours");
+    let guest = Guest::on(&ensue, store.clone());
+    let as_guest: Vec<String> = looks.iter().map(|look| guest.run(look).ok().out).collect();
+    assert_eq!(as_guest.iter().take(4).collect::<Vec<_>>(), seen.iter().collect::<Vec<_>>());
+    guest.run(&["emit", "A", "--stream", "A/1", "-d", "1"]).refused(1, "E0424");
+    assert_eq!(fs::read(&file).expect("it is ours"), before, "nothing was written");
 }
 
 #[test]

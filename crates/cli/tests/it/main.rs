@@ -21,6 +21,7 @@ mod outage;
 mod past;
 mod place;
 mod repair;
+mod retention;
 mod store;
 mod three;
 mod timer;

@@ -143,6 +143,32 @@ fn a_database_file_says_how_it_is_doing_and_what_somebody_took_out_of_it() {
 }
 
 #[test]
+fn rows_beyond_the_end_of_the_log_and_an_end_without_rows_are_found() {
+    for (change, named) in [
+        (
+            "INSERT INTO ensue_events SELECT position + 1, version + 1, recorded_at, topic, key, event_type, flow, metadata, data \
+                FROM ensue_events",
+            "position 2 was added by hand: the log ends at position 1",
+        ),
+        ("DROP TRIGGER ensue_events_never_go; DELETE FROM ensue_events", "between 0 and 2"),
+    ] {
+        let ensue = Ensue::new();
+        let file = ensue.around.path().join("shop.db");
+        let store = format!("sqlite:{}", file.display());
+        ensue.emit(&["--store", &store], ORDER).ok();
+        ensue.run(&["verify", "--store", &store]).ok();
+        let by_hand = ensue_sqlite::rusqlite::Connection::open(&file).expect("a database file");
+        by_hand.execute_batch(change).expect("valid SQL");
+        let damaged = ensue.run(&["verify", "--store", &store, "-o", "json"]);
+        assert_eq!(damaged.exit, 4, "{}", damaged.err);
+        let finding = damaged.object()["findings"][0].clone();
+        assert_eq!(finding["code"], "E0412", "{finding}");
+        assert!(finding["message"].as_str().is_some_and(|message| message.contains(named)), "{finding}");
+        damaged.says("does not hold in 1 place");
+    }
+}
+
+#[test]
 fn a_demo_on_a_used_database_names_the_database() {
     let ensue = Ensue::new();
     let database = format!("sqlite:{}", ensue.around.path().join("shop.db").display());

@@ -79,6 +79,11 @@ impl Shop {
         command
     }
 
+    /// The address of a folder beside it.
+    pub(crate) fn folder(&self) -> String {
+        format!("file:{}", self.ensue.around.path().join("folder").display())
+    }
+
     fn run(&self, arguments: &[&str]) -> Answer {
         answer(self.command(arguments), "")
     }

@@ -55,8 +55,11 @@ impl App {
 }
 
 impl Running {
-    /// Begins to take in, and to keep the store informed of how the links stand.
+    /// Begins to take in, to look for what relays publish to, and to keep the store informed of how the links stand.
     pub(super) fn spawn_links(&mut self, intakes: &[Arc<MountedIntake>], shared: &Arc<Shared>) {
+        for target in shared.links.targets() {
+            self.spawn_link(target.watch(Arc::clone(shared)));
+        }
         intakes.iter().for_each(|intake| self.spawn_link(intake.session(shared).run()));
         if !shared.links.all().is_empty() {
             self.spawn_link(crate::link::keep(Arc::clone(shared)));

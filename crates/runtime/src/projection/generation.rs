@@ -4,7 +4,7 @@
 //! generation stands, so that no event falls between the two.
 
 use ensue_core::{
-    Commit, CommitError, Durability, Error, RecordScan, RecordWrite, Revision, Space, Store, StoreExt,
+    Code, Commit, CommitError, Durability, Error, RecordScan, RecordWrite, Revision, Space, Store, StoreExt,
     Transaction,
 };
 use serde::{Deserialize, Serialize};
@@ -95,28 +95,37 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// Begins a generation that is neither live nor left over. An earlier build that was under way is given up.
+    /// Begins a generation that is neither live nor left over. An earlier build that was under way is given up. `E0203` if another one
+    /// has begun or ended meanwhile.
     pub(crate) async fn open(store: &dyn Store, name: &str, version: u32) -> Result<Self, Error> {
         let key = spaces::join(&[name, BUILDING]);
         let left = store.record(VIEW.clone(), key.clone()).await?;
         let mut taken = retired(store, name).await?;
-        taken.push(live(store, name, version).await?.generation);
+        let live_now = live(store, name, version).await?.generation;
+        taken.push(live_now);
         let mut records = Vec::new();
         if let Some(left) = &left {
             let abandoned: Generation = spaces::decode("read model", &left.value)?;
-            records.push(RecordWrite::put(
-                VIEW.clone(),
-                abandoned.retired_key(name),
-                spaces::encode(&abandoned),
-            ));
+            // One that was begun too late, see below, has nothing to remove.
+            if abandoned != live_now {
+                let key = abandoned.retired_key(name);
+                records.push(RecordWrite::put(VIEW.clone(), key, spaces::encode(&abandoned)));
+            }
             taken.push(abandoned);
         }
         let numbers = taken.iter().filter(|taken| taken.version == version).map(|taken| taken.number + 1);
         let generation = Generation { version, number: numbers.max().unwrap_or_default() };
         let revision = left.map(|left| left.revision).unwrap_or_default();
-        records.push(RecordWrite::put(VIEW.clone(), key, spaces::encode(&generation)).expect(revision));
-        let committed = store.commit(Commit { records, ..Commit::default() }).await?;
-        Ok(Self { generation, name: name.to_owned(), revision: committed.revision })
+        records
+            .push(RecordWrite::put(VIEW.clone(), key.clone(), spaces::encode(&generation)).expect(revision));
+        let revision = store.commit(Commit { records, ..Commit::default() }).await?.revision;
+        // Another build may have begun and ended since it was read what is live; from here on none can end.
+        if live(store, name, version).await?.generation == generation {
+            let records = vec![RecordWrite::delete(VIEW.clone(), key).expect(revision)];
+            store.commit(Commit { records, ..Commit::default() }).await?;
+            return Err(Error::new(Code::STALE_RECORD, format!("another build of {name} has just ended")));
+        }
+        Ok(Self { generation, name: name.to_owned(), revision })
     }
 
     /// Writes documents of the new generation, unless another build has taken over (`E0203`). Buffered: nobody reads them
@@ -162,6 +171,14 @@ impl Site {
             live_write(&self.name, self.generation).expect(from.revision),
             RecordWrite::delete(VIEW.clone(), spaces::join(&[&self.name, BUILDING])).expect(self.revision),
         ]
+    }
+
+    /// `E0203` if another build has taken over. It may have removed what this one was at.
+    pub(crate) async fn check(&self, store: &dyn Store) -> Result<(), Error> {
+        if building(store, &self.name).await? == Some(self.revision) {
+            return Ok(());
+        }
+        Err(Error::new(Code::STALE_RECORD, format!("another build of {} has taken over", self.name)))
     }
 
     /// Gives the build up; what it wrote is removed by the next [`clear`].

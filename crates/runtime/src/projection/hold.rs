@@ -49,11 +49,12 @@ pub(super) async fn run(subscription: Arc<Subscription>, mut requests: Requests)
             }
         };
         let Some(answer) = request else { return };
+        // At once, so that nobody who waits behind the hold is told why the lanes had stopped before it.
+        subscription.standing.revive();
         let (release, released) = oneshot::channel();
         if answer.send(Held(release)).is_ok() {
             // Either way of ending is the end of the hold.
             let _released = released.await.is_err();
         }
-        subscription.standing.revive();
     }
 }

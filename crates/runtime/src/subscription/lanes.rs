@@ -26,6 +26,8 @@ pub(crate) fn in_hand_max(batch: usize) -> usize {
 
 /// A lane without events is moved on when it is so far behind, so that little is read again at the next start.
 const STRIDE: u64 = 8_192;
+/// Or when the log has been quiet for so long, so that it can be seen that nobody needs its events any more.
+const QUIET: Duration = Duration::from_mins(1);
 
 /// The lanes of a subscription, as far as this process has them.
 pub(super) struct Lanes {
@@ -400,7 +402,19 @@ impl Lanes {
         self.handed_up_to(to);
         self.cursor = to;
         self.subscription.standing.advance_cursor(to);
-        for lane in self.subscription.standing.lagging(STRIDE) {
+        self.move_on(STRIDE);
+    }
+
+    /// How long the log has to be quiet until lanes without events are moved on; `None` where none is behind.
+    pub(super) fn move_on_in(&self) -> Option<Duration> {
+        let is_behind = !self.subscription.standing.lagging(1).is_empty();
+        is_behind.then_some(QUIET)
+    }
+
+    /// Moves lanes on that have nothing to do and are so far behind what has been read.
+    pub(super) fn move_on(&self, behind: u64) {
+        let to = self.cursor;
+        for lane in self.subscription.standing.lagging(behind) {
             let queue = self.held.get(lane).and_then(|held| held.as_ref()?.queue.as_ref());
             // A lane whose queue is full has other things to do.
             if let Some(place) = queue.and_then(|queue| queue.try_reserve().ok()) {

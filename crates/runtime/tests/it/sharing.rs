@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ensue_core::{Clock, Host};
+use ensue_core::{Clock, Host, StoreExt};
 use ensue_runtime::sharing::{self, LaneStatus, MemberId};
 use ensue_runtime::{App, Reaction, State};
 use ensue_test::Cluster;
@@ -269,7 +269,8 @@ async fn few_lanes_move_when_a_process_comes_or_goes() {
 }
 
 #[tokio::test]
-async fn an_application_that_does_not_share_writes_nothing_while_it_is_idle() {
+async fn an_application_that_does_not_share_moves_its_lanes_on_once_and_then_writes_nothing_while_it_is_idle()
+{
     let diary = Diary::default();
     let mut harness = ensue_test::Harness::new(move |app: App| {
         let app = app.state(diary.clone()).state(ensue_test::host(1).0);
@@ -278,7 +279,15 @@ async fn an_application_that_does_not_share_writes_nothing_while_it_is_idle() {
     harness.publish(tick("a", 0)).await;
     harness.settle().await;
     let before = harness.store().commits_attempted();
+    harness.advance(Duration::from_secs(59)).await;
+    assert_eq!(harness.store().commits_attempted(), before, "there may be more events yet");
+    // Each lane once, with or without events: nobody needs those up to the head any more.
+    harness.advance(Duration::from_secs(2)).await;
+    let head = harness.store().head().await.expect("readable");
+    let lanes = sharing::lanes(&**harness.store()).await.expect("readable");
+    assert!(lanes.iter().all(|lane| lane.position == head), "{head}: {lanes:?}");
+    assert_eq!(harness.store().commits_attempted(), before + lanes.len() as u64);
     harness.advance(Duration::from_hours(1)).await;
-    assert_eq!(harness.store().commits_attempted(), before);
+    assert_eq!(harness.store().commits_attempted(), before + lanes.len() as u64);
     assert!(harness.running().await.members().is_empty());
 }

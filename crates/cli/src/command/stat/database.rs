@@ -14,6 +14,8 @@ pub(super) struct Numbers {
     head: Position,
     /// Events that are committed and wait for a position.
     waiting: u64,
+    /// Events that a retention has dropped.
+    dropped: u64,
     streams: u64,
     /// The tables of the store; where the store is a file, all of the file.
     bytes: u64,
@@ -35,6 +37,7 @@ impl Numbers {
             store,
             head: stat.head,
             waiting: stat.waiting,
+            dropped: stat.dropped,
             streams: stat.streams,
             bytes: stat.bytes,
             migrations: stat.migrations,
@@ -54,6 +57,7 @@ impl Numbers {
             store,
             head: stat.head,
             waiting: 0,
+            dropped: 0,
             streams: stat.streams,
             bytes: stat.bytes,
             migrations: stat.migrations,
@@ -68,9 +72,14 @@ impl Numbers {
             0 => String::new(),
             waiting => format!(", and {waiting} that wait for a position"),
         };
+        let dropped = match self.dropped {
+            0 => String::new(),
+            dropped => format!(", besides {dropped} that were dropped"),
+        };
+        let events = self.head.0.saturating_sub(self.dropped);
         lines(&[
             ("store", self.store.clone()),
-            ("events", format!("{}{waiting}", self.head)),
+            ("events", format!("{events}{dropped}{waiting}")),
             ("streams", self.streams.to_string()),
             ("size", mebibytes(self.bytes)),
             ("engine", format!("{}, {}", self.engine, count(self.migrations, "migration"))),

@@ -73,6 +73,7 @@ impl Copy {
             return Err(Error::new(Code::USAGE, message).into());
         }
         mark::check_source(&*source, &from.to_string()).await?;
+        from.check_whole(session.place.talk()).await?;
         let target = to.open_or_make(&session.host, session.place.talk()).await?;
         let pair = Pair { source: &*source, target: &*target };
         let head = source.head().await?;

@@ -1,4 +1,4 @@
-//! `ensue store holds`: whose open transaction keeps events from being read, or streams from being written.
+//! `ensue store holds`: whose open transaction keeps events from being read, streams from being written, or the server from cleaning up.
 
 use ensue::Timestamp;
 use ensue_postgres::Hold;
@@ -10,6 +10,8 @@ use crate::output::{Row, short};
 
 #[derive(Serialize)]
 struct Held {
+    /// What it holds back.
+    holds: &'static str,
     process: Option<i32>,
     user: String,
     application: String,
@@ -24,11 +26,22 @@ struct Held {
 }
 
 impl Row for Held {
-    const HEADINGS: &'static [&'static str] =
-        &["process", "user", "application", "client", "state", "since", "waiting", "statement", "end"];
+    const HEADINGS: &'static [&'static str] = &[
+        "holds",
+        "process",
+        "user",
+        "application",
+        "client",
+        "state",
+        "since",
+        "waiting",
+        "statement",
+        "end",
+    ];
 
     fn cells(&self) -> Vec<String> {
         vec![
+            self.holds.to_owned(),
             self.process.map_or_else(|| "-".to_owned(), |process| process.to_string()),
             self.user.clone(),
             self.application.clone(),
@@ -42,17 +55,32 @@ impl Row for Held {
     }
 }
 
-/// Lists them, the oldest first.
+const FIX: &str = "a folder and a database file have one writer at a time, whom the error names";
+
+/// Lists them: first who holds back writes, of each sort the oldest first.
 pub(crate) async fn run(session: &mut Session) -> Result<(), Failure> {
-    let holds = session.place.open_postgres().await?.holds().await?;
-    let held: Vec<Held> = holds.into_iter().map(Held::from).collect();
+    let store = session.place.open_postgres("can tell", FIX).await?;
+    let all = [
+        ("writes", store.holds().await?),
+        ("retention", store.reading().await?),
+        ("clean-up", store.lingering().await?),
+    ];
+    let mut held: Vec<Held> = Vec::new();
+    for (what, hold) in
+        all.into_iter().flat_map(|(what, holds)| holds.into_iter().map(move |hold| (what, hold)))
+    {
+        // Each once, for the worst that it does.
+        if held.iter().all(|other| other.end != hold.end) {
+            held.push(Held::new(what, hold));
+        }
+    }
     session.output.all(&held)?;
     Ok(())
 }
 
-impl From<Hold> for Held {
-    fn from(hold: Hold) -> Self {
+impl Held {
+    fn new(holds: &'static str, hold: Hold) -> Self {
         let Hold { process, user, application, client, state, since, waiting, statement, end } = hold;
-        Self { process, user, application, client, state, since, waiting, statement, end }
+        Self { holds, process, user, application, client, state, since, waiting, statement, end }
     }
 }

@@ -18,20 +18,24 @@ pub(super) struct Verified {
     streams: usize,
     records: u64,
     head: Position,
+    /// Positions whose events were dropped by retention.
+    dropped: u64,
     pub(super) findings: Vec<Finding>,
 }
 
 impl Verified {
     /// Reads everything. What cannot be read for another reason than damage is an error.
     pub(super) async fn of(kind: &Kind, store: String) -> Result<Self, Error> {
-        let mut verified =
-            Self { store, events: 0, streams: 0, records: 0, head: Position::ZERO, findings: Vec::new() };
+        let (head, findings) = (Position::ZERO, Vec::new());
+        let mut verified = Self { store, events: 0, streams: 0, records: 0, head, dropped: 0, findings };
         if let Kind::Sqlite(file) = kind {
             let said = file.structure().await?;
             verified.findings.extend(said.into_iter().map(Finding::corrupt));
         }
-        let read = verified.events(kind.portable()).await;
+        let read = verified.events(kind).await;
         verified.note(read)?;
+        let looked = verified.tail(kind).await;
+        verified.note(looked)?;
         let read = verified.records(kind.portable()).await;
         verified.note(read)?;
         Ok(verified)
@@ -46,23 +50,44 @@ impl Verified {
         Ok(())
     }
 
-    /// In the order of the log: no position is left out, and neither is a version of a stream.
-    async fn events(&mut self, store: &dyn Portable) -> Result<(), Error> {
-        let mut versions = HashMap::<StreamName, Version>::new();
-        let mut events = store.read(Read::all());
+    /// In the order of the log: no position is left out, and neither is a version of a stream. But for what was dropped, of which a reader knows the
+    /// positions: a stream lacks at most as many versions as positions between its events.
+    async fn events(&mut self, kind: &Kind) -> Result<(), Error> {
+        let can_drop = matches!(kind, Kind::Postgres(_));
+        // Of each stream its last version, and how much had been dropped by then.
+        let mut streams = HashMap::<StreamName, (Version, u64)>::new();
+        let mut events = kind.portable().read(Read::all());
         while let Some(Recorded { position, version, stream, .. }) = events.try_next().await? {
-            if position.0 != self.head.0 + 1 {
+            let skipped = position.0.saturating_sub(self.head.0 + 1);
+            if position <= self.head || (skipped > 0 && !can_drop) {
                 self.find(format!("position {position} follows position {}", self.head));
             }
-            let before = versions.insert(stream.clone(), version).unwrap_or_default();
-            if version.0 != before.0 + 1 {
+            self.dropped += skipped;
+            let (before, dropped) =
+                streams.insert(stream.clone(), (version, self.dropped)).unwrap_or_default();
+            let lacking = version.0.checked_sub(before.0 + 1);
+            if lacking.is_none_or(|lacking| lacking > self.dropped - dropped) {
                 self.find(format!(
                     "at position {position}, version {version} of {stream} follows version {before}"
                 ));
             }
             self.head = position;
             self.events += 1;
-            self.streams = versions.len();
+            self.streams = streams.len();
+        }
+        Ok(())
+    }
+
+    /// A reader ends where the log says that it does, and finds what is missing before. What lies beyond only the table tells.
+    async fn tail(&mut self, kind: &Kind) -> Result<(), Error> {
+        let (head, last) = match kind {
+            // Its rows are its log.
+            Kind::Log(_) => return Ok(()),
+            Kind::Postgres(database) => database.tail().await.map(|tail| (tail.head, tail.last))?,
+            Kind::Sqlite(file) => file.tail().await.map(|tail| (tail.head, tail.last))?,
+        };
+        if last > head {
+            self.find(format!("position {last} was added by hand: the log ends at position {head}"));
         }
         Ok(())
     }
@@ -87,6 +112,9 @@ impl Verified {
             count(self.records, "record")
         );
         let mut lines = vec![read];
+        lines.extend(
+            (self.dropped > 0).then(|| format!("{} dropped, past their time", count(self.dropped, "event"))),
+        );
         lines.extend(in_words(&self.findings));
         lines.join("\n")
     }

@@ -44,13 +44,14 @@ pub(super) async fn run<P: TableProjection>(
     let events = match result {
         Ok(events) => events,
         Err((error, site)) => {
+            let taken_over = site.check(&*keeper.target).await.err();
+            let error = taken_over.filter(|error| error.code() == Code::STALE_RECORD).unwrap_or(error);
             // Fenced: if another build has taken over, this one is on record as left over already.
             let _abandoned = site.abandon(&*keeper.target).await.is_ok();
             let _cleared = clear(keeper).await.is_ok();
             return Err(error);
         }
     };
-    keeper.fit.mend();
     let seconds = keeper.host.clock.monotonic().saturating_sub(began).as_secs_f64();
     Ok(Rebuilt { generation, events, seconds, difference: None })
 }
@@ -77,6 +78,8 @@ async fn build_and_switch<P: TableProjection>(
             None => None,
         };
         switch(&mut builder, &live, old).await?;
+        // Before the lanes go on: they would stop again for what was wrong with the old tables.
+        builder.keeper.fit.mend();
         drop(held);
         Ok(())
     }
