@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, IsTerminal, stderr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -32,6 +34,10 @@ const BROKERS: [(&str, &[&str]); 5] = [
     ("ensue-pubsub", &["pubsub"]),
     ("ensue-rabbitmq", &["rabbitmq"]),
 ];
+
+/// A suite of services that has not ended by then hangs: the longest takes five minutes on two cores.
+const SUITE_MAX: Duration = Duration::from_mins(20);
+const SUITE_POLL: Duration = Duration::from_millis(100);
 
 /// How far to go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -176,10 +182,24 @@ fn run_on(services: &[&str], executable: &Executable, root: &Path) -> Result<boo
     eprintln!("\n     Running what needs services of {}", executable.suite());
     let mut command = Command::new(&executable.path);
     command.arg("--ignored").current_dir(root.join(&executable.folder)).envs(environment);
-    let ended =
-        command.status().map_err(|error| format!("cannot run {}: {error}", executable.path.display()));
+    let ended = end_of(&mut command, &executable.suite());
     stopped.into_iter().try_for_each(|service| services::down(service, Purpose::Tests))?;
-    Ok(ended?.success())
+    ended
+}
+
+/// Runs a program to its end: whether it was content. One that hangs is killed, so that the others have their turn.
+fn end_of(command: &mut Command, suite: &str) -> Result<bool, String> {
+    let failed = |error| format!("cannot run {suite}: {error}");
+    let (mut child, began) = (command.spawn().map_err(failed)?, Instant::now());
+    while began.elapsed() < SUITE_MAX {
+        if let Some(status) = child.try_wait().map_err(failed)? {
+            return Ok(status.success());
+        }
+        thread::sleep(SUITE_POLL);
+    }
+    eprintln!("\n{suite} still runs after {SUITE_MAX:?} and is killed: what it has not said `ok` of hangs");
+    child.kill().and_then(|()| child.wait()).map_err(failed)?;
+    Ok(false)
 }
 
 /// Runs everything that is not ignored, whatever fails: the suites that ran, and whether all are green.

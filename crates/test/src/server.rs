@@ -6,7 +6,6 @@
 //! Invariants: what is killed is gone when the call returns, and was killed and did not end by itself; what is started serves; nothing
 //! outlives the test.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::Child;
 
@@ -17,8 +16,11 @@ use crate::conformance::bus::Process;
 mod amazon;
 mod kafka;
 mod nats;
+mod port;
 mod pubsub;
 mod rabbitmq;
+
+pub use port::free_port;
 
 /// A fake of Amazon's services, as a program of Python for the interpreter that has moto: called with a port and with a file in which it
 /// records what it is asked for, it says `ready` when it listens.
@@ -107,7 +109,7 @@ impl Server {
 
     fn of(program: Box<dyn Program>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let place = Place { folder, ports: free_ports() };
+        let place = Place { folder, ports: [(); 3].map(|()| free_port()) };
         program.prepare(&place);
         let server = Self { program, place, process: Process::default() };
         server.start();
@@ -148,11 +150,6 @@ impl Drop for Server {
         self.process.kill();
         self.program.clean_up(&self.place);
     }
-}
-
-fn free_ports() -> [u16; 3] {
-    let listeners = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
-    listeners.map(|listener| listener.local_addr().expect("it is bound").port())
 }
 
 /// What `cargo xtask services` says in a variable.

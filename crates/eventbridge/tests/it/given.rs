@@ -2,7 +2,7 @@
 
 use std::env;
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use ensue_core::name::{Channel, ContentType, EventId, EventType, Source, StreamN
 use ensue_core::{BoxFuture, Envelope, Error, Timestamp};
 use ensue_eventbridge::Config;
 use ensue_test::conformance::bus::{Broker, Fault, Process, Tunnel};
-use ensue_test::server::{AMAZON, AMAZON_KEY as KEY};
+use ensue_test::server::{AMAZON, AMAZON_KEY as KEY, free_port};
 use tempfile::TempDir;
 
 /// See [`Broker`].
@@ -51,8 +51,7 @@ pub(crate) async fn server_with_tls() -> Arc<Server> {
 }
 
 async fn serving(scheme: &'static str) -> Arc<Server> {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-    let address = port.expect("a free port");
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
     let server = Server {
         folder: tempfile::tempdir().expect("a folder"),
         address,

@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use std::time::Duration;
 use ensue_core::bus::{Bus, Consumer, Mode, Settled};
 use ensue_kafka::Config;
 use ensue_test::conformance::bus::Process;
+use ensue_test::server::free_port;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -43,15 +43,9 @@ struct Node {
 
 impl Cluster {
     fn start() -> Self {
-        let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let port = |held: TcpListener| held.local_addr().expect("it is bound").port();
-        // All are held at once, so that no two are the same.
-        let held: Vec<[TcpListener; 2]> = (0..BROKERS).map(|_| [free(), free()]).collect();
-        let node = |(id, held): (usize, [TcpListener; 2])| {
-            let [clients, controller] = held.map(port);
-            Node { id, clients, controller, process: Process::default() }
-        };
-        let brokers = held.into_iter().enumerate().map(node).collect();
+        let node =
+            |id| Node { id, clients: free_port(), controller: free_port(), process: Process::default() };
+        let brokers = (0..BROKERS).map(node).collect();
         let cluster = Self { folder: tempfile::tempdir().expect("a folder"), brokers };
         for broker in &cluster.brokers {
             fs::write(cluster.file(broker), cluster.properties(broker)).expect("the folder is ours");

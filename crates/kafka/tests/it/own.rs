@@ -5,7 +5,7 @@
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use ensue_core::{BoxFuture, Error};
 use ensue_kafka::{Config, Mechanism};
 use ensue_test::certificates::certify;
 use ensue_test::conformance::bus::{Broker, Fault, Process, Tunnel};
+use ensue_test::server::free_port;
 use tempfile::TempDir;
 
 pub(crate) const USER: &str = "ensue";
@@ -45,7 +46,7 @@ pub(crate) async fn fresh() -> Arc<dyn Broker> {
 
 /// The same, for what the suite does not know.
 pub(crate) async fn here() -> Own {
-    let ports = free_ports();
+    let ports = [(); 4].map(|()| free_port());
     let own = Own {
         folder: tempfile::tempdir().expect("a folder"),
         ports,
@@ -56,11 +57,6 @@ pub(crate) async fn here() -> Own {
     own.start();
     own.warm_up().await;
     own
-}
-
-fn free_ports() -> [u16; 4] {
-    let listeners = [(); 4].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
-    listeners.map(|listener| listener.local_addr().expect("it is bound").port())
 }
 
 fn config(port: u16, password: &str) -> Config {

@@ -2,7 +2,6 @@
 
 use std::env;
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use std::time::Duration;
 use async_nats::jetstream::stream::Config as Stream;
 use ensue_nats::{Config, NatsBus};
 use ensue_test::conformance::bus::Process;
+use ensue_test::server::free_port;
 use tempfile::TempDir;
 
 const SERVERS: usize = 3;
@@ -30,18 +30,13 @@ struct Server {
 
 impl Cluster {
     pub(crate) fn start() -> Self {
-        let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        // All are held at once, so that no two are the same.
-        let held: Vec<(TcpListener, TcpListener)> = (0..SERVERS).map(|_| (free(), free())).collect();
-        let port = |held: &TcpListener| held.local_addr().expect("it is bound").port();
-        let server = |(index, (clients, peers)): (usize, &(TcpListener, TcpListener))| Server {
+        let server = |index| Server {
             name: format!("n{index}"),
-            clients: port(clients),
-            peers: port(peers),
+            clients: free_port(),
+            peers: free_port(),
             process: Process::default(),
         };
-        let servers = held.iter().enumerate().map(server).collect();
-        drop(held);
+        let servers = (0..SERVERS).map(server).collect();
         let cluster = Self { folder: tempfile::tempdir().expect("a folder"), servers };
         cluster.servers.iter().for_each(|server| cluster.launch(server));
         cluster

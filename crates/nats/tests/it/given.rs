@@ -3,7 +3,7 @@
 use std::env;
 use std::fs;
 use std::io::Read;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use std::time::Duration;
 use ensue_core::bus::Bus;
 use ensue_core::{BoxFuture, Error};
 use ensue_nats::Config;
-use ensue_test::conformance::bus::{Broker, Fault, Process, Tunnel};
+use ensue_test::conformance::bus::{Broker, Fault, Process, Tunnel, await_serving};
+use ensue_test::server::free_port;
 use tempfile::TempDir;
 
 pub(crate) const TOKEN: &str = "for-tests";
@@ -46,14 +47,13 @@ pub(crate) async fn server() -> Arc<Server> {
 
 /// The same, with what is to be in its configuration; made in its folder, which is named.
 pub(crate) async fn with(settings: impl FnOnce(&Path) -> String) -> Arc<Server> {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-    let address = port.expect("a free port");
+    let port = free_port();
     let folder = tempfile::tempdir().expect("a folder");
     let server = Server {
         settings: settings(folder.path()),
         folder,
-        port: address.port(),
-        tunnel: Tunnel::to(address).await,
+        port,
+        tunnel: Tunnel::to((Ipv4Addr::LOCALHOST, port).into()).await,
         process: Process::default(),
     };
     server.strike(Fault::Start).await;
@@ -95,17 +95,19 @@ impl Server {
         let program = env::var("ENSUE_TEST_NATS_SERVER").expect("ENSUE_TEST_NATS_SERVER names the server");
         let mut command = Command::new(PathBuf::from(program));
         command.arg("-c").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        self.process.hold(command.spawn().expect("the server starts"));
-        while !self.greets() {
-            std::thread::yield_now();
-        }
+        let mut child = command.spawn().expect("the server starts");
+        await_serving(&mut child, || self.greets());
+        self.process.hold(child);
     }
 
     /// Whether it says `INFO`, as it does to everyone.
     fn greets(&self) -> bool {
         let Ok(mut connection) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)) else { return false };
         let mut word = [0; 4];
-        connection.read_exact(&mut word).is_ok() && &word == b"INFO"
+        // One that says nothing is asked again.
+        connection.set_read_timeout(Some(Duration::from_secs(1))).is_ok()
+            && connection.read_exact(&mut word).is_ok()
+            && &word == b"INFO"
     }
 }
 

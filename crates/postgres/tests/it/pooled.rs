@@ -9,10 +9,11 @@ use std::sync::Arc;
 use ensue_core::Store;
 use ensue_postgres::Config;
 use ensue_test::conformance::store::{Finding, Subject, run};
+use ensue_test::server::free_port;
 use tempfile::TempDir;
 
 use crate::given::{Database, session};
-use crate::server::{as_server, free_port, give_away};
+use crate::server::{as_server, give_away};
 
 /// Connections that it keeps to a database, for however many of its clients.
 const CONNECTIONS: i64 = 3;

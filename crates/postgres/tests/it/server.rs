@@ -4,15 +4,14 @@ use std::collections::BTreeSet;
 use std::env;
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use ensue_postgres::{Config, PostgresStore};
+use ensue_test::server::free_port;
 use tempfile::TempDir;
 use tokio_postgres::Client;
 
@@ -257,15 +256,6 @@ pub(crate) fn give_away(folder: &Path) {
     if is_root() {
         run(Command::new("chown").arg("postgres").arg(folder));
     }
-}
-
-/// A port from below those that the system gives to clients: while a server is away its port must not go to one of them.
-pub(crate) fn free_port() -> u16 {
-    static TAKEN: AtomicU16 = AtomicU16::new(0);
-    let spread = u16::try_from(std::process::id() % 7_000).unwrap_or_default();
-    let next = || 24_000 + (spread + TAKEN.fetch_add(1, Ordering::Relaxed)) % 8_000;
-    let mut ports = std::iter::repeat_with(next);
-    ports.find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).expect("a free port")
 }
 
 /// Runs a program to its end.

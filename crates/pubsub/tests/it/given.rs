@@ -12,6 +12,7 @@ use ensue_core::name::Channel;
 use ensue_core::{BoxFuture, Error};
 use ensue_pubsub::Config;
 use ensue_test::conformance::bus::{Broker, Fault, Process, Tunnel};
+use ensue_test::server::free_port;
 use serde_json::{Value, json};
 
 pub(crate) const TOKEN: &str = "for-tests";
@@ -35,13 +36,13 @@ pub(crate) struct Program {
 impl Program {
     /// Starts one on a port that is free.
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let mut program = Self { process: Process::default(), address: "127.0.0.1:0".to_owned() };
-        program.address = program.run(arguments);
+        let program = Self { process: Process::default(), address: format!("127.0.0.1:{}", free_port()) };
+        program.run(arguments);
         program
     }
 
     /// Starts it again where it was.
-    fn run(&self, arguments: &[&str]) -> String {
+    fn run(&self, arguments: &[&str]) {
         let mut command = Command::new(program());
         command.args(["-addr", &self.address]).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -49,9 +50,8 @@ impl Program {
         let mut said = String::new();
         let output = child.stdout.take().expect("it is piped");
         BufReader::new(output).read_line(&mut said).expect("it says where it listens");
+        assert!(said.starts_with("listening on "), "it says where it listens: {said}");
         self.process.hold(child);
-        let address = said.trim().strip_prefix("listening on ").expect("it says where it listens");
-        address.to_owned()
     }
 }
 
@@ -148,7 +148,7 @@ impl Broker for Server {
     fn strike(&self, fault: Fault) -> BoxFuture<'_, ()> {
         match fault {
             Fault::Kill => self.front.process.kill(),
-            Fault::Start => drop(self.front.run(&["-behind", &self.memory.address])),
+            Fault::Start => self.front.run(&["-behind", &self.memory.address]),
             Fault::Pause => self.front.process.freeze(),
             Fault::Resume => self.front.process.thaw(),
         }

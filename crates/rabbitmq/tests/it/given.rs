@@ -4,7 +4,7 @@
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use ensue_core::name::{Channel, SubscriptionName};
 use ensue_core::{BoxFuture, Error};
 use ensue_rabbitmq::Config;
 use ensue_test::conformance::bus::{Broker, Fault, Process, Tunnel};
+use ensue_test::server::free_port;
 use tempfile::TempDir;
 
 /// Numbers the virtual hosts of this process.
@@ -86,11 +87,6 @@ pub(crate) async fn own_with(settings: impl FnOnce(&Path) -> String) -> Server {
 
 fn variable(name: &str) -> String {
     env::var(name).unwrap_or_else(|_| panic!("{name} is set by `cargo xtask services up rabbitmq`"))
-}
-
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-    listener.expect("a free port").port()
 }
 
 impl Node {

@@ -8,6 +8,7 @@ use ensue_core::name::{Channel, ContentType, EventId, EventType, Source, StreamN
 use ensue_core::{Code, Envelope, Error, Timestamp};
 use ensue_rabbitmq::{Config, RabbitmqBus};
 use ensue_test::certificates::certify;
+use ensue_test::server::free_port;
 
 use crate::given;
 
@@ -141,7 +142,7 @@ async fn what_was_not_settled_in_time_comes_again_and_cannot_be_settled_late() {
 #[tokio::test]
 #[ignore = "needs a RabbitMQ broker: cargo xtask test"]
 async fn over_tls_both_sides_show_certificates_that_the_other_trusts() {
-    let (port, folder) = (given::free_port(), tempfile::tempdir().expect("a folder"));
+    let (port, folder) = (free_port(), tempfile::tempdir().expect("a folder"));
     certify(folder.path());
     let file = |name: &str| folder.path().join(name);
     let _server = given::own_with(|_| {

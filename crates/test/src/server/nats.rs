@@ -4,8 +4,13 @@ use std::fs;
 use std::io::Read;
 use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use super::{Place, Program, variable};
+use crate::conformance::bus::await_serving;
+
+/// Who says nothing by then is asked again.
+const GREETING_MAX: Duration = Duration::from_secs(1);
 
 pub(super) struct Nats;
 
@@ -25,10 +30,8 @@ impl Program for Nats {
         fs::write(&file, text).expect("the folder is ours");
         let mut command = Command::new(variable("ENSUE_TEST_NATS_SERVER"));
         command.arg("-c").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().expect("the server starts");
-        while !greets(port(place)) {
-            std::thread::yield_now();
-        }
+        let mut child = command.spawn().expect("the server starts");
+        await_serving(&mut child, || greets(port(place)));
         child
     }
 }
@@ -42,5 +45,7 @@ fn port(place: &Place) -> u16 {
 fn greets(port: u16) -> bool {
     let Ok(mut connection) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { return false };
     let mut word = [0; 4];
-    connection.read_exact(&mut word).is_ok() && &word == b"INFO"
+    connection.set_read_timeout(Some(GREETING_MAX)).is_ok()
+        && connection.read_exact(&mut word).is_ok()
+        && &word == b"INFO"
 }

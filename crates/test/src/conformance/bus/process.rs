@@ -4,6 +4,10 @@ use std::fs;
 use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
+
+/// One that does not serve by then never does.
+const SERVING_MAX: Duration = Duration::from_mins(1);
 
 /// Holds no process at first, and kills the one that it holds when it is dropped.
 #[derive(Default)]
@@ -30,10 +34,11 @@ impl Process {
     /// ends when all of them stand still.
     ///
     /// # Panics
-    /// If there is no process.
+    /// If there is no process, or it has ended.
     pub fn freeze(&self) {
         let pid = self.signal("-STOP");
         while !all_threads_stand(pid) {
+            assert!(self.is_alive(), "the process has ended, and was not frozen");
             thread::yield_now();
         }
     }
@@ -69,6 +74,20 @@ impl Drop for Process {
     }
 }
 
+/// Waits until a process that was just started serves, which is asked of it again and again.
+///
+/// # Panics
+/// If it ends instead, or takes more than a minute.
+pub fn await_serving(child: &mut Child, serves: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !serves() {
+        let ended = child.try_wait().expect("it is ours");
+        assert_eq!(ended, None, "it has ended, and does not serve");
+        assert!(began.elapsed() < SERVING_MAX, "it does not serve after {SERVING_MAX:?}");
+        thread::yield_now();
+    }
+}
+
 /// Whether no thread runs. Where the system has no `/proc` nothing is known of threads, and the signal has to do.
 fn all_threads_stand(pid: u32) -> bool {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
@@ -83,6 +102,23 @@ fn all_threads_stand(pid: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[should_panic(expected = "it has ended, and does not serve")]
+    fn what_has_ended_does_not_serve() {
+        let mut child = Command::new("true").spawn().expect("it starts");
+        await_serving(&mut child, || false);
+    }
+
+    #[test]
+    #[should_panic(expected = "the process has ended, and was not frozen")]
+    fn what_has_ended_cannot_be_frozen() {
+        let process = Process::default();
+        let mut child = Command::new("sleep").arg("60").spawn().expect("it starts");
+        child.kill().expect("it is ours");
+        process.hold(child);
+        process.freeze();
+    }
 
     #[test]
     fn what_is_frozen_stands_still_lives_and_goes_on() {
