@@ -8,8 +8,9 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, IsTerminal, stderr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -37,7 +38,6 @@ const BROKERS: [(&str, &[&str]); 5] = [
 
 /// A suite of services that has not ended by then hangs: the longest takes five minutes on two cores.
 const SUITE_MAX: Duration = Duration::from_mins(20);
-const SUITE_POLL: Duration = Duration::from_millis(100);
 
 /// How far to go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -190,16 +190,20 @@ fn run_on(services: &[&str], executable: &Executable, root: &Path) -> Result<boo
 /// Runs a program to its end: whether it was content. One that hangs is killed, so that the others have their turn.
 fn end_of(command: &mut Command, suite: &str) -> Result<bool, String> {
     let failed = |error| format!("cannot run {suite}: {error}");
-    let (mut child, began) = (command.spawn().map_err(failed)?, Instant::now());
-    while began.elapsed() < SUITE_MAX {
-        if let Some(status) = child.try_wait().map_err(failed)? {
-            return Ok(status.success());
+    let mut child = command.spawn().map_err(failed)?;
+    let (ended, watch) = mpsc::channel::<()>();
+    let (pid, name) = (child.id().to_string(), suite.to_owned());
+    thread::spawn(move || {
+        if watch.recv_timeout(SUITE_MAX) == Err(RecvTimeoutError::Timeout) {
+            eprintln!(
+                "\n{name} still runs after {SUITE_MAX:?} and is killed: what it has not said `ok` of hangs"
+            );
+            drop(Command::new("kill").args(["-KILL", &pid]).status());
         }
-        thread::sleep(SUITE_POLL);
-    }
-    eprintln!("\n{suite} still runs after {SUITE_MAX:?} and is killed: what it has not said `ok` of hangs");
-    child.kill().and_then(|()| child.wait()).map_err(failed)?;
-    Ok(false)
+    });
+    let status = child.wait().map_err(failed)?;
+    drop(ended);
+    Ok(status.success())
 }
 
 /// Runs everything that is not ignored, whatever fails: the suites that ran, and whether all are green.
