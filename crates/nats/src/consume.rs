@@ -1,29 +1,30 @@
 //! One member of a group: a durable pull consumer, asked for messages again and again.
 //!
-//! A pull is lost when the connection breaks, and a consumer may vanish with its stream; so each pull is short, and one that ends without
-//! an answer is asked again of a consumer that is looked up anew.
+//! Requests are lost when the connection breaks, and a consumer may vanish with its stream; so where one ends without an answer, the
+//! consumer is looked up anew and asked again.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::Request;
 use async_nats::datetime::DateTime;
-use async_nats::jetstream::consumer::{DeliverPolicy, pull};
+use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::{AckKind, Message};
+use async_nats::{Request, Subject};
 use ensue_core::bus::{Consume, Consumer, Delivery, Seek, Settled};
 use ensue_core::name::Channel;
 use ensue_core::{Code, Error, Timestamp};
-use futures_util::future::{BoxFuture, join_all};
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use smol_str::format_smolstr;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, timeout};
 
 use crate::client::{Durable, Link};
 use crate::codec;
+use crate::pulls::{OPEN_FOR, Pulls};
 
-/// How long the server keeps a pull open, and how much later it is given up.
-const PULL: Duration = Duration::from_secs(1);
+/// How much later than its end a request is given up that the server has not answered.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// See [`Consumer`].
@@ -31,16 +32,16 @@ pub(crate) struct Member {
     link: Link,
     consume: Consume,
     consumer: Option<Durable>,
-    pull: Option<pull::Batch>,
+    pulls: Option<Pulls>,
     last_token: u64,
-    /// Delivered and not settled, with the time of delivery.
-    open: BTreeMap<u64, (Instant, Message)>,
+    /// Delivered and not settled: the time of delivery, and where it is settled.
+    open: BTreeMap<u64, (Instant, Subject)>,
 }
 
 impl Member {
     pub(crate) async fn join(link: Link, consume: Consume) -> Result<Self, Error> {
         let consumer = Some(link.consumer(&consume).await?);
-        Ok(Self { link, consume, consumer, pull: None, last_token: 0, open: BTreeMap::new() })
+        Ok(Self { link, consume, consumer, pulls: None, last_token: 0, open: BTreeMap::new() })
     }
 
     fn failed(&self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
@@ -55,45 +56,53 @@ impl Member {
         self.consumer.as_ref().ok_or_else(|| Error::new(Code::BUS_UNREACHABLE, "the consumer is gone"))
     }
 
-    /// Waits for one message; nothing where the pull has ended. Loses nothing when dropped: the pull is kept. What is asked for in batches
-    /// is asked for ahead, so that the next batch is here when it is wanted.
+    /// Waits for one message; nothing where there was none for a while. Loses nothing when dropped: what is under way is kept.
     async fn first(&mut self, max: usize) -> Result<Option<Message>, Error> {
-        if self.pull.is_none() {
-            let wanted = if max == 1 { 1 } else { max.saturating_mul(2) };
-            let pull = self.consumer().await?.batch().max_messages(wanted).expires(PULL).messages().await;
-            self.pull = Some(pull.map_err(|cause| self.failed(cause))?);
+        if self.pulls.is_none() {
+            let consumer = self.consumer().await?.clone();
+            let pulls = Pulls::of(&self.link, consumer).await;
+            self.pulls = Some(pulls.map_err(|cause| self.failed(cause))?);
         }
-        let Some(pull) = &mut self.pull else { return Ok(None) };
-        match timeout(PULL + GRACE, pull.next()).await {
-            Ok(Some(Ok(message))) => Ok(Some(message)),
-            Ok(None) => {
-                self.pull = None;
-                Ok(None)
-            }
-            Ok(Some(Err(cause))) => {
-                (self.pull, self.consumer) = (None, None);
-                Err(self.failed(cause))
-            }
-            Err(_) if self.link.is_down() => {
-                (self.pull, self.consumer) = (None, None);
-                Err(self.failed("no connection"))
-            }
-            Err(_) => {
-                (self.pull, self.consumer) = (None, None);
-                Ok(None)
-            }
-        }
+        let Some(pulls) = &mut self.pulls else { return Ok(None) };
+        let came = async {
+            pulls.ask(max).await?;
+            pulls.next().await
+        };
+        let cause = match timeout(OPEN_FOR + GRACE, came).await {
+            Ok(Ok(came)) => return Ok(came),
+            Ok(Err(cause)) => Some(cause),
+            Err(_) => self.link.is_down().then(|| "no connection".into()),
+        };
+        self.ask_anew();
+        cause.map_or(Ok(None), |cause| Err(self.failed(cause)))
     }
 
-    fn deliver(&mut self, message: Message) -> Result<Delivery, Error> {
+    /// A message that is here already.
+    fn ready(&mut self) -> Option<Message> {
+        // The runtime would have every 128th message look as if it had not come yet.
+        let came = unconstrained(self.pulls.as_mut()?.next()).now_or_never()?;
+        came.unwrap_or_else(|_| {
+            self.ask_anew();
+            None
+        })
+    }
+
+    /// Whether the consumer is still there is not known.
+    fn ask_anew(&mut self) {
+        (self.pulls, self.consumer) = (None, None);
+    }
+
+    fn deliver(&mut self, message: &Message) -> Result<Delivery, Error> {
         let info = message.info().map_err(|cause| self.failed(cause))?;
         let attempt = u32::try_from(info.delivered).unwrap_or(u32::MAX).max(1);
         let published_at = Timestamp::from_nanosecond(info.published.unix_timestamp_nanos()).ok();
         let place = Some(format_smolstr!("{}#{}", info.stream, info.stream_sequence));
-        let (content, key) = codec::decode(&message);
+        let (content, key) = codec::decode(message);
         let from = Channel::new(message.subject.as_str())?;
+        let settled_at = message.reply.clone();
+        let settled_at = settled_at.ok_or_else(|| self.failed("a message has nowhere to be settled"))?;
         self.last_token += 1;
-        self.open.insert(self.last_token, (Instant::now(), message));
+        self.open.insert(self.last_token, (Instant::now(), settled_at));
         Ok(Delivery { token: self.last_token, from, key, attempt, published_at, place, message: content })
     }
 
@@ -103,19 +112,28 @@ impl Member {
         self.open.retain(|_, (delivered_at, _)| delivered_at.elapsed() < settle_within);
     }
 
-    async fn settle_one(&self, open: Option<(Instant, Message)>, kind: AckKind) -> Result<(), Error> {
-        let Some((_, message)) = open else {
-            return Err(Error::new(Code::BUS_TOO_LATE, "the delivery is not open any more"));
-        };
+    /// Sends what is settled, and waits until the server has it. The server works on what comes over a connection in order, so that its
+    /// answer to the last is one to all before it; not so where the connection was made anew in between.
+    async fn send(&self, settled: &[(Subject, AckKind)]) -> Result<(), Error> {
+        let Some(((last, kind), others)) = settled.split_last() else { return Ok(()) };
         let failed = |cause: Box<dyn std::error::Error + Send + Sync>| {
-            let trying = format!("cannot settle a message of `{}`", self.consume.from);
+            let trying = format!("cannot settle messages of `{}`", self.consume.from);
             self.link.failed(&trying, Code::BUS_TIMEOUT, cause)
         };
-        let reply = message.reply.clone().ok_or_else(|| failed("it has nowhere to be settled".into()))?;
-        // A request, where `double_ack_with` would subscribe to an inbox of its own for each message.
-        let request = Request::new().payload(kind.into()).timeout(Some(self.link.config.answer_within));
-        let settled = self.link.client.send_request(reply, request).await;
-        settled.map(drop).map_err(|cause| failed(cause.into()))
+        let client = &self.link.client;
+        let statistics = client.statistics();
+        let connects = || statistics.connects.load(Ordering::Relaxed);
+        let connects_before = connects();
+        for (to, kind) in others {
+            client.publish(to.clone(), (*kind).into()).await.map_err(|cause| failed(cause.into()))?;
+        }
+        // A request, where `double_ack_with` would subscribe to an inbox of its own.
+        let request = Request::new().payload((*kind).into()).timeout(Some(self.link.config.answer_within));
+        client.send_request(last.clone(), request).await.map_err(|cause| failed(cause.into()))?;
+        if connects() != connects_before {
+            return Err(failed("the connection was made anew meanwhile".into()));
+        }
+        Ok(())
     }
 }
 
@@ -129,14 +147,12 @@ impl Consumer for Member {
                 }
             };
             let mut messages = vec![first];
-            // The runtime would have every 128th message look as if it had not come yet.
             while messages.len() < max
-                && let Some(pull) = &mut self.pull
-                && let Some(Some(Ok(message))) = unconstrained(pull.next()).now_or_never()
+                && let Some(message) = self.ready()
             {
                 messages.push(message);
             }
-            messages.into_iter().map(|message| self.deliver(message)).collect()
+            messages.iter().map(|message| self.deliver(message)).collect()
         })
     }
 
@@ -148,8 +164,12 @@ impl Consumer for Member {
                 Settled::Nack(token, delay) => (token, AckKind::Nak((!delay.is_zero()).then_some(delay))),
                 Settled::Reject(token, _) => (token, AckKind::Term),
             });
-            let open: Vec<_> = kinds.map(|(token, kind)| (self.open.remove(&token), kind)).collect();
-            join_all(open.into_iter().map(|(open, kind)| self.settle_one(open, kind))).await
+            let open: Vec<Option<(Subject, AckKind)>> =
+                kinds.map(|(token, kind)| Some((self.open.remove(&token)?.1, kind))).collect();
+            let sent: Vec<(Subject, AckKind)> = open.iter().flatten().cloned().collect();
+            let sent = self.send(&sent).await;
+            let late = || Error::new(Code::BUS_TOO_LATE, "the delivery is not open any more");
+            open.iter().map(|open| if open.is_some() { sent.clone() } else { Err(late()) }).collect()
         })
     }
 
@@ -160,7 +180,7 @@ impl Consumer for Member {
                 Seek::End => DeliverPolicy::New,
                 Seek::At(time) => DeliverPolicy::ByStartTime { start_time: date_time(time)? },
             };
-            (self.pull, self.consumer) = (None, None);
+            self.ask_anew();
             self.open.clear();
             self.consumer = Some(self.link.move_consumer(&self.consume, policy).await?);
             Ok(())

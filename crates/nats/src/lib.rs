@@ -21,6 +21,7 @@ mod config;
 mod consume;
 mod error;
 mod publish;
+mod pulls;
 
 pub use client::NatsBus;
 pub use config::Config;

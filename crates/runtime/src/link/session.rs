@@ -235,32 +235,45 @@ impl Session {
         log: &LogId,
     ) -> Result<(Vec<Settled>, Sorted), Error> {
         let mut taking = pin!(self.take_in(sorted));
-        let taken = {
-            let mut settling = pin!(self.settle(consumer, taken_before));
-            match select(&mut taking, &mut settling).await {
+        let (taken, mut more) = {
+            let beside = pin!(self.settle_and_read(consumer, taken_before, ahead, log));
+            match select(&mut taking, beside).await {
                 // What is being settled is not left in the middle.
-                Either::Left((taken, _)) => {
-                    settling.await;
-                    Some(taken?)
-                }
-                Either::Right(((), _)) => None,
+                Either::Left((taken, beside)) => (Some(taken), beside.await?),
+                Either::Right((more, _)) => (None, more?),
             }
         };
-        let more = async { if ahead == 0 { pending().await } else { consumer.next(ahead).await } };
-        let (taken, more) = match taken {
-            // Nothing is waited for any more, but what is there already is taken along.
-            Some(taken) => (Some(taken), more.now_or_never()),
-            None => match select(&mut taking, pin!(more)).await {
-                Either::Left((taken, _)) => (Some(taken?), None),
-                Either::Right((more, _)) => (None, Some(more)),
-            },
-        };
-        let more = self.ahead_of(more, log)?;
         let taken = match taken {
-            Some(taken) => taken,
+            Some(taken) => taken?,
+            None if ahead > 0 && more.is_empty() => match select(&mut taking, consumer.next(ahead)).await {
+                // Nothing is waited for any more.
+                Either::Left((taken, _)) => taken?,
+                Either::Right((came, _)) => {
+                    more = self.ahead_of(Some(came), log)?;
+                    taking.await?
+                }
+            },
             None => taking.await?,
         };
         Ok((taken, more))
+    }
+
+    /// Settles what was taken in. What has come already is read while the broker settles.
+    async fn settle_and_read(
+        &self,
+        consumer: &mut dyn Consumer,
+        taken: Vec<Settled>,
+        ahead: usize,
+        log: &LogId,
+    ) -> Result<Sorted, Error> {
+        let came = if ahead == 0 { None } else { consumer.next(ahead).now_or_never() };
+        let mut settling = pin!(self.settle(consumer, taken));
+        let settled = (&mut settling).now_or_never();
+        let more = self.ahead_of(came, log);
+        if settled.is_none() {
+            settling.await;
+        }
+        more
     }
 
     /// Reads what came ahead. That the broker is away at the moment is seen when nothing else is left to do.
