@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use ensue::core::{Code, Error, Host, Portable, Store};
+use ensue::core::{Code, Error, Host, Portable, Position, Store};
 use ensue::log::{Config, Log};
 use ensue_postgres::PostgresStore;
 use ensue_sqlite::SqliteStore;
@@ -102,7 +102,7 @@ impl Address {
     /// `E0416` where events were dropped: a copy has every position.
     pub(crate) async fn check_whole(&self, talk: Talk) -> Result<(), Error> {
         let Self::Postgres(url) = self else { return Ok(()) };
-        let dropped = open_database(url, talk).await?.dropped().await?;
+        let dropped = open_database(url, talk).await?.dropped(Position::ZERO, Position::MAX).await?;
         if dropped == 0 {
             return Ok(());
         }

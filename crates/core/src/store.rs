@@ -41,6 +41,12 @@ pub trait Store: Send + Sync {
     /// Many may wait; dropping the future ends the wait.
     fn advanced(&self, after: Position) -> BoxFuture<'_, Result<Position, Error>>;
 
+    /// How many events at positions greater than `after` and up to `until` are gone, because their topic does not keep them for
+    /// ever. Always none where a store keeps everything.
+    fn dropped(&self, _after: Position, _until: Position) -> BoxFuture<'_, Result<u64, Error>> {
+        Box::pin(std::future::ready(Ok(0)))
+    }
+
     /// Begins a transaction that the application's own tables can take part in. Only for a store that
     /// [`can_transact`](StoreCapabilities::can_transact); the others refuse it.
     fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, Error>> {

@@ -59,8 +59,27 @@ CREATE TABLE ensue.dropped (
     positions int8multirange NOT NULL
 );
 
--- Whoever reads or gives positions looks here.
+-- Whoever reads or gives positions looks here. What stands here decides what is dropped, so who does not own it changes nothing, whatever he
+-- was granted.
 SELECT ensue.adopt(made, 'ensue.migrations') FROM unnest('{ensue.retention,ensue.partitions,ensue.dropped}'::regclass[]) AS made;
+CREATE FUNCTION ensue.check_owner() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT pg_has_role((SELECT relowner FROM pg_class WHERE oid = 'ensue.events'::regclass), 'USAGE') THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'must be owner of the table ensue.events',
+            HINT = 'To say how long events are kept, and to drop them, takes who owns the tables.';
+    END IF;
+END $$;
+CREATE FUNCTION ensue.keep_retention() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM ensue.check_owner();
+    RETURN NULL;
+END $$;
+CREATE TRIGGER only_its_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON ensue.retention
+    FOR EACH STATEMENT EXECUTE FUNCTION ensue.keep_retention();
+CREATE TRIGGER only_its_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON ensue.partitions
+    FOR EACH STATEMENT EXECUTE FUNCTION ensue.keep_retention();
+CREATE TRIGGER only_its_owner BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON ensue.dropped
+    FOR EACH STATEMENT EXECUTE FUNCTION ensue.keep_retention();
 GRANT SELECT ON ensue.retention, ensue.partitions, ensue.dropped TO PUBLIC;
 
 CREATE FUNCTION ensue.chunk_of("position" bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT "position" / 10000';
@@ -126,6 +145,7 @@ DECLARE
     head bigint;
     open integer;
 BEGIN
+    PERFORM ensue.check_owner();
     PERFORM ensue.check_stream(retain.topic, 'any');
     IF retain.keep <= '0' OR extract(month FROM retain.keep) < 0 OR extract(year FROM retain.keep) < 0
         OR extract(day FROM retain.keep) < 0 OR retain.keep - date_trunc('day', retain.keep) < '0' THEN
@@ -166,6 +186,7 @@ BEGIN
     IF trim.upto IS NULL OR trim.upto < 0 THEN
         PERFORM ensue.refuse('give the position up to which nobody needs events any more');
     END IF;
+    PERFORM ensue.check_owner();
     PERFORM ensue.lock_retention();
     SELECT log.head INTO STRICT head FROM ensue.log;
     -- Nobody who reads holds this up.

@@ -25,8 +25,8 @@ pub struct Hold {
     pub client: String,
     /// What it does, such as `active`, `idle in transaction` or `prepared`.
     pub state: String,
-    /// When the transaction began, or was prepared.
-    pub since: Timestamp,
+    /// When the transaction began, or was prepared; none where the server does not say it to us (`pg_read_all_stats`).
+    pub since: Option<Timestamp>,
     /// How many sessions wait for it. Who waits for a prepared transaction waits for each of them, as far as the server says.
     pub waiting: i64,
     /// Its last statement, cut off.
@@ -62,7 +62,9 @@ async fn holds(pool: &Arc<Pool>) -> Result<Vec<Hold>, Error> {
     // upkeep (`VACUUM`, `ANALYZE`) one that is in nobody's way.
     let locks = "mode NOT IN ('AccessShareLock', 'ShareUpdateExclusiveLock') \
         AND relation IN ('ensue.heads'::regclass, 'ensue.log'::regclass, 'ensue.staged'::regclass)";
-    rows(pool, "cannot look who holds something back", holders(locks, "true"), Vec::new()).await
+    // The server hides of other users' sessions what they are.
+    let who = "backend_type IS DISTINCT FROM 'autovacuum worker'";
+    rows(pool, "cannot look who holds something back", holders(locks, who, "true"), Vec::new()).await
 }
 
 async fn reading(pool: &Arc<Pool>) -> Result<Vec<Hold>, Error> {
@@ -70,12 +72,14 @@ async fn reading(pool: &Arc<Pool>) -> Result<Vec<Hold>, Error> {
     let locks = "(relation = 'ensue.events'::regclass OR relation IN ( \
         SELECT inhrelid FROM pg_inherits \
         WHERE inhparent = 'ensue.events'::regclass AND inhrelid <> 'ensue.events_kept'::regclass))";
-    let worth_a_word = "since < clock_timestamp() - interval '1 s' AND EXISTS (SELECT FROM ensue.retention)";
-    rows(pool, "cannot look who reads the log", holders(locks, worth_a_word), Vec::new()).await
+    let worth_a_word =
+        "coalesce(since < clock_timestamp() - interval '1 s', true) AND EXISTS (SELECT FROM ensue.retention)";
+    // Upkeep is in the way of a drop, too.
+    rows(pool, "cannot look who reads the log", holders(locks, "true", worth_a_word), Vec::new()).await
 }
 
-/// Who has these locks, of those that are worth a word. The locks of a prepared transaction have no process.
-fn holders(locks: &str, worth_a_word: &str) -> String {
+/// Who has these locks, of those sessions, where it is worth a word. The locks of a prepared transaction have no process.
+fn holders(locks: &str, who: &str, worth_a_word: &str) -> String {
     format!(
         "WITH holder AS ( \
             SELECT DISTINCT pid, virtualtransaction FROM pg_locks \
@@ -83,9 +87,9 @@ fn holders(locks: &str, worth_a_word: &str) -> String {
         waiting AS (SELECT unnest(pg_blocking_pids(pid)) AS blocked_by FROM pg_stat_activity), \
         hold AS ( \
             SELECT pid, usename, application_name, host(client_addr) AS client, state, \
-                coalesce(xact_start, backend_start) AS since, query, format('SELECT pg_terminate_backend(%s)', pid) AS ending \
+                coalesce(xact_start, backend_start) AS since, coalesce(nullif(query, ''), backend_type) AS query, format('SELECT pg_terminate_backend(%s)', pid) AS ending \
             FROM pg_stat_activity \
-            WHERE backend_type <> 'autovacuum worker' AND pid <> pg_backend_pid() AND pid IN (SELECT pid FROM holder) \
+            WHERE {who} AND pid <> pg_backend_pid() AND pid IN (SELECT pid FROM holder) \
             UNION ALL \
             SELECT NULL, owner, NULL, NULL, 'prepared', prepared, format('PREPARE TRANSACTION %L', gid), \
                 format('ROLLBACK PREPARED %L', gid) \
@@ -105,7 +109,7 @@ async fn lingering(pool: &Arc<Pool>) -> Result<Vec<Hold>, Error> {
             coalesce(state, ''), coalesce(xact_start, backend_start) AS since, 0::bigint, left(coalesce(query, ''), 200), \
             format('SELECT pg_terminate_backend(%s)', pid) \
         FROM pg_stat_activity \
-        WHERE pid <> pg_backend_pid() AND backend_type <> 'autovacuum worker' AND (age(backend_xid) > $1 \
+        WHERE pid <> pg_backend_pid() AND backend_type IS DISTINCT FROM 'autovacuum worker' AND (age(backend_xid) > $1 \
             OR datname = current_database() AND age(backend_xmin) > $1 AND xact_start < clock_timestamp() - interval '10 s') \
         UNION ALL \
         SELECT NULL, owner, '', '', CASE database WHEN current_database() THEN 'prepared' ELSE 'prepared in ' || database END, \
@@ -130,7 +134,7 @@ async fn rows(
             application: column(row, 2)?,
             client: column(row, 3)?,
             state: column(row, 4)?,
-            since: timestamp(column(row, 5)?)?,
+            since: column::<Option<_>>(row, 5)?.map(timestamp).transpose()?,
             waiting: column(row, 6)?,
             statement: column(row, 7)?,
             end: column(row, 8)?,

@@ -9,7 +9,7 @@ use tokio_postgres::types::Type;
 
 use crate::attributes::{column, number, signed, timestamp};
 use crate::error;
-use crate::pool::{Connection, Parameters};
+use crate::pool::{Connection, Parameter, Parameters};
 use crate::store::PostgresStore;
 
 /// How often it is tried to drop a partition while somebody reads the log. Each try waits half a second, and who comes meanwhile waits behind it.
@@ -80,9 +80,9 @@ impl PostgresStore {
     /// `upto` any more; what lies beyond stays. The last event of the log stays too.
     ///
     /// Takes the rights of who owns the tables (`E0422`). Each partition is dropped in a transaction of its own, so what was done stays where it
-    /// breaks off (`E0427` while somebody reads in a long transaction), and a cancelled call goes on with the next.
-    pub async fn trim(&self, upto: Position) -> Result<Vec<Trimmed>, Error> {
-        let mut trimmed: Vec<Trimmed> = Vec::new();
+    /// breaks off (`E0427` while somebody reads in a long transaction), and is added to `trimmed` also then; a cancelled call goes on with
+    /// the next.
+    pub async fn trim(&self, upto: Position, trimmed: &mut Vec<Trimmed>) -> Result<(), Error> {
         while let Some(step) = self.trim_once(upto).await? {
             if step.events == 0 {
                 continue;
@@ -95,13 +95,15 @@ impl PostgresStore {
                 None => trimmed.push(step),
             }
         }
-        Ok(trimmed)
+        Ok(())
     }
 
-    /// How many events were dropped since the beginning.
-    pub async fn dropped(&self) -> Result<u64, Error> {
-        let sql = "SELECT ensue.dropped_in(0, head) FROM ensue.log";
-        let rows = self.pool().rows("cannot count what was dropped", sql, Vec::new()).await?;
+    /// See [`Store::dropped`](ensue_core::Store::dropped).
+    pub(crate) async fn count_dropped(&self, after: Position, until: Position) -> Result<u64, Error> {
+        let sql = "SELECT ensue.dropped_in($1, least($2, head)) FROM ensue.log";
+        let bounds: Vec<Parameter> =
+            [after, until].map(|bound| (Box::new(signed(bound.0)) as _, Type::INT8)).into();
+        let rows = self.pool().rows("cannot count what was dropped", sql, bounds).await?;
         rows.first().map_or(Ok(0), |row| Ok(number(column(row, 0)?)))
     }
 

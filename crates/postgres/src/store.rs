@@ -87,6 +87,10 @@ impl Store for PostgresStore {
         self.head.past(after, &self.pool).boxed()
     }
 
+    fn dropped(&self, after: Position, until: Position) -> BoxFuture<'_, Result<u64, Error>> {
+        self.count_dropped(after, until).boxed()
+    }
+
     fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, Error>> {
         async move {
             let joined = Joined::begin(&self.pool, &self.head, &CAPABILITIES).await?;

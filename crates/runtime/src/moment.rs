@@ -29,16 +29,17 @@ impl Moment {
     }
 }
 
-/// Times of record never go back from one position to the next, so the place is found by halving.
+/// Times of record never go back from one position to the next, so the place is found by halving. A position may have no event any more:
+/// then the next one that has decides.
 async fn last_until(store: &dyn Store, time: Timestamp) -> Result<Position, Error> {
     let (mut known, mut beyond) = (0, store.head().await?.0 + 1);
     while beyond - known > 1 {
         let middle = Position(known + (beyond - known) / 2);
-        let read = Read::all().after(middle.previous()).until(middle);
-        let Some(recorded) = store.collect(read).await?.pop() else {
-            return Err(Error::new(Code::CORRUPT, format!("there is no event at position {middle}")));
-        };
-        if recorded.recorded_at <= time { known = middle.0 } else { beyond = middle.0 }
+        let read = Read::all().after(middle.previous()).until(Position(beyond - 1)).limit(1);
+        match store.collect(read).await?.pop() {
+            Some(recorded) if recorded.recorded_at <= time => known = recorded.position.0,
+            _ => beyond = middle.0,
+        }
     }
     Ok(Position(known))
 }

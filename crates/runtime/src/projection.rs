@@ -37,7 +37,7 @@ pub use rebuild::{Rebuilt, rebuild};
 pub use settings::{Configured, ProjectionExt};
 pub use tables::{ConfiguredTables, Page, TableProjection, TableProjectionExt, TableSetup, Tables};
 
-pub(crate) use generation::{Live, live};
+pub(crate) use generation::{Live, live, under_construction};
 pub(crate) use handler::ProjectionHandler;
 pub(crate) use inline::{Inline, InlineModel, fence};
 pub(crate) use model::{Model, ModelOf, Mount, drive};

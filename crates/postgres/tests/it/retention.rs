@@ -17,6 +17,7 @@ use crate::given::Database;
 
 mod history;
 mod meanwhile;
+mod models;
 mod rights;
 
 #[tokio::test]
@@ -179,17 +180,10 @@ async fn an_aggregate_is_not_made_of_half_of_its_events() {
     let database = Database::new().await;
     let store = Arc::new(database.open().await);
     let mut history = History::default();
-    let mut more = |hours| {
-        let mut events = history.more(30, hours);
-        events
-            .iter_mut()
-            .for_each(|event| event.envelope.data = format!(r#"{{"site":"{}"}}"#, event.stream.key).into());
-        events
-    };
     store.retain(&ticks(), Some(DAY)).await.expect("it is ours");
-    imported(&store, more(48)).await;
+    imported(&store, history.more_of_sites(30, 48)).await;
     assert_eq!(trimmed(&store, EVERYTHING).await, 0);
-    imported(&store, more(1)).await;
+    imported(&store, history.more_of_sites(30, 1)).await;
     let meters = Aggregates::<Meter>::new(Arc::clone(&store) as Arc<dyn Store>);
     assert_eq!(meters.load("a").await.expect("all are there").state.ticks, 20);
     assert_eq!(trimmed(&store, EVERYTHING).await, 20);

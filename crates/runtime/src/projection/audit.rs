@@ -53,7 +53,9 @@ pub struct LaneAudit {
     pub skipped: u64,
     /// Events that the log holds for it.
     pub logged: u64,
-    /// Whether they are the same events.
+    /// Events that the log has dropped in this range, of any type. Which of them were the lane's is not known.
+    pub dropped: u64,
+    /// Whether they are the same events, as far as the log still has them.
     pub matches: bool,
 }
 
@@ -243,15 +245,17 @@ async fn events<P: Projection>(
             logged.take(recorded.position, recorded.envelope.id.as_str());
         }
     }
-    Ok(marks
-        .iter()
-        .zip(logged)
-        .zip(0..)
-        .map(|((mark, logged), lane)| compared(lane, *mark, logged))
-        .collect())
+    let mut lanes = Vec::with_capacity(marks.len());
+    for ((mark, logged), lane) in marks.iter().zip(logged).zip(0..) {
+        let (position, taken) = *mark;
+        lanes.push(compared(lane, *mark, logged, store.dropped(taken.since, position).await?));
+    }
+    Ok(lanes)
 }
 
-fn compared(lane: u16, (position, taken): (Position, Tally), logged: Tally) -> LaneAudit {
+fn compared(lane: u16, (position, taken): (Position, Tally), logged: Tally, dropped: u64) -> LaneAudit {
+    let are_same = (taken.events, taken.events_sum) == (logged.events, logged.events_sum);
+    let gone = taken.events.checked_sub(logged.events);
     LaneAudit {
         lane,
         since: taken.since,
@@ -259,6 +263,7 @@ fn compared(lane: u16, (position, taken): (Position, Tally), logged: Tally) -> L
         taken: taken.events,
         skipped: taken.skipped,
         logged: logged.events,
-        matches: (taken.events, taken.events_sum) == (logged.events, logged.events_sum),
+        dropped,
+        matches: are_same || gone.is_some_and(|gone| (1..=dropped).contains(&gone)),
     }
 }

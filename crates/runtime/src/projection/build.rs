@@ -14,7 +14,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use super::generation::Site;
 use super::pace::{Load, Pace};
 use super::rebuild::{Materials, Prepared};
-use super::replay::{Replayed, guarded, replay, stepwise};
+use super::replay::{Kept, Replayed, guarded, replay, stepwise};
 use super::{Projection, encode_index};
 use crate::collection::Place;
 use crate::spaces;
@@ -59,6 +59,7 @@ pub(super) struct Builder<P: Projection> {
     is_unwritten: bool,
     pub(super) position: Position,
     pub(super) events: u64,
+    kept: Kept,
     started: Duration,
     /// One for each lane; documents are counted with the first.
     pub(super) lanes: Vec<Tally>,
@@ -90,6 +91,7 @@ impl<P: Projection> Builder<P> {
             is_unwritten: true,
             position: start,
             events: 0,
+            kept: Kept::default(),
             started,
             lanes: vec![Tally { since: start, ..Tally::default() }; usize::from(lanes.max(1))],
         }
@@ -97,12 +99,14 @@ impl<P: Projection> Builder<P> {
 
     /// Folds everything up to the end of the log, again until what has come meanwhile is little, and writes it.
     pub(super) async fn catch_up(&mut self) -> Result<(), Error> {
+        self.kept.check(&*self.store, P::NAME).await?;
         let mut gap = u64::MAX;
         while gap > GAP {
             let head = self.store.head().await?;
             gap = head.0.saturating_sub(self.position.0);
             self.fold_until(head).await?;
         }
+        self.kept.check(&*self.store, P::NAME).await?;
         self.write().await
     }
 

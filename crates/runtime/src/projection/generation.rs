@@ -10,6 +10,7 @@ use ensue_core::{
 use serde::{Deserialize, Serialize};
 
 use super::pace::Pace;
+use super::subscription_name;
 use crate::collection::Place;
 use crate::spaces::{self, VIEW};
 
@@ -200,6 +201,14 @@ impl Site {
 pub(crate) async fn building(store: &dyn Store, name: &str) -> Result<Option<Revision>, Error> {
     let record = store.record(VIEW.clone(), spaces::join(&[name, BUILDING])).await?;
     Ok(record.map(|record| record.revision))
+}
+
+/// The subscriptions of read models that are being built. A build that was interrupted counts until the next one.
+pub(crate) async fn under_construction(store: &dyn Store) -> Result<Vec<String>, Error> {
+    let suffix = spaces::join(&["", BUILDING]);
+    let records = store.records(RecordScan::all(VIEW.clone())).await?;
+    let names = records.iter().filter_map(|record| record.key.strip_suffix(&*suffix));
+    Ok(names.map(|name| subscription_name(&String::from_utf8_lossy(name))).collect())
 }
 
 /// Generations that nobody reads any more and that are not removed yet.

@@ -4,7 +4,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use ensue_core::{Error, EventSet, EventType, Position, Query, Read, Recorded, Store};
+use ensue_core::{Code, Error, EventSet, EventType, Position, Query, Read, Recorded, Store};
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 
 use super::Projection;
@@ -23,6 +23,26 @@ pub(super) struct Replayed<E> {
 
 /// A range of the log: its last position, and the events in it.
 pub(super) type Range<P> = (Position, Vec<Replayed<<P as Projection>::Event>>);
+
+/// That a log loses no events while a read model is built from it, which would have a hole and show it to nobody.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// What had been dropped when it was looked at first.
+    dropped: Option<u64>,
+}
+
+impl Kept {
+    /// `E0413` where events were dropped since the first call.
+    pub(super) async fn check(&mut self, log: &dyn Store, name: &str) -> Result<(), Error> {
+        let dropped = log.dropped(Position::ZERO, Position::MAX).await?;
+        if *self.dropped.get_or_insert(dropped) == dropped {
+            return Ok(());
+        }
+        let message = format!("the log has dropped events while {name} was built from it");
+        Err(Error::new(Code::BUSY, message)
+            .with_fix("build it again: `ensue store trim` waits for a build that it sees"))
+    }
+}
 
 /// The event types that feed a projection.
 pub(super) fn types<P: Projection>() -> Result<Vec<EventType>, Error> {

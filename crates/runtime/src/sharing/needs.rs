@@ -7,7 +7,7 @@ use serde::Serialize;
 use smol_str::SmolStr;
 
 use super::lanes;
-use crate::dead;
+use crate::{dead, projection};
 
 /// Events beyond a position that a subscription has not done with.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -28,17 +28,22 @@ pub enum Reason {
     Lane,
     /// They are dead letters, or deferred, and may be tried again.
     Letters,
+    /// A read model is being built from them.
+    Build,
 }
 
 /// For each subscription that has ever run on the store what it needs, the oldest first. One that never runs again needs its events for ever.
 ///
-/// A read model that is built anew, and a subscription that does not exist yet, begin with what the log still has: they are not in here.
+/// A read model that will be built anew, and a subscription that does not exist yet, begin with what the log still has: they are not in here.
+/// One that is being built needs all of it. In another database than that of the log it is not seen; it finds out by itself.
 pub async fn needs(store: &dyn Store) -> Result<Vec<Need>, Error> {
     let mut needs = BTreeMap::<SmolStr, (Position, Reason)>::new();
     let lanes = lanes(store).await?.into_iter().map(|lane| (lane.subscription, lane.position, Reason::Lane));
     let letters = dead::letters(store).await?.into_iter();
     let letters = letters.map(|letter| (letter.handler, letter.parked.position.previous(), Reason::Letters));
-    for (subscription, after, reason) in lanes.chain(letters) {
+    let builds = projection::under_construction(store).await?.into_iter();
+    let builds = builds.map(|subscription| (subscription.into(), Position::ZERO, Reason::Build));
+    for (subscription, after, reason) in lanes.chain(letters).chain(builds) {
         let need = needs.entry(subscription).or_insert((after, reason));
         if after < need.0 {
             *need = (after, reason);

@@ -96,6 +96,10 @@ impl Store for Database {
         self.log.advanced(after)
     }
 
+    fn dropped(&self, after: Position, until: Position) -> BoxFuture<'_, Result<u64, Error>> {
+        self.log.dropped(after, until)
+    }
+
     fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, Error>> {
         let open = Open { database: self.clone(), session: Session::default() };
         Box::pin(async { Ok(Box::new(open) as Box<dyn Transaction>) })

@@ -134,6 +134,10 @@ impl Store for Line {
     fn advanced(&self, after: Position) -> BoxFuture<'_, Result<Position, Error>> {
         Box::pin(self.call(self.store.advanced(after)))
     }
+
+    fn dropped(&self, after: Position, until: Position) -> BoxFuture<'_, Result<u64, Error>> {
+        Box::pin(self.call(self.store.dropped(after, until)))
+    }
 }
 
 /// The clock as one process sees it: it wakes nobody while the process is frozen.

@@ -278,6 +278,10 @@ impl Store for Connection {
             self.store.advanced(after).await
         })
     }
+
+    fn dropped(&self, after: Position, until: Position) -> BoxFuture<'_, Result<u64, Error>> {
+        self.store.dropped(after, until)
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -390,4 +390,8 @@ impl Store for Defective {
             _ => self.store.advanced(after),
         }
     }
+
+    fn dropped(&self, after: Position, until: Position) -> BoxFuture<'_, Result<u64, Error>> {
+        self.store.dropped(after, until)
+    }
 }

@@ -41,6 +41,10 @@ impl Store for Handle {
     fn advanced(&self, after: Position) -> BoxFuture<'_, Result<Position, Error>> {
         self.lists.advanced(after)
     }
+
+    fn dropped(&self, after: Position, until: Position) -> BoxFuture<'_, Result<u64, Error>> {
+        self.lists.dropped(after, until)
+    }
 }
 
 fn lists() -> Arc<MemoryStore> {

@@ -17,7 +17,7 @@ struct Held {
     application: String,
     client: String,
     state: String,
-    since: Timestamp,
+    since: Option<Timestamp>,
     /// Sessions that wait for it.
     waiting: i64,
     statement: String,
@@ -47,7 +47,7 @@ impl Row for Held {
             self.application.clone(),
             self.client.clone(),
             self.state.clone(),
-            self.since.to_string(),
+            self.since.map_or_else(|| "-".to_owned(), |since| since.to_string()),
             self.waiting.to_string(),
             short(&self.statement, 60),
             self.end.clone(),

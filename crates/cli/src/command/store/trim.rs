@@ -1,6 +1,6 @@
 //! `ensue store trim`: drops events that are past their time.
 //!
-//! Invariant: nothing goes that a lane has not come to, or that is a dead letter, unless its subscription was named to be passed over.
+//! Invariant: nothing goes that a lane has not come to, that is a dead letter, or that a read model is being built from, unless its subscription was named to be passed over.
 
 use clap::Args;
 use ensue::core::{Position, StoreExt, Topic};
@@ -54,9 +54,13 @@ impl Trim {
             Some(need) => need.after,
             None => store.head().await?,
         };
+        let mut trimmed = Vec::new();
+        let outcome = store.trim(upto, &mut trimmed).await;
         let dropped = |Trimmed { topic, events, until }| Dropped { topic, events, until };
-        let dropped: Vec<Dropped> = store.trim(upto).await?.into_iter().map(dropped).collect();
+        let dropped: Vec<Dropped> = trimmed.into_iter().map(dropped).collect();
+        // Also where it broke off: what is gone is gone.
         session.output.all(&dropped)?;
+        outcome?;
         let held = held(&store, needs.first()).await?;
         for words in &held {
             session.output.say(words);
@@ -89,5 +93,6 @@ fn in_words(need: &Need) -> String {
         Reason::Letters => {
             format!("{subscription} has set aside the event at position {next} (`ensue dead ls`)")
         }
+        Reason::Build => format!("{subscription} is being built anew (`ensue projection ls`)"),
     }
 }

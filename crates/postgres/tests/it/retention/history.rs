@@ -34,6 +34,16 @@ impl History {
         more
     }
 
+    /// The same, and each says its key as its site.
+    pub(super) fn more_of_sites(&mut self, events: u64, hours: i64) -> Vec<Recorded> {
+        let mut more = self.more(events, hours);
+        let say = |event: &mut Recorded| {
+            event.envelope.data = format!(r#"{{"site":"{}"}}"#, event.stream.key).into();
+        };
+        more.iter_mut().for_each(say);
+        more
+    }
+
     fn one(&mut self, began: i64) -> Recorded {
         self.position += 1;
         let (topic, key) = match self.position % 3 {
@@ -96,7 +106,9 @@ pub(super) async fn of_two_days_ago(store: &PostgresStore, events: u64) -> Histo
 
 /// How many were dropped.
 pub(super) async fn trimmed(store: &PostgresStore, upto: Position) -> u64 {
-    store.trim(upto).await.expect("it is ours").iter().map(|trimmed| trimmed.events).sum()
+    let mut trimmed = Vec::new();
+    store.trim(upto, &mut trimmed).await.expect("it is ours");
+    trimmed.iter().map(|trimmed| trimmed.events).sum()
 }
 
 /// What SQL reads, page by page, as positions.

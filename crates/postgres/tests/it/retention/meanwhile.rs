@@ -172,7 +172,7 @@ async fn whoever_reads_in_a_long_transaction_is_waited_for_and_nothing_is_droppe
     let mut history = of_two_days_ago(&store, 300).await;
     imported(&store, history.more(30, 1)).await;
     client.batch_execute("BEGIN; SELECT count(*) FROM ensue.events").await.expect("it reads");
-    let error = store.trim(EVERYTHING).await.expect_err("somebody reads");
+    let error = store.trim(EVERYTHING, &mut Vec::new()).await.expect_err("somebody reads");
     assert_eq!(error.code(), Code::DATABASE_TIMEOUT, "{error}");
     let readers = store.reading().await.expect("readable");
     assert!(matches!(readers.as_slice(), [reader] if reader.statement.contains("count(*)")), "{readers:?}");
@@ -195,7 +195,7 @@ async fn whoever_reads_holds_up_no_opening_of_partitions_of_whatever_topic() {
     assert_eq!(trimmed(&store, EVERYTHING).await, 0);
     imported(&store, history.more(30, 36)).await;
     client.batch_execute("BEGIN; SELECT count(*) FROM ensue.events").await.expect("it reads");
-    let error = store.trim(EVERYTHING).await.expect_err("somebody reads");
+    let error = store.trim(EVERYTHING, &mut Vec::new()).await.expect_err("somebody reads");
     assert_eq!(error.code(), Code::DATABASE_TIMEOUT, "{error}");
     let partitions = store.retention().await.expect("readable").into_iter().map(|kept| kept.partitions);
     assert_eq!(

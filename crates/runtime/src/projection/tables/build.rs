@@ -18,6 +18,7 @@ use crate::projection::build::{GAP, Progress};
 use crate::projection::compare::lane_count;
 use crate::projection::generation::{Generation, Site};
 use crate::projection::pace::{Load, Pace};
+use crate::projection::replay::Kept;
 use crate::spaces;
 use crate::tally::Tally;
 
@@ -31,6 +32,7 @@ pub(super) struct Builder<P> {
     /// Everything up to here is in the tables.
     pub(super) position: Position,
     pub(super) events: u64,
+    kept: Kept,
     /// One for each lane.
     pub(super) lanes: Vec<Tally>,
     pace: Pace,
@@ -61,6 +63,7 @@ impl<P: TableProjection> Builder<P> {
             left_out: HashSet::new(),
             position,
             events: 0,
+            kept: Kept::default(),
             lanes: vec![Tally { since: position, ..Tally::default() }; usize::from(lanes.max(1))],
             progress,
             started,
@@ -86,13 +89,14 @@ impl<P: TableProjection> Builder<P> {
 
     /// Takes everything up to the end of the log, again until what has come meanwhile is little.
     pub(super) async fn catch_up(&mut self) -> Result<(), Error> {
+        self.kept.check(&*self.keeper.log, P::NAME).await?;
         let mut gap = u64::MAX;
         while gap > GAP {
             let head = ensue_core::StoreExt::head(&*self.keeper.log).await?;
             gap = head.0.saturating_sub(self.position.0);
             self.take_until(head, &[]).await?;
         }
-        Ok(())
+        self.kept.check(&*self.keeper.log, P::NAME).await
     }
 
     /// Takes everything up to a position; of each lane only what is not beyond its bound, where there are bounds.

@@ -97,6 +97,10 @@ impl Store for Hesitant {
     fn advanced(&self, after: Position) -> BoxFuture<'_, Result<Position, Error>> {
         self.0.advanced(after)
     }
+
+    fn dropped(&self, after: Position, until: Position) -> BoxFuture<'_, Result<u64, Error>> {
+        self.0.dropped(after, until)
+    }
 }
 
 #[tokio::test]

@@ -144,6 +144,10 @@ impl Store for Mortal {
         self.inner.advanced(after)
     }
 
+    fn dropped(&self, after: Position, until: Position) -> BoxFuture<'_, Result<u64, Error>> {
+        self.inner.dropped(after, until)
+    }
+
     fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, Error>> {
         Box::pin(async {
             if self.life.is_over() {
