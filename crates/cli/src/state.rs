@@ -163,6 +163,9 @@ async fn follow(
     let to = if let At::Version(version) = at { version } else { Version::MAX };
     let mut events = store.read(Read::stream(stream.clone()).to_version(to));
     while let Some(recorded) = events.try_next().await? {
+        if last == Version::ZERO && recorded.version > Version(1) {
+            return Err(begins_late(stream, recorded.version));
+        }
         last = recorded.version;
         if at.is_past(&recorded) {
             break;
@@ -183,6 +186,12 @@ async fn follow(
         }
         _ => Ok(state),
     }
+}
+
+/// A state is made of all events of its stream.
+fn begins_late(stream: &StreamName, first: Version) -> Error {
+    let message = format!("the log has dropped the events of {stream} before version {first}");
+    Error::new(Code::EVENTS_DROPPED, message)
 }
 
 /// The version of a stream. `E0414` unless it has an event.

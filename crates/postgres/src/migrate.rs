@@ -2,8 +2,10 @@
 //! transaction. Whoever comes second waits and finds it done.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ensue_core::{Code, Error};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_postgres::types::Type;
 
 use crate::attributes::column;
@@ -30,6 +32,10 @@ const MIGRATIONS: [(&str, &str); 12] = [
 /// The oldest server that has what the migrations use.
 const SERVER_VERSION_MIN: i32 = 15;
 
+/// How often it is tried to migrate while somebody is at the tables, and from one try to the next, or others would only ever wait.
+const TRIES_MAX: u32 = 60;
+const PACE: Duration = Duration::from_secs(1);
+
 /// Makes sure that the server will do and that the schema is the one this program knows.
 pub(crate) async fn prepare(pool: &Arc<Pool>) -> Result<(), Error> {
     let connection = pool.get().await?;
@@ -41,7 +47,7 @@ pub(crate) async fn prepare(pool: &Arc<Pool>) -> Result<(), Error> {
     connection.soil();
     // A migration takes the time that it takes.
     match pool.config().migration {
-        Migration::Run if !is_up_to_date => migrate(&connection).await?,
+        Migration::Run if !is_up_to_date => migrate_in_turn(&connection).await?,
         Migration::Run => {}
         Migration::Check | Migration::ToRead => {
             if !is_up_to_date {
@@ -116,10 +122,29 @@ async fn applied(connection: &Connection) -> Result<usize, Error> {
     Ok(rows.len())
 }
 
-/// Applies what is missing.
+/// Applies what is missing, between the transactions of others who use the store meanwhile. While it waits for one that is open, whoever
+/// comes waits behind it; so it waits for a moment only, and again some time later.
+async fn migrate_in_turn(connection: &Connection) -> Result<(), Error> {
+    let mut pace = interval(PACE);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut tries = 0;
+    loop {
+        pace.tick().await;
+        tries += 1;
+        match migrate(connection).await {
+            Err(error) if error.code() == Code::DATABASE_TIMEOUT && tries < TRIES_MAX => {
+                connection.batch_execute("ROLLBACK").await.map_err(refused)?;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Applies what is missing. `E0427` while somebody is at the tables: shorter than it takes a server to look for who waits for each other in a
+/// circle, so that nobody else is ended for it.
 async fn migrate(connection: &Connection) -> Result<(), Error> {
     // The lock is the transaction's, so it also holds behind a pooler. The number is the word `ensue`.
-    let begin = "BEGIN; SELECT pg_advisory_xact_lock(x'656e737565'::bigint); \
+    let begin = "BEGIN; SELECT pg_advisory_xact_lock(x'656e737565'::bigint); SET LOCAL lock_timeout = '500ms'; \
         CREATE SCHEMA IF NOT EXISTS ensue; \
         CREATE TABLE IF NOT EXISTS ensue.migrations (number bigint PRIMARY KEY, name text NOT NULL, \
         checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())";

@@ -62,16 +62,21 @@ impl PostgresStore {
 
     /// The topics that do not keep their events for ever, by name.
     pub async fn retention(&self) -> Result<Vec<Retention>, Error> {
-        let sql = "SELECT topic, extract(epoch FROM keep)::float8, count(one.partition), \
+        // Of what came before the topic had partitions there is mostly nothing left, which an index by topic knows, and a look by position
+        // would find out at the end of the log.
+        let sql = "SELECT retention.topic, extract(epoch FROM keep)::float8, count(one.partition), \
                 coalesce(sum(pg_total_relation_size(format('ensue.events_%s', one.partition)::regclass)), 0)::bigint, \
-                least(min(( \
-                    SELECT recorded_at FROM ensue.events WHERE events.partition = one.partition ORDER BY position LIMIT 1)), ( \
-                    SELECT recorded_at FROM ensue.events_kept AS old WHERE old.topic = retention.topic \
-                        AND position > swept AND position <= retention.until ORDER BY position LIMIT 1)), \
-                least(min(one.until) FILTER (WHERE closed_at <= clock_timestamp() - keep), ( \
-                    SELECT CASE WHEN recorded_at <= clock_timestamp() - keep THEN position END FROM ensue.events_kept AS old \
-                    WHERE old.topic = retention.topic AND position > swept AND position <= retention.until ORDER BY position LIMIT 1)) \
-            FROM ensue.retention LEFT JOIN ensue.partitions AS one USING (topic) GROUP BY retention.topic ORDER BY topic";
+                least(old.recorded_at, min(( \
+                    SELECT recorded_at FROM ensue.events WHERE events.partition = one.partition ORDER BY position LIMIT 1))), \
+                least(CASE WHEN old.recorded_at <= clock_timestamp() - keep THEN old.position END, \
+                    min(one.until) FILTER (WHERE closed_at <= clock_timestamp() - keep)) \
+            FROM ensue.retention LEFT JOIN ensue.partitions AS one USING (topic) LEFT JOIN LATERAL ( \
+                SELECT position, recorded_at FROM ensue.events_kept AS old \
+                WHERE retention.topic = ( \
+                        SELECT topic FROM ensue.events_kept AS next WHERE next.topic >= retention.topic ORDER BY topic LIMIT 1) \
+                    AND old.topic = retention.topic AND position > swept AND position <= retention.until \
+                ORDER BY position LIMIT 1) AS old ON true \
+            GROUP BY retention.topic, old.position, old.recorded_at ORDER BY retention.topic";
         let rows = self.pool().rows("cannot read the retention", sql, Vec::new()).await?;
         rows.iter().map(retention).collect()
     }

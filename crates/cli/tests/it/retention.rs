@@ -126,6 +126,10 @@ fn a_subscription_that_never_runs_again_can_be_passed_over() {
     run(&shop, &["store", "trim", "--without", "reading"]).refused(3, "E0414").says("reading");
     assert_eq!(dropped(&shop, &["--without", "readings"]), 2);
     run(&shop, &["verify"]).ok();
+    // A state would be made of the half of its events that is left.
+    for look in [&["stream", "state", "ticks/third"][..], &["stream", "blame", "ticks/third"]] {
+        run(&shop, look).refused(3, "E0417").says("before version 2");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ensue_core::{Code, Error, Expected, Position, Read, Recorded, Store, Version};
-use ensue_postgres::{Hold, PostgresStore};
+use ensue_postgres::{Config, Hold, PostgresStore};
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
 use crate::given::{Database, append, log};
@@ -54,6 +54,34 @@ async fn who_holds_events_back_is_named_until_the_transaction_ends() {
     bystander.batch_execute(&format!("ROLLBACK; {}", hold.end)).await.expect("the statement that ends it");
     holder.batch_execute("SELECT 1").await.expect_err("its session was ended");
     assert_eq!(store.holds().await.expect("readable"), []);
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn who_may_not_see_other_users_sessions_is_told_that_there_is_one() {
+    let database = Database::new().await;
+    let store = database.open().await;
+    let (holder, role) = (database.session().await, format!("onlooker_{}", std::process::id()));
+    let made = format!(
+        "CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA ensue TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA ensue TO {role}"
+    );
+    holder.batch_execute(&made).await.expect("valid SQL");
+    holder
+        .batch_execute("BEGIN; SELECT ensue.append('Test', 'held', 'Happened', '{}')")
+        .await
+        .expect("valid SQL");
+    let url = format!("{} options='-c role={role}'", database.url());
+    let theirs = Config::new(&url).expect("a valid address").to_read().open().await.expect("it may read");
+    let [hold] = &theirs.holds().await.expect("readable")[..] else { panic!("one holds something back") };
+    assert_eq!(
+        (hold.since, hold.end.as_str()),
+        (None, store.holds().await.expect("readable")[0].end.as_str())
+    );
+    drop(theirs);
+    holder
+        .batch_execute(&format!("ROLLBACK; DROP OWNED BY {role}; DROP ROLE {role}"))
+        .await
+        .expect("it is ours");
 }
 
 #[tokio::test]

@@ -206,3 +206,26 @@ async fn whoever_reads_holds_up_no_opening_of_partitions_of_whatever_topic() {
     client.batch_execute("COMMIT").await.expect("it is over");
     assert_eq!(trimmed(&store, EVERYTHING).await, 30);
 }
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn what_was_dropped_is_said_also_where_it_broke_off() {
+    let database = Database::new().await;
+    let (store, client) = (database.open().await, database.session().await);
+    let mut history = History::default();
+    for topic in ["orders", "ticks"] {
+        store.retain(&topic.parse().expect("a topic"), Some(DAY)).await.expect("it is ours");
+    }
+    imported(&store, history.more(30, 48)).await;
+    assert_eq!(trimmed(&store, EVERYTHING).await, 0);
+    imported(&store, history.more(30, 1)).await;
+    // The first partition of ticks, and nothing of the table that it belongs to.
+    client.batch_execute("BEGIN; SELECT count(*) FROM ensue.events_2").await.expect("it reads");
+    let mut gone = Vec::new();
+    let error = store.trim(EVERYTHING, &mut gone).await.expect_err("somebody reads");
+    assert_eq!(error.code(), Code::DATABASE_TIMEOUT, "{error}");
+    let gone: Vec<_> = gone.iter().map(|gone| (gone.topic.as_str(), gone.events)).collect();
+    assert_eq!(gone, [("orders", 10)]);
+    client.batch_execute("COMMIT").await.expect("it is over");
+    assert_eq!(trimmed(&store, EVERYTHING).await, 20);
+}

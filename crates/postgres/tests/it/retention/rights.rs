@@ -157,3 +157,28 @@ async fn a_store_of_before_keeps_its_events_its_rights_and_its_guard() {
     store.retain(&"orders".parse().expect("a topic"), Some(DAY)).await.expect("it is ours");
     assert_eq!(store.collect(Read::all()).await.expect("nothing is missing").len(), 31);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn a_migration_waits_for_who_has_written_and_readers_do_not_wait_for_it() {
+    let database = Database::new().await;
+    let (writer, reader) = (database.session().await, database.session().await);
+    migrate_to_the_tenth(&writer).await;
+    writer
+        .batch_execute("BEGIN; SELECT ensue.append('orders', 'ORD-1', 'OrderPlaced', '{}')")
+        .await
+        .expect("valid SQL");
+    let config = database.config();
+    let migrating = tokio::spawn(async move { config.open().await });
+    let tries = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock' \
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    for _ in 0..2 {
+        while reader.query_one(tries, &[]).await.expect("valid SQL").get::<_, i64>(0) == 0 {}
+        let read = "SET statement_timeout = '5s'; SELECT count(*) FROM ensue.events";
+        reader.batch_execute(read).await.expect("it does not wait for the writer");
+    }
+    assert!(!migrating.is_finished(), "the writer is still at it");
+    writer.batch_execute("COMMIT").await.expect("it is over");
+    let store = migrating.await.expect("it ends").expect("the writer is done");
+    assert_eq!(store.collect(Read::all()).await.expect("nothing is missing").len(), 1);
+}
