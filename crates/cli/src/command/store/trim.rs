@@ -93,6 +93,8 @@ fn in_words(need: &Need) -> String {
         Reason::Letters => {
             format!("{subscription} has set aside the event at position {next} (`ensue dead ls`)")
         }
-        Reason::Build => format!("{subscription} is being built anew (`ensue projection ls`)"),
+        Reason::Build => format!(
+            "{subscription} is being built anew; where that was interrupted, build it again (`ensue projection rebuild`)"
+        ),
     }
 }
