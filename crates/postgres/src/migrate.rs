@@ -144,7 +144,8 @@ async fn migrate_in_turn(connection: &Connection) -> Result<(), Error> {
 /// circle, so that nobody else is ended for it.
 async fn migrate(connection: &Connection) -> Result<(), Error> {
     // The lock is the transaction's, so it also holds behind a pooler. The number is the word `ensue`.
-    let begin = "BEGIN; SELECT pg_advisory_xact_lock(x'656e737565'::bigint); SET LOCAL lock_timeout = '500ms'; \
+    let begin = "BEGIN; SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock(x'656e737565'::bigint); \
+        SET LOCAL lock_timeout = '500ms'; \
         CREATE SCHEMA IF NOT EXISTS ensue; \
         CREATE TABLE IF NOT EXISTS ensue.migrations (number bigint PRIMARY KEY, name text NOT NULL, \
         checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())";
