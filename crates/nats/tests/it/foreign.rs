@@ -19,17 +19,24 @@ fn orders() -> Channel {
 async fn a_stream_that_cannot_keep_the_promises_is_refused_and_left_alone() {
     let server = given::server().await;
     let (foreign, bus) = (server.foreign().await, server.open().await.expect("the server runs"));
-    let good = Config { name: "SHOP".into(), subjects: vec!["shop.>".into()], ..Config::default() };
-    // Names of their own: the server may still have files of one that it has just deleted.
+    let keeping = |subject: &str| Config {
+        name: subject.to_uppercase(),
+        subjects: vec![format!("{subject}.>")],
+        ..Config::default()
+    };
+    let below = |subject: &str| Topology {
+        targets: vec![Channel::new(format!("{subject}.orders")).expect("a valid name")],
+        sources: Vec::new(),
+    };
+    // None is deleted: a server that still removes files may refuse to make others.
     let bad = [
-        Config { name: "UNCONFIRMED".into(), no_ack: true, ..good.clone() },
-        Config { name: "FORGETFUL".into(), storage: StorageType::Memory, ..good.clone() },
-        Config { name: "QUEUE".into(), retention: RetentionPolicy::WorkQueue, ..good.clone() },
+        ("unconfirmed", Config { no_ack: true, ..keeping("unconfirmed") }),
+        ("forgetful", Config { storage: StorageType::Memory, ..keeping("forgetful") }),
+        ("queue", Config { retention: RetentionPolicy::WorkQueue, ..keeping("queue") }),
     ];
-    let topology = Topology { targets: vec![orders()], sources: Vec::new() };
-    for config in bad {
+    for (subject, config) in bad {
         foreign.create_stream(config.clone()).await.expect("the server takes it");
-        let error = bus.declare(&topology, Declare::Make).await.expect_err("it is otherwise");
+        let error = bus.declare(&below(subject), Declare::Make).await.expect_err("it is otherwise");
         assert_eq!(error.code(), Code::BUS_TOPOLOGY, "{error:?}");
         let left = foreign.get_stream(&config.name).await.expect("it is there");
         let left = &left.cached_info().config;
@@ -37,10 +44,9 @@ async fn a_stream_that_cannot_keep_the_promises_is_refused_and_left_alone() {
             (left.no_ack, left.storage, left.retention),
             (config.no_ack, config.storage, config.retention)
         );
-        foreign.delete_stream(&config.name).await.expect("it goes");
     }
-    foreign.create_stream(good).await.expect("the server takes it");
-    let declared = bus.declare(&topology, Declare::Make).await.expect("this one will do");
+    foreign.create_stream(keeping("shop")).await.expect("the server takes it");
+    let declared = bus.declare(&below("shop"), Declare::Make).await.expect("this one will do");
     assert_eq!(declared.found, ["stream `SHOP` for `shop.orders`"]);
 }
 
