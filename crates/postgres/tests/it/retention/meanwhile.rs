@@ -182,17 +182,23 @@ async fn whoever_reads_in_a_long_transaction_is_waited_for_and_nothing_is_droppe
     assert_left(&store, &client, &history.without_ticks(300)).await;
 }
 
+/// Both topics keep their events for a day, and have had some two days ago.
+async fn of_both_topics(store: &PostgresStore) -> History {
+    let mut history = History::default();
+    for topic in ["orders", "ticks"] {
+        store.retain(&topic.parse().expect("a topic"), Some(DAY)).await.expect("it is ours");
+    }
+    imported(store, history.more(30, 48)).await;
+    assert_eq!(trimmed(store, EVERYTHING).await, 0);
+    history
+}
+
 #[tokio::test]
 #[ignore = "needs a PostgreSQL: cargo xtask test"]
 async fn whoever_reads_holds_up_no_opening_of_partitions_of_whatever_topic() {
     let database = Database::new().await;
     let (store, client) = (database.open().await, database.session().await);
-    let mut history = History::default();
-    for topic in ["orders", "ticks"] {
-        store.retain(&topic.parse().expect("a topic"), Some(DAY)).await.expect("it is ours");
-    }
-    imported(&store, history.more(30, 48)).await;
-    assert_eq!(trimmed(&store, EVERYTHING).await, 0);
+    let mut history = of_both_topics(&store).await;
     imported(&store, history.more(30, 36)).await;
     client.batch_execute("BEGIN; SELECT count(*) FROM ensue.events").await.expect("it reads");
     let error = store.trim(EVERYTHING, &mut Vec::new()).await.expect_err("somebody reads");
@@ -212,12 +218,7 @@ async fn whoever_reads_holds_up_no_opening_of_partitions_of_whatever_topic() {
 async fn what_was_dropped_is_said_also_where_it_broke_off() {
     let database = Database::new().await;
     let (store, client) = (database.open().await, database.session().await);
-    let mut history = History::default();
-    for topic in ["orders", "ticks"] {
-        store.retain(&topic.parse().expect("a topic"), Some(DAY)).await.expect("it is ours");
-    }
-    imported(&store, history.more(30, 48)).await;
-    assert_eq!(trimmed(&store, EVERYTHING).await, 0);
+    let mut history = of_both_topics(&store).await;
     imported(&store, history.more(30, 1)).await;
     // The first partition of ticks, and nothing of the table that it belongs to.
     client.batch_execute("BEGIN; SELECT count(*) FROM ensue.events_2").await.expect("it reads");
