@@ -42,10 +42,8 @@ pub trait Store: Send + Sync {
     fn advanced(&self, after: Position) -> BoxFuture<'_, Result<Position, Error>>;
 
     /// How many events at positions greater than `after` and up to `until` are gone, because their topic does not keep them for
-    /// ever. Always none where a store keeps everything.
-    fn dropped(&self, _after: Position, _until: Position) -> BoxFuture<'_, Result<u64, Error>> {
-        Box::pin(std::future::ready(Ok(0)))
-    }
+    /// ever. Always none where a store keeps everything. It has no default, because a store around another one would forget to ask.
+    fn dropped(&self, after: Position, until: Position) -> BoxFuture<'_, Result<u64, Error>>;
 
     /// Begins a transaction that the application's own tables can take part in. Only for a store that
     /// [`can_transact`](StoreCapabilities::can_transact); the others refuse it.
@@ -241,6 +239,10 @@ impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
 
     fn advanced(&self, after: Position) -> BoxFuture<'_, Result<Position, Error>> {
         (**self).advanced(after)
+    }
+
+    fn dropped(&self, after: Position, until: Position) -> BoxFuture<'_, Result<u64, Error>> {
+        (**self).dropped(after, until)
     }
 
     fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, Error>> {

@@ -162,6 +162,11 @@ impl Store for Log {
     fn advanced(&self, after: Position) -> BoxFuture<'_, Result<Position, Error>> {
         Box::pin(self.0.engine.head.wait(after))
     }
+
+    /// Everything is kept.
+    fn dropped(&self, _after: Position, _until: Position) -> BoxFuture<'_, Result<u64, Error>> {
+        Box::pin(std::future::ready(Ok(0)))
+    }
 }
 
 impl std::fmt::Debug for Log {

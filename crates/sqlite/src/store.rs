@@ -118,6 +118,11 @@ impl Store for SqliteStore {
         self.0.head.past(after).boxed()
     }
 
+    /// Everything is kept.
+    fn dropped(&self, _after: Position, _until: Position) -> BoxFuture<'_, Result<u64, Error>> {
+        Box::pin(std::future::ready(Ok(0)))
+    }
+
     fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, Error>> {
         let (turn, head, clock) = (Arc::clone(&self.0.turn), Arc::clone(&self.0.head), self.0.clock.clone());
         async move { Ok(Box::new(Open::begin(turn, head, clock).await?) as Box<dyn Transaction>) }.boxed()

@@ -159,6 +159,11 @@ impl Store for MemoryStore {
         }
         .boxed()
     }
+
+    /// Everything is kept.
+    fn dropped(&self, _after: Position, _until: Position) -> BoxFuture<'_, Result<u64, Error>> {
+        Box::pin(std::future::ready(Ok(0)))
+    }
 }
 
 impl fmt::Debug for MemoryStore {

@@ -267,3 +267,27 @@ fn compared(lane: u16, (position, taken): (Position, Tally), logged: Tally, drop
         matches: are_same || gone.is_some_and(|gone| (1..=dropped).contains(&gone)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(ids: &[&str]) -> Tally {
+        let mut tally = Tally::default();
+        ids.iter().zip(1..).for_each(|(id, position)| tally.take(Position(position), id));
+        tally
+    }
+
+    #[test]
+    fn what_was_dropped_explains_events_that_are_gone_and_nothing_else() {
+        let compared = |taken: &[&str], logged: &[&str], dropped| {
+            compared(0, (Position(9), counted(taken)), counted(logged), dropped).matches
+        };
+        assert!(compared(&["a", "b"], &["a", "b"], 0));
+        assert!(compared(&["a", "b"], &["a"], 1), "one is gone");
+        assert!(!compared(&["a", "b"], &["a"], 0), "none went");
+        assert!(!compared(&["a", "b", "c"], &["a"], 1), "two are gone, one went");
+        assert!(!compared(&["a"], &["a", "b"], 9), "one was not taken");
+        assert!(!compared(&["a", "b"], &["a", "c"], 9), "as many, and others");
+    }
+}

@@ -1,6 +1,7 @@
 //! `ensue store trim`: drops events that are past their time.
 //!
-//! Invariant: nothing goes that a lane has not come to, that is a dead letter, or that a read model is being built from, unless its subscription was named to be passed over.
+//! Invariant: nothing goes that a lane has not come to, that is a dead letter, or that a read model is being built from, unless its
+//! subscription was named to be passed over.
 
 use clap::Args;
 use ensue::core::{Position, StoreExt, Topic};

@@ -1,13 +1,14 @@
 //! What is made of a log that has dropped events: read models, and looks into the past.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
-use ensue_core::{Code, Error, Position, Store, Timestamp};
-use ensue_postgres::PostgresStore;
-use ensue_runtime::projection::{LaneAudit, Load, Projection, audit, rebuild};
+use ensue_core::{Code, Error, Position, Store, StoreExt, Timestamp};
+use ensue_postgres::{PostgresStore, Session};
+use ensue_runtime::projection::{LaneAudit, Load, Page, Projection, Tables, audit, rebuild};
 use ensue_runtime::sharing::{Need, Reason, needs};
-use ensue_runtime::{Meta, Moment, host};
+use ensue_runtime::{App, Meta, Moment, TableProjection, host};
 
 use super::Ticked;
 use super::history::{DAY, EVERYTHING, History, imported, ticks, trimmed};
@@ -111,4 +112,58 @@ async fn a_read_model_that_is_being_built_needs_the_log_and_has_no_hole_if_it_do
     assert!(audit.is_clean() && audit.documents_found == 2, "{audit:?}");
     assert!(needs(&*store).await.expect("readable").iter().all(|need| need.reason != Reason::Build));
     assert_eq!(counted(&log, Ticks::default()).await.expect("what is left is read whole"), 20);
+}
+
+/// How often a site has ticked, in a table. When it is told to, it has the log trimmed while it is filled.
+struct Sites {
+    log: Arc<PostgresStore>,
+    trims: Arc<AtomicBool>,
+}
+
+impl TableProjection for Sites {
+    const NAME: &'static str = "sites";
+    type Event = Ticked;
+    type Session = Session;
+
+    fn tables(&self) -> Tables {
+        Tables::new()
+            .table("sites", "CREATE TABLE {sites} (site text PRIMARY KEY, ticks bigint NOT NULL DEFAULT 1)")
+    }
+
+    async fn apply(&self, page: Page<Ticked>, session: &Session) -> Result<(), Error> {
+        if self.trims.swap(false, Ordering::SeqCst) {
+            assert_eq!(trimmed(&self.log, EVERYTHING).await, 200);
+        }
+        let write = page.sql("INSERT INTO {sites} AS s (site) VALUES ($1) ON CONFLICT (site) DO UPDATE SET ticks = s.ticks + 1");
+        let failed = |cause| Session::refused("cannot count a tick", cause);
+        for (ticked, _) in &page.events {
+            session.client()?.execute(&write, &[&ticked.site]).await.map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn tables_that_are_built_while_events_are_dropped_do_not_replace_those_that_are_whole() {
+    let database = Database::new().await;
+    let (log, _) = given(&database).await;
+    let trims = Arc::new(AtomicBool::new(false));
+    let sites = Sites { log: Arc::clone(&log), trims: Arc::clone(&trims) };
+    let app = App::new("meter").store(Arc::clone(&log) as Arc<dyn Store>).external::<Ticked>();
+    let running = app.project_tables(sites).start().await.expect("it holds together");
+    running.wait(log.head().await.expect("readable")).await.expect("it goes on");
+    let client = database.session().await;
+    let ticks = async || {
+        let sum =
+            client.query_one("SELECT sum(ticks)::bigint FROM sites", &[]).await.expect("there is a table");
+        sum.get::<_, i64>(0)
+    };
+    assert_eq!(ticks().await, 220);
+    trims.store(true, Ordering::SeqCst);
+    let refused = running.projections().rebuild("sites", Load::Full).await.expect_err("they have a hole");
+    assert!(refused.code() == Code::BUSY && !trims.load(Ordering::SeqCst), "{refused}");
+    assert_eq!(ticks().await, 220, "the old table is in its place");
+    running.projections().rebuild("sites", Load::Full).await.expect("what is left is read whole");
+    assert_eq!(ticks().await, 20);
 }
