@@ -31,6 +31,8 @@ pub struct Rebuilt {
     pub generation: Generation,
     /// Events that were folded.
     pub events: u64,
+    /// Events, of whatever topic, that the log had dropped before the build. What the old generation had made of them is gone.
+    pub dropped: u64,
     /// How long it took until the new one was live; removing the old one comes after that.
     pub seconds: f64,
     /// How the old generation differed from the new one. None where another `VERSION` had built it.
@@ -87,7 +89,8 @@ pub(super) async fn run<P: Projection>(
     };
     let seconds = host.clock.monotonic().saturating_sub(began).as_secs_f64();
     generation::clear(&*store, P::NAME, Pace::new(load, &host)).await?;
-    Ok(Rebuilt { generation, events, seconds, difference })
+    let dropped = store.dropped(Position::ZERO, Position::MAX).await?;
+    Ok(Rebuilt { generation, events, dropped, seconds, difference })
 }
 
 async fn build_and_switch<P: Projection>(

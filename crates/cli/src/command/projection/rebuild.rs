@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use ensue::core::Error;
+use ensue::core::{Error, Position, Store};
 use ensue::runtime::projection::{Building, Load, ReadModel, Rebuilt};
 use serde::Serialize;
 
@@ -56,9 +56,24 @@ struct Report<'a> {
 impl Rebuild {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let model = super::named(session, &self.name).await?;
+        self.warn(session).await?;
         let rebuilt = watched(session, &model, self.load.load()).await?;
         let words = in_words(&self.name, &rebuilt);
         session.output.one(&Report { projection: &self.name, rebuilt: &rebuilt }, &words)?;
+        Ok(())
+    }
+
+    /// Says, while it can still be stopped, that the new one may hold less than the old one.
+    async fn warn(&self, session: &Session) -> Result<(), Failure> {
+        let store = session.place.open().await?;
+        let dropped = store.dropped(Position::ZERO, Position::MAX).await?;
+        if dropped > 0 {
+            let dropped = count(dropped, "event");
+            session.output.say(&format!(
+                "the log has dropped {dropped} past their time: what {} made of them will be gone; to keep it, stop this now",
+                self.name
+            ));
+        }
         Ok(())
     }
 }
@@ -80,7 +95,7 @@ async fn watched(session: &Session, model: &ReadModel, load: Load) -> Result<Reb
 }
 
 fn in_words(name: &str, rebuilt: &Rebuilt) -> String {
-    let Rebuilt { generation, events, seconds, difference } = rebuilt;
+    let Rebuilt { generation, events, dropped, seconds, difference } = rebuilt;
     let mut lines = Vec::new();
     match difference {
         Some(difference) if difference.is_none() => {
@@ -95,5 +110,11 @@ fn in_words(name: &str, rebuilt: &Rebuilt) -> String {
         generation.version,
         generation.number
     ));
+    if *dropped > 0 {
+        let dropped = count(*dropped, "event");
+        lines.push(format!(
+            "the log had dropped {dropped} past their time: what is made of them is not in it"
+        ));
+    }
     lines.join("\n")
 }

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use ensue_core::{
-    Code, Commit, CommitError, Error, RecordScan, RecordWrite, Replacement, SqlSession, Store, StoreExt,
+    Code, Commit, CommitError, Error, Position, RecordScan, RecordWrite, Replacement, SqlSession, Store,
+    StoreExt,
 };
 
 use super::TableProjection;
@@ -53,7 +54,8 @@ pub(super) async fn run<P: TableProjection>(
         }
     };
     let seconds = keeper.host.clock.monotonic().saturating_sub(began).as_secs_f64();
-    Ok(Rebuilt { generation, events, seconds, difference: None })
+    let dropped = keeper.log.dropped(Position::ZERO, Position::MAX).await?;
+    Ok(Rebuilt { generation, events, dropped, seconds, difference: None })
 }
 
 /// What hangs on the live tables would be lost: that is said before the work, not after it.
