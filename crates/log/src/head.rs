@@ -32,10 +32,15 @@ impl Head {
         self.position.load(Ordering::Acquire)
     }
 
-    /// Moves the head and wakes everyone it has passed.
+    /// Moves the head. The writer does so while it holds the window: whoever sees a commit there can read its events.
     pub(crate) fn advance(&self, position: u64) {
         self.position.store(position, Ordering::Release);
+    }
+
+    /// Wakes everyone whom the head has passed.
+    pub(crate) fn wake(&self) {
         let mut waiting = self.lock();
+        let position = self.get();
         if waiting.wakers.is_empty() {
             return;
         }

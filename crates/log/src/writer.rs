@@ -3,8 +3,9 @@
 //! A turn of its life: take what has gathered, decide, write one frame, publish, answer. What arrives meanwhile becomes
 //! the next frame, so the busier it is, the larger the frames; nothing lingers and nothing spins.
 //!
-//! Invariants: nothing is published or answered before its frame is as safe as it asked for; a refusal is answered after
-//! the frame that it may have been caused by; after a failed write, nothing more is acknowledged.
+//! Invariants: nothing is published or answered before its frame is as safe as it asked for; the window and the head move
+//! as one, so that what is decided as of a commit has read its events; a refusal is answered after the frame that it may
+//! have been caused by; after a failed write, nothing more is acknowledged.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -191,9 +192,12 @@ impl Writer {
             answers.push((Answer::Taken(committed(&request, &numbers)), reply));
             commits.push(publish(*request, &numbers, now));
         }
-        self.engine.window_mut().publish(&written, self.journal.tail(), commits);
+        let mut window = self.engine.window_mut();
+        window.publish(&written, self.journal.tail(), commits);
+        self.engine.head.advance(self.sequencer.position());
+        drop(window);
         if events > 0 {
-            self.engine.head.advance(self.sequencer.position());
+            self.engine.head.wake();
         }
         Ok(answers)
     }

@@ -1,8 +1,12 @@
 //! The port's promises, one by one, on a real folder.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use bytes::Bytes;
 use ensue_core::{
-    AppendCondition, Code, Commit, CommitError, EventType, Expected, Position, Query, Read, RecordScan,
-    RecordWrite, Revision, Space, Store, StoreExt, Version,
+    AppendCondition, Code, Commit, CommitError, Durability, EventType, Expected, Position, Query, Read,
+    RecordScan, RecordWrite, Revision, Space, Store, StoreExt, Version,
 };
 use ensue_log::{Config, Log};
 
@@ -43,6 +47,35 @@ fn what_was_committed_is_read_back_also_after_reopening() {
         assert_eq!(stored[0].envelope, event("a", "Happened"));
         log.close().expect("a clean end");
     }
+}
+
+#[test]
+fn whoever_sees_a_record_of_a_commit_can_read_its_events() {
+    const COMMITS: u64 = 5_000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = open(folder.path());
+    let (space, key) = (Space::new("seen").expect("a space"), Bytes::from("last"));
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                let record = block_on(log.record(space.clone(), key.clone())).expect("readable");
+                let head = block_on(log.head()).expect("a head");
+                if let Some(record) = record {
+                    assert!(record.revision.0 <= head.0, "commit {} is seen at {head}", record.revision);
+                }
+            }
+        });
+        // Each commit has one event, so its number is that of the event's position.
+        for number in 0..COMMITS {
+            let mut commit = commit("Order/1", Expected::Any, &[&format!("e{number}")]);
+            commit.records.push(RecordWrite::put(space.clone(), key.clone(), "seen"));
+            commit.durability = Durability::Buffered;
+            let taken = block_on(log.commit(commit)).expect("taken");
+            assert_eq!(taken.revision.0, taken.position().0);
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
 }
 
 #[test]
