@@ -4,7 +4,6 @@ use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ensue_core::{BoxFuture, Code, Commit, CommitError, Committed, Error, Transaction};
-use futures_util::FutureExt;
 use rusqlite::Connection;
 
 use crate::config::WallClock;
@@ -87,12 +86,15 @@ impl Transaction for Open {
     }
 
     fn commit(self: Box<Self>, commit: Commit) -> BoxFuture<'static, Result<Committed, CommitError>> {
-        blocking::unblock(move || {
-            let held = self.session.lock().take().ok_or_else(ended)?;
-            commit.check(&CAPABILITIES)?;
-            take(held, &commit, &self.clock, &self.head)?
+        // Nothing begins before it is polled: a thread that was started with the call would commit what the caller has dropped.
+        Box::pin(async {
+            let taking = blocking::unblock(move || {
+                let held = self.session.lock().take().ok_or_else(ended)?;
+                commit.check(&CAPABILITIES)?;
+                take(held, &commit, &self.clock, &self.head)?
+            });
+            taking.await
         })
-        .boxed()
     }
 }
 

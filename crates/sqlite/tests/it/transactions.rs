@@ -1,5 +1,7 @@
 //! One transaction of the application and the store: the outbox, and the session of a handler.
 
+use std::time::Duration;
+
 use ensue_core::{Code, Error, Expected, Position, Store, StoreExt, Transaction, Version};
 use ensue_sqlite::rusqlite::{self, Connection, TransactionBehavior};
 use ensue_sqlite::{Session, SqliteStore, commit_in};
@@ -137,6 +139,21 @@ async fn what_a_session_changes_is_there_with_the_commit_or_not_at_all() {
     assert_eq!((orders(&folder), ids(&store).await), (vec!["ORD-1".to_owned()], vec!["a1".to_owned()]));
     let late = session.run(|connection| insert(connection, "late")).await.expect_err("it has ended");
     assert!(late.message().contains("has ended"), "{late}");
+}
+
+#[tokio::test]
+async fn a_commit_that_nobody_waits_for_does_not_begin() {
+    let folder = Folder::new();
+    let store = folder.config().patience(Duration::from_millis(50)).open().await.expect("it opens");
+    drop(application(&folder));
+    let (transaction, session) = begin(&store).await;
+    session.run(|connection| insert(connection, "never")).await.expect("it is inserted");
+    let commit = transaction.commit(append("a", Expected::NoStream, &["never"]));
+    let waiting = store.begin().await.err().expect("the transaction is open for as long as nobody polls");
+    assert_eq!(waiting.code(), Code::DATABASE_LOCKED);
+    drop(commit);
+    take(&store, append("b", Expected::NoStream, &["b1"])).await;
+    assert_eq!((orders(&folder), ids(&store).await), (vec![], vec!["b1".to_owned()]));
 }
 
 #[tokio::test]
