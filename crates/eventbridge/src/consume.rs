@@ -48,6 +48,8 @@ pub(crate) struct Member {
     queue: Queue,
     hand: Arc<Hand>,
     poll: Option<Poll>,
+    /// Polls for more, where one came back full.
+    more: Option<JoinHandle<Vec<Delivery>>>,
     waiting: VecDeque<Delivery>,
     keeping: JoinHandle<()>,
     pause: Duration,
@@ -66,6 +68,7 @@ impl Member {
             queue,
             hand,
             poll: None,
+            more: None,
             waiting: VecDeque::new(),
             pause: PAUSE_MIN,
             runtime: Handle::current(),
@@ -119,25 +122,30 @@ impl Member {
         }
     }
 
-    /// Looks whether there is more at once, where the last poll came back full.
+    /// Whether the last poll came back full and more is asked for.
+    fn may_have_more(&self, max: usize) -> bool {
+        let count = self.waiting.len();
+        self.poll_max() > 1 && count < max && count.is_multiple_of(ENTRIES_MAX)
+    }
+
+    /// Looks whether there is more at once; loses nothing when dropped.
     async fn fill(&mut self, max: usize) {
-        while self.poll_max() > 1
-            && self.waiting.len() < max
-            && self.waiting.len().is_multiple_of(ENTRIES_MAX)
-        {
-            let polls = (max - self.waiting.len()).div_ceil(ENTRIES_MAX).min(POLLS_MAX);
-            let polls: Vec<_> = (0..polls)
-                .map(|_| self.poller())
-                .map(|poller| async move { poller.poll(Duration::ZERO).await })
-                .collect();
-            let before = self.waiting.len();
-            // A poll that fails has left nothing in hand; the next one says what is wrong.
-            for deliveries in join_all(polls).await.into_iter().flatten() {
-                self.waiting.extend(deliveries);
-            }
-            if self.waiting.len() == before {
+        while self.more.is_some() || self.may_have_more(max) {
+            let polls = max.saturating_sub(self.waiting.len()).div_ceil(ENTRIES_MAX).min(POLLS_MAX);
+            let pollers: Vec<_> = (0..polls).map(|_| self.poller()).collect();
+            let more = self.more.get_or_insert_with(|| {
+                tokio::spawn(async move {
+                    let polls = pollers.iter().map(|poller| poller.poll(Duration::ZERO));
+                    // A poll that fails has left nothing in hand; the next one says what is wrong.
+                    join_all(polls).await.into_iter().flatten().flatten().collect()
+                })
+            });
+            let came = more.await.unwrap_or_default();
+            self.more = None;
+            if came.is_empty() {
                 return;
             }
+            self.waiting.extend(came);
         }
     }
 

@@ -30,7 +30,7 @@ mod settle;
 mod tunnel;
 mod words;
 
-pub use process::{Process, await_serving};
+pub use process::{Line, Process, await_serving};
 pub use tunnel::Tunnel;
 
 /// A case that has not ended by then hangs.
@@ -129,6 +129,7 @@ macro_rules! bus_conformance_cases {
             deliver::a_key_keeps_its_order_while_members_come_and_go needs ORDER,
             deliver::a_group_goes_on_from_elsewhere needs SEEK,
             deliver::what_waits_is_counted needs LAG,
+            deliver::a_wait_that_is_given_up_loses_nothing needs NOTHING,
             settle::what_is_handed_back_comes_again needs NOTHING,
             settle::what_is_refused_for_good_does_not_come_again needs REJECTION,
             settle::what_a_lost_member_had_in_hand_comes_again needs NOTHING,

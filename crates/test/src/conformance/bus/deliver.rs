@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ensue_core::bus::{Bus, Consumer, Seek, Settled};
 use ensue_core::{Code, Timestamp};
+use tokio::time::timeout;
 
 use super::Broker;
-use super::words::{channel, declare, id, ids, join, message, next, open, pause, publish, take};
+use super::words::{PAGE, channel, declare, id, ids, join, message, next, open, pause, publish, take};
 
 pub(super) async fn each_group_gets_everything(broker: Arc<dyn Broker>) {
     let (bus, orders) = (open(&broker).await, channel("groups"));
@@ -71,6 +73,36 @@ pub(super) async fn channels_are_apart(broker: Arc<dyn Broker>) {
     for (number, channel) in channels.iter().enumerate() {
         let mut consumer = join(&broker, &bus, channel, "one").await;
         take(&bus, &mut consumer, &ids(&format!("c{number}"), 5)).await; // fails at one of another channel
+    }
+}
+
+/// Waits are given up sooner and later, so that they are in the midst of whatever a consumer does. An intake does so with every batch.
+pub(super) async fn a_wait_that_is_given_up_loses_nothing(broker: Arc<dyn Broker>) {
+    let (bus, orders) = (open(&broker).await, channel("given-up"));
+    declare(&broker, &bus, &[&orders], &["one"]).await;
+    let mut consumer = join(&broker, &bus, &orders, "one").await;
+    publish(&bus, vec![message(&orders, "A", "first")]).await;
+    take(&bus, &mut consumer, &["first".to_owned()]).await;
+    for patience in 0..20 {
+        let early = timeout(Duration::from_millis(1), consumer.next(PAGE)).await;
+        assert!(early.is_err(), "nothing waits, so this wait was given up: {early:?}");
+        let mut missing: BTreeSet<String> = ids(&format!("p{patience}"), 30).into_iter().collect();
+        publish(&bus, missing.iter().map(|id| message(&orders, id, id)).collect()).await;
+        while !missing.is_empty() {
+            let deliveries = match timeout(Duration::from_millis(patience), consumer.next(PAGE)).await {
+                Ok(deliveries) => deliveries.expect("the broker runs"),
+                Err(_given_up) => next(&mut consumer).await,
+            };
+            for delivery in &deliveries {
+                let id = id(&bus, delivery);
+                assert!(missing.remove(&id), "`{id}` came twice");
+                assert_eq!(delivery.attempt, 1, "`{id}` was lost on the way at first");
+            }
+            let settled = deliveries.iter().map(|delivery| Settled::Ack(delivery.token)).collect();
+            for answer in consumer.settle(settled).await {
+                answer.expect("it is in hand");
+            }
+        }
     }
 }
 
