@@ -60,9 +60,9 @@ CREATE TABLE ensue.dropped (
 );
 
 -- Whoever reads or gives positions looks here. What stands here decides what is dropped, so who does not own it changes nothing, whatever he
--- was granted.
+-- was granted. Nor does he by tables of his own that are called as what is looked up here.
 SELECT ensue.adopt(made, 'ensue.migrations') FROM unnest('{ensue.retention,ensue.partitions,ensue.dropped}'::regclass[]) AS made;
-CREATE FUNCTION ensue.check_owner() RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION ensue.check_owner() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF NOT pg_has_role((SELECT relowner FROM pg_class WHERE oid = 'ensue.events'::regclass), 'USAGE') THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'must be owner of the table ensue.events',
@@ -97,7 +97,7 @@ CREATE FUNCTION ensue.dropped_in(after bigint, last bigint) RETURNS bigint LANGU
 $$;
 
 -- Only retention removes events, and only in the hands of who owns them.
-CREATE OR REPLACE FUNCTION ensue.keep() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION ensue.keep() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF TG_OP = 'DELETE' AND current_setting('ensue.is_trimming', true) = 'yes'
         AND pg_has_role((SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'USAGE') THEN
@@ -120,8 +120,9 @@ BEGIN
     EXECUTE format('CREATE TRIGGER events_never_change BEFORE UPDATE OR DELETE OR TRUNCATE ON %s
         FOR EACH STATEMENT EXECUTE FUNCTION ensue.keep()', name);
     PERFORM ensue.adopt(name::regclass, 'ensue.events');
-    -- Whoever writes events next waits until this is committed, and so knows of the partition.
-    LOCK TABLE ensue.events IN SHARE ROW EXCLUSIVE MODE;
+    -- Whoever writes events next waits until this is committed, and so knows of the partition. Everybody writes through this table; those below it
+    -- may be in the hands of the server's own upkeep for hours.
+    LOCK TABLE ONLY ensue.events IN SHARE ROW EXCLUSIVE MODE;
     EXECUTE format('ALTER TABLE ensue.events ATTACH PARTITION %s FOR VALUES IN (%s)', name, made);
     RETURN made;
 END $$;
@@ -191,6 +192,8 @@ BEGIN
     SELECT log.head INTO STRICT head FROM ensue.log;
     -- Nobody who reads holds this up.
     FOR one IN SELECT * FROM ensue.retention ORDER BY retention.topic LOOP
+        -- Where none can be dropped the last one grows: each costs whoever plans a query.
+        CONTINUE WHEN (SELECT count(*) FROM ensue.partitions WHERE partitions.topic = one.topic) > 16;
         IF ensue.turn_partition(one, clock_timestamp() - one.keep / 8) THEN
             topic := one.topic;
             events := 0;

@@ -35,6 +35,8 @@ const SERVER_VERSION_MIN: i32 = 15;
 /// How often it is tried to migrate while somebody is at the tables, and from one try to the next, or others would only ever wait.
 const TRIES_MAX: u32 = 60;
 const PACE: Duration = Duration::from_secs(1);
+/// Of so many tries one waits for longer.
+const PATIENT_EVERY: u32 = 5;
 
 /// Makes sure that the server will do and that the schema is the one this program knows.
 pub(crate) async fn prepare(pool: &Arc<Pool>) -> Result<(), Error> {
@@ -131,7 +133,7 @@ async fn migrate_in_turn(connection: &Connection) -> Result<(), Error> {
     loop {
         pace.tick().await;
         tries += 1;
-        match migrate(connection).await {
+        match migrate(connection, tries % PATIENT_EVERY == 0).await {
             Err(error) if error.code() == Code::DATABASE_TIMEOUT && tries < TRIES_MAX => {
                 connection.batch_execute("ROLLBACK").await.map_err(refused)?;
             }
@@ -141,8 +143,9 @@ async fn migrate_in_turn(connection: &Connection) -> Result<(), Error> {
 }
 
 /// Applies what is missing. `E0427` while somebody is at the tables: shorter than it takes a server to look for who waits for each other in a
-/// circle, so that nobody else is ended for it.
-async fn migrate(connection: &Connection) -> Result<(), Error> {
+/// circle, so that nobody else is ended for it. The server's own upkeep gives way only to who waits for longer; a patient try does, before it holds
+/// anything that others could wait for.
+async fn migrate(connection: &Connection, is_patient: bool) -> Result<(), Error> {
     // The lock is the transaction's, so it also holds behind a pooler. The number is the word `ensue`.
     let begin = "BEGIN; SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock(x'656e737565'::bigint); \
         SET LOCAL lock_timeout = '500ms'; \
@@ -151,6 +154,14 @@ async fn migrate(connection: &Connection) -> Result<(), Error> {
         checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())";
     connection.batch_execute(begin).await.map_err(refused)?;
     let missing = (1..).zip(MIGRATIONS).skip(applied(connection).await?);
+    if is_patient {
+        let lock = "SET LOCAL lock_timeout = '1500ms'; \
+            DO $$ BEGIN \
+                IF to_regclass('ensue.events') IS NOT NULL THEN LOCK TABLE ensue.events IN ACCESS EXCLUSIVE MODE; END IF; \
+            END $$; \
+            SET LOCAL lock_timeout = '500ms'";
+        connection.batch_execute(lock).await.map_err(refused)?;
+    }
     for (number, (name, text)) in missing {
         connection
             .batch_execute(text)

@@ -140,7 +140,11 @@ async fn writers_and_readers_go_on_while_partitions_are_opened_and_dropped() {
     let readers = [&store, &other].map(|store| tokio::spawn(follow(Arc::clone(store), Arc::clone(&reading))));
     let (mut dropped, mut times) = (0, 0);
     while times < 20 {
-        let step = trimmed(&store, EVERYTHING).await;
+        let mut trimmed = Vec::new();
+        let step = store.trim(EVERYTHING, &mut trimmed).await;
+        // Who reads or writes at each of its tries may be in the way; the next call goes on.
+        assert!(step.as_ref().err().is_none_or(|error| error.code() == Code::DATABASE_TIMEOUT), "{step:?}");
+        let step: u64 = trimmed.iter().map(|trimmed| trimmed.events).sum();
         times += u32::from(step > 0);
         dropped += step;
         store.collect(Read::all()).await.expect("nothing is missing");

@@ -45,6 +45,16 @@ async fn only_who_owns_the_tables_drops_and_who_could_read_before_still_can() {
     let around = "BEGIN; SET LOCAL ensue.is_trimming = 'yes'; DELETE FROM ensue.events_kept";
     assert_eq!(refused(around).await, "EN004");
     client.batch_execute("ROLLBACK").await.expect("it was refused");
+    // A table of one's own may be called as what the checks look into.
+    let disguise = format!(
+        "CREATE TEMP TABLE pg_class AS SELECT oid, '{role}'::regrole::oid AS relowner FROM pg_catalog.pg_class; \
+        SET search_path = pg_temp, pg_catalog"
+    );
+    client.batch_execute(&disguise).await.expect("everybody may");
+    assert_eq!(refused("UPDATE ensue.retention SET keep = '1 s'").await, "42501");
+    assert_eq!(refused(around).await, "EN004");
+    let undisguised = "ROLLBACK; DROP TABLE pg_temp.pg_class; RESET search_path";
+    client.batch_execute(undisguised).await.expect("it is his");
     // The partition that takes new events was made after the rights were given.
     assert_eq!(client.query("SELECT FROM ensue.events_1", &[]).await.expect("it may read").len(), 200);
     client
