@@ -55,19 +55,18 @@ impl Projection {
     }
 }
 
-/// The read models that this binary knows, on the store of the folder.
-async fn known(session: &Session) -> Result<Vec<ReadModel>, Failure> {
-    let store: Arc<dyn Store> = session.place.open().await?;
-    let host = || session.host.clone();
-    Ok(vec![
-        ReadModel::new(OrdersView, Arc::clone(&store), host()),
-        ReadModel::new(Sales, Arc::clone(&store), host()),
-        ReadModel::new(Accounts, store, host()),
-    ])
+/// The read models that this binary knows, on this store.
+fn known(session: &Session, store: &Arc<dyn Store>) -> [ReadModel; 3] {
+    let (store, host) = (|| Arc::clone(store), || session.host.clone());
+    [
+        ReadModel::new(OrdersView, store(), host()),
+        ReadModel::new(Sales, store(), host()),
+        ReadModel::new(Accounts, store(), host()),
+    ]
 }
 
 /// One of them; `E0414` if this binary does not know it.
-async fn named(session: &Session, name: &str) -> Result<ReadModel, Failure> {
-    let known = known(session).await?.into_iter().find(|model| model.name() == name);
+fn named(session: &Session, store: &Arc<dyn Store>, name: &str) -> Result<ReadModel, Failure> {
+    let known = known(session, store).into_iter().find(|model| model.name() == name);
     known.ok_or_else(|| known::unknown(name).into())
 }

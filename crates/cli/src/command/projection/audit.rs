@@ -27,7 +27,7 @@ struct Report<'a> {
 impl Audit {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let name = self.name;
-        let audit = super::named(session, &name).await?.audit().await?;
+        let audit = super::named(session, &session.place.open().await?, &name)?.audit().await?;
         session.output.one(&Report { clean: audit.is_clean(), audit: &audit }, &in_words(&audit))?;
         if audit.is_clean() {
             return Ok(());

@@ -55,8 +55,9 @@ struct Report<'a> {
 
 impl Rebuild {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
-        let model = super::named(session, &self.name).await?;
-        self.warn(session).await?;
+        let store = session.place.open().await?;
+        let model = super::named(session, &store, &self.name)?;
+        self.warn(session, &*store).await?;
         let rebuilt = watched(session, &model, self.load.load()).await?;
         let words = in_words(&self.name, &rebuilt);
         session.output.one(&Report { projection: &self.name, rebuilt: &rebuilt }, &words)?;
@@ -64,8 +65,7 @@ impl Rebuild {
     }
 
     /// Says, while it can still be stopped, that the new one may hold less than the old one.
-    async fn warn(&self, session: &Session) -> Result<(), Failure> {
-        let store = session.place.open().await?;
+    async fn warn(&self, session: &Session, store: &dyn Store) -> Result<(), Error> {
         let dropped = store.dropped(Position::ZERO, Position::MAX).await?;
         if dropped > 0 {
             let dropped = count(dropped, "event");

@@ -27,7 +27,7 @@ struct Compared<'a> {
 impl Verify {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let name = self.name;
-        let difference = super::named(session, &name).await?.verify().await?;
+        let difference = super::named(session, &session.place.open().await?, &name)?.verify().await?;
         let words = in_words(&name, &difference);
         session.output.one(&Compared { projection: &name, difference: &difference }, &words)?;
         if difference.is_none() {
