@@ -11,7 +11,7 @@ use std::process::Child;
 
 use tempfile::TempDir;
 
-use crate::conformance::bus::Process;
+use crate::conformance::bus::{Line, Process};
 
 mod amazon;
 mod kafka;
@@ -46,6 +46,15 @@ impl Place {
     fn folder(&self) -> &Path {
         self.folder.path()
     }
+}
+
+/// One that was just started, when it has said so.
+fn started(mut child: Child, line: Line) -> Child {
+    if let Err(reason) = line.come() {
+        let killed = child.kill();
+        panic!("it does not serve: {reason} ({killed:?})");
+    }
+    child
 }
 
 /// What is particular about one server.

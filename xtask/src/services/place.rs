@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Purpose, process};
 
-/// By how much all ports of a service move when one is taken.
+/// By how much all ports of a service move down when one is taken: above them are those that tests take for themselves.
 const SHIFT: u16 = 1_000;
 /// How often they may.
 const SHIFTS_MAX: u16 = 10;
@@ -37,7 +37,7 @@ impl Place {
         let failed = |error: std::io::Error| format!("cannot make {}: {error}", self.folder.display());
         fs::create_dir_all(self.data()).map_err(failed)?;
         let shifts =
-            (0..SHIFTS_MAX).map(|shift| self.ports.iter().map(|port| port + shift * SHIFT).collect());
+            (0..SHIFTS_MAX).map(|shift| self.ports.iter().map(|port| port - shift * SHIFT).collect());
         let free = |ports: &Vec<u16>| ports.iter().all(|port| is_free(*port));
         self.ports = shifts.into_iter().find(free).ok_or_else(|| format!("{}: no free ports", self.name))?;
         let line: Vec<String> = self.ports.iter().map(u16::to_string).collect();

@@ -1,21 +1,18 @@
 //! A database that is away for longer than any call waits: whoever follows it is told once, told again when it is back, and goes on.
 
 use std::io::{BufRead, BufReader, Lines, Read};
-use std::iter;
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::process::{Child, ChildStderr, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use ensue_test::server::free_port;
 use serde_json::Value;
 
 use crate::answer;
 use crate::demo::adds_up;
 use crate::three::Shop;
-
-/// No two gates of this process have one port: that of one that is closed looks free.
-static GATES: AtomicU16 = AtomicU16::new(0);
 
 /// A way to the server that can be closed: then nobody listens there, and what was connected is cut.
 struct Gate {
@@ -28,11 +25,8 @@ struct Gate {
 
 impl Gate {
     fn before(server: u16) -> Self {
-        // Below the ports that the system gives to clients, so that none of them takes it while it is closed.
-        let first = 22_000 + u16::try_from(std::process::id() % 1_000).unwrap_or_default();
-        let mut ports = iter::repeat_with(|| first + GATES.fetch_add(1, Ordering::SeqCst));
-        let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
-        let port = ports.find(is_free).expect("a free port");
+        // None that the system or this process gives to others while the gate is closed.
+        let port = free_port();
         let (is_closed, connections) = (Arc::default(), Arc::default());
         let mut gate = Self { server, port, is_closed, connections, listening: None };
         gate.open();

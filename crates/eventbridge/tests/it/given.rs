@@ -1,7 +1,6 @@
 //! A fake of Amazon's services of its own for each case: a process, a folder, a port. See `ensue_test::server`.
 
 use std::env;
-use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -14,7 +13,7 @@ use ensue_core::cloudevents::json;
 use ensue_core::name::{Channel, ContentType, EventId, EventType, Source, StreamName, SubscriptionName};
 use ensue_core::{BoxFuture, Envelope, Error, Timestamp};
 use ensue_eventbridge::Config;
-use ensue_test::conformance::bus::{Broker, Fault, Process, Tunnel};
+use ensue_test::conformance::bus::{Broker, Fault, Line, Process, Tunnel};
 use ensue_test::server::{AMAZON, AMAZON_KEY as KEY, free_port};
 use tempfile::TempDir;
 
@@ -109,9 +108,9 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .expect("the fake starts");
-        let said = child.stdout.take().map(BufReader::new).and_then(|lines| lines.lines().next());
-        assert_eq!(said.and_then(Result::ok).as_deref(), Some("ready"), "the fake says that it listens");
+        let line = Line::of(child.stdout.take(), "ready");
         self.process.hold(child);
+        line.come().expect("the fake says that it listens");
     }
 }
 

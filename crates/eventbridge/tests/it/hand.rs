@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::given;
 
-const HIDDEN: Duration = Duration::from_secs(3);
+const HIDDEN: Duration = Duration::from_secs(6);
 
 async fn two_members(
     within: Duration,
@@ -41,10 +41,10 @@ async fn a_message_stays_hidden_as_long_as_the_member_that_has_it_lives() {
 #[ignore = "needs moto: cargo xtask test"]
 async fn settling_after_the_time_is_over_is_refused() {
     let (_server, mut slow, mut other) = two_members(HIDDEN).await;
+    let asked_at = Instant::now();
     let in_hand = slow.next(1).await.expect("the fake runs").remove(0);
-    let taken_at = Instant::now();
     let again = other.next(1).await.expect("the fake runs").remove(0);
-    assert!(taken_at.elapsed() >= HIDDEN / 2, "it was hidden at first");
+    assert!(asked_at.elapsed() >= HIDDEN / 2, "it was hidden at first");
     let late = slow.settle(vec![Settled::Ack(in_hand.token)]).await.remove(0);
     assert_eq!(late.expect_err("its time was over").code(), Code::BUS_TOO_LATE);
     other.settle(vec![Settled::Ack(again.token)]).await.remove(0).expect("it is in hand");

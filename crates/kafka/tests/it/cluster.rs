@@ -6,7 +6,6 @@
 use std::collections::BTreeSet;
 use std::env;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use std::time::Duration;
 
 use ensue_core::bus::{Bus, Consumer, Mode, Settled};
 use ensue_kafka::Config;
-use ensue_test::conformance::bus::Process;
+use ensue_test::conformance::bus::{Line, Process};
 use ensue_test::server::free_port;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -54,7 +53,7 @@ impl Cluster {
             assert!(status.success(), "Kafka formats its folder");
         }
         let launched: Vec<_> = cluster.brokers.iter().map(|broker| cluster.launch(broker)).collect();
-        launched.into_iter().for_each(Launched::wait);
+        launched.into_iter().for_each(|line| line.come().expect("the broker starts"));
         cluster
     }
 
@@ -114,12 +113,12 @@ log.cleaner.dedupe.buffer.size=4194304
     }
 
     /// A broker waits for enough of the others, so it is waited for when all that are to start are launched.
-    fn launch(&self, broker: &Node) -> Launched {
+    fn launch(&self, broker: &Node) -> Line {
         let mut command = self.java(&["kafka.Kafka"], broker);
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the broker starts");
-        let said = BufReader::new(child.stderr.take().expect("it is piped"));
+        let line = Line::of(child.stderr.take(), STARTED);
         broker.process.hold(child);
-        Launched(said)
+        line
     }
 
     async fn bus(&self) -> Arc<dyn Bus> {
@@ -128,15 +127,6 @@ log.cleaner.dedupe.buffer.size=4194304
         let config = Config::new(format!("kafka://{}", clients.join(",")));
         let config = config.partitions(given::PARTITIONS).answer_within(Duration::from_secs(10));
         Arc::new(config.open().await.expect("the cluster runs"))
-    }
-}
-
-struct Launched(BufReader<std::process::ChildStderr>);
-
-impl Launched {
-    fn wait(self) {
-        let mut lines = self.0.lines().map_while(Result::ok);
-        assert!(lines.any(|line| line.contains(STARTED)), "the broker has ended while it started");
     }
 }
 
@@ -156,7 +146,7 @@ async fn brokers_of_a_cluster_that_are_killed_one_after_the_other_lose_nothing_a
         assert!(broker.process.is_alive(), "it is killed, and has not ended by itself");
         broker.process.kill();
         traffic.await_more(&[&publishing, &taking]).await;
-        cluster.launch(broker).wait();
+        cluster.launch(broker).come().expect("the broker starts again");
     }
     traffic.is_over.store(true, Ordering::SeqCst);
     publishing.await.expect("everything is confirmed in the end");

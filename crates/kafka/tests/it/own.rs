@@ -4,7 +4,6 @@
 
 use std::env;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -16,7 +15,7 @@ use ensue_core::name::Channel;
 use ensue_core::{BoxFuture, Error};
 use ensue_kafka::{Config, Mechanism};
 use ensue_test::certificates::certify;
-use ensue_test::conformance::bus::{Broker, Fault, Process, Tunnel};
+use ensue_test::conformance::bus::{Broker, Fault, Line, Process, Tunnel};
 use ensue_test::server::free_port;
 use tempfile::TempDir;
 
@@ -165,10 +164,9 @@ log.cleaner.dedupe.buffer.size=4194304
     fn start(&self) {
         let mut child =
             self.java(&["kafka.Kafka"]).stderr(Stdio::piped()).spawn().expect("the broker starts");
-        let log = BufReader::new(child.stderr.take().expect("it is piped"));
+        let line = Line::of(child.stderr.take(), STARTED);
         self.process.hold(child);
-        let mut lines = log.lines().map_while(Result::ok);
-        assert!(lines.any(|line| line.contains(STARTED)), "the broker has ended while it started");
+        line.come().expect("the broker starts");
     }
 
     /// The first topic of a broker takes longer than one that runs may take.

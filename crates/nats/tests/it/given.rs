@@ -37,7 +37,7 @@ fn config(port: u16, token: &str) -> Config {
     Config::new(format!("nats://127.0.0.1:{port}"))
         .token(token)
         .answer_within(Duration::from_secs(2))
-        .settle_within(Duration::from_secs(3))
+        .settle_within(Duration::from_secs(6))
 }
 
 /// The same, for what the suite does not know.

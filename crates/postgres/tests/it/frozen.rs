@@ -29,7 +29,7 @@ async fn ended<T>(what: &str, call: impl Future<Output = T>) -> T {
 #[ignore = "needs a PostgreSQL: cargo xtask test"]
 async fn a_server_that_stands_still_is_an_outage_and_nothing_is_lost() {
     let server = Server::new("");
-    let config = config(&server, Duration::from_millis(500));
+    let config = config(&server, Duration::from_secs(2));
     let told = Arc::new(Mutex::new(Vec::new()));
     let telling = Arc::clone(&told);
     let tell = move |outage: &Outage| telling.lock().expect("nobody panics").push(outage.to_string());

@@ -91,7 +91,7 @@ pub(crate) fn config(address: &str, token: &str) -> Config {
     Config::new(format!("pubsub://{PROJECT}?emulator={address}"))
         .token(token)
         .answer_within(Duration::from_secs(2))
-        .settle_within(Duration::from_secs(3))
+        .settle_within(Duration::from_secs(6))
         .lease(Duration::from_secs(10))
 }
 

@@ -3,7 +3,6 @@
 
 use std::env;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,7 +14,7 @@ use ensue_core::bus::{Bus, Consume, Feed};
 use ensue_core::name::{Channel, SubscriptionName};
 use ensue_core::{BoxFuture, Error};
 use ensue_rabbitmq::Config;
-use ensue_test::conformance::bus::{Broker, Fault, Process, Tunnel};
+use ensue_test::conformance::bus::{Broker, Fault, Line, Process, Tunnel};
 use ensue_test::server::free_port;
 use tempfile::TempDir;
 
@@ -168,7 +167,7 @@ impl Server {
     fn config_at(&self, port: u16) -> Config {
         Config::new(self.url(port))
             .answer_within(Duration::from_secs(3))
-            .settle_within(Duration::from_secs(3))
+            .settle_within(Duration::from_secs(6))
     }
 
     /// Has the broker evaluate an expression of its own language.
@@ -191,24 +190,16 @@ impl Server {
     fn start(&self) {
         const STARTS_MAX: u32 = 3;
         let started = (0..STARTS_MAX).any(|_| self.has_started());
-        assert!(started, "the broker ended instead of starting, {STARTS_MAX} times");
+        assert!(started, "the broker did not start, {STARTS_MAX} times");
     }
 
     fn has_started(&self) -> bool {
         let mut child = self.node.start();
-        let mut said = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-        let mut all = Vec::new();
-        for line in said.by_ref().map_while(Result::ok) {
-            let is_up = line.contains("completed with");
-            all.push(line);
-            if is_up {
-                // Whatever else it says is read, or it would wait until it is.
-                std::thread::spawn(move || said.map_while(Result::ok).for_each(drop));
-                self.process().hold(child);
-                return true;
-            }
-        }
-        eprintln!("the broker ended with {:?}: {}", child.wait(), all.join("\n"));
+        let line = Line::of(child.stdout.take(), "completed with");
+        self.process().hold(child);
+        let Err(reason) = line.come() else { return true };
+        self.process().kill();
+        eprintln!("the broker did not start: {reason}");
         false
     }
 }

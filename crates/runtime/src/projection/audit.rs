@@ -55,7 +55,7 @@ pub struct LaneAudit {
     pub logged: u64,
     /// Events that the log has dropped in this range, of any type. Which of them were the lane's is not known.
     pub dropped: u64,
-    /// Whether they are the same events, as far as the log still has them.
+    /// Whether they are the same events; where some were dropped, whether those that the log lacks may be among them: more cannot be told.
     pub matches: bool,
 }
 

@@ -1,9 +1,9 @@
 //! Moto, a fake of Amazon's services. The program beside this file gives it a disk and locks.
 
-use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use super::{AMAZON, Place, Program, variable};
+use super::{AMAZON, Place, Program, started, variable};
+use crate::conformance::bus::Line;
 
 /// What it says when it listens.
 const STARTED: &str = "ready";
@@ -22,12 +22,7 @@ impl Program for Amazon {
         command.args(["-c", AMAZON, &port.to_string()]).arg(place.folder().join("recording"));
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the fake starts");
-        let said = child.stdout.take().map(BufReader::new).and_then(|lines| lines.lines().next());
-        assert_eq!(
-            said.and_then(Result::ok).as_deref(),
-            Some(STARTED),
-            "the fake has ended while it started"
-        );
-        child
+        let line = Line::of(child.stdout.take(), STARTED);
+        started(child, line)
     }
 }

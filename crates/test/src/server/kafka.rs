@@ -1,10 +1,10 @@
 //! Apache Kafka, one node in KRaft mode.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use super::{Place, Program, variable};
+use super::{Place, Program, started, variable};
+use crate::conformance::bus::Line;
 
 /// The identity of the cluster, base64url of sixteen bytes.
 const CLUSTER: &str = "ZW5zdWUtdGVzdC1rYWZrYQ";
@@ -31,10 +31,8 @@ impl Program for Kafka {
     fn start(&self, place: &Place) -> Child {
         let mut command = java(place, &["kafka.Kafka"]);
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the broker starts");
-        let mut said =
-            BufReader::new(child.stderr.take().expect("it is piped")).lines().map_while(Result::ok);
-        assert!(said.any(|line| line.contains(STARTED)), "the broker has ended while it started");
-        child
+        let line = Line::of(child.stderr.take(), STARTED);
+        started(child, line)
     }
 }
 

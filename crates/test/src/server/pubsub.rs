@@ -1,11 +1,10 @@
 //! Google's fake of Pub/Sub, in its memory, and a front of it, which clients connect to and which is what is killed. The service is built
 //! alike: the servers that answer keep nothing.
 
-use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use super::{Place, Program, variable};
-use crate::conformance::bus::Process;
+use super::{Place, Program, started, variable};
+use crate::conformance::bus::{Line, Process};
 
 /// Holds the process that holds the messages.
 #[derive(Default)]
@@ -40,9 +39,6 @@ fn run(arguments: &[&str]) -> Child {
     let mut command = Command::new(variable("ENSUE_TEST_PUBSUB_SERVER"));
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().expect("the fake starts");
-    let mut said = String::new();
-    let output = child.stdout.take().expect("it is piped");
-    BufReader::new(output).read_line(&mut said).expect("it says where it listens");
-    assert!(said.starts_with("listening on "), "{said}");
-    child
+    let line = Line::of(child.stdout.take(), "listening on ");
+    started(child, line)
 }

@@ -1,11 +1,11 @@
 //! RabbitMQ, one node.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use super::{Place, Program, variable};
+use super::{Place, Program, started, variable};
+use crate::conformance::bus::Line;
 
 /// What the broker says when it serves.
 const STARTED: &str = "completed with";
@@ -37,12 +37,8 @@ impl Program for Rabbitmq {
         let mut command = node(place);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("the broker starts");
-        let mut said =
-            BufReader::new(child.stdout.take().expect("it is piped")).lines().map_while(Result::ok);
-        assert!(said.any(|line| line.contains(STARTED)), "the broker has ended while it started");
-        // Whatever else it says is read, or it would wait until it is.
-        std::thread::spawn(move || said.for_each(drop));
-        child
+        let line = Line::of(child.stdout.take(), STARTED);
+        started(child, line)
     }
 
     /// RabbitMQ 3.10 writes the names of new quorum queues some minutes later.

@@ -1,13 +1,17 @@
 //! The process of a broker that a case has for itself.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// One that does not serve by then never does.
 const SERVING_MAX: Duration = Duration::from_mins(1);
+/// How long is waited between two looks, so that the processor is left to who is waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Holds no process at first, and kills the one that it holds when it is dropped.
 #[derive(Default)]
@@ -84,7 +88,42 @@ pub fn await_serving(child: &mut Child, serves: impl Fn() -> bool) {
         let ended = child.try_wait().expect("it is ours");
         assert_eq!(ended, None, "it has ended, and does not serve");
         assert!(began.elapsed() < SERVING_MAX, "it does not serve after {SERVING_MAX:?}");
-        thread::yield_now();
+        thread::park_timeout(LOOK_EVERY);
+    }
+}
+
+/// A line that a process says when it serves.
+pub struct Line {
+    wanted: &'static str,
+    /// `Err` with all that it has said where it has ended instead.
+    heard: Receiver<Result<(), String>>,
+}
+
+impl Line {
+    /// The first line of what the process says that has this in it. What it says later is read too, or it would wait until it is.
+    pub fn of(said: Option<impl Read + Send + 'static>, wanted: &'static str) -> Self {
+        let said = said.expect("it is piped");
+        let (tell, heard) = channel();
+        thread::spawn(move || {
+            let mut lines = BufReader::new(said).lines().map_while(Result::ok);
+            let mut before = String::new();
+            let found = lines.by_ref().any(|line| {
+                before.extend([&line, "\n"]);
+                line.contains(wanted)
+            });
+            // Nobody may wait any more.
+            drop(tell.send(if found { Ok(()) } else { Err(before) }));
+            lines.for_each(drop);
+        });
+        Self { wanted, heard }
+    }
+
+    /// Waits for it. `Err` with the reason where the process ends instead, or takes more than a minute.
+    pub fn come(self) -> Result<(), String> {
+        match self.heard.recv_timeout(SERVING_MAX) {
+            Ok(heard) => heard.map_err(|said| format!("it has ended, and had said: {said}")),
+            Err(_) => Err(format!("it has not said `{}` after {SERVING_MAX:?}", self.wanted)),
+        }
     }
 }
 
@@ -101,6 +140,8 @@ fn all_threads_stand(pid: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Stdio;
+
     use super::*;
 
     #[test]
@@ -108,6 +149,22 @@ mod tests {
     fn what_has_ended_does_not_serve() {
         let mut child = Command::new("true").spawn().expect("it starts");
         await_serving(&mut child, || false);
+    }
+
+    fn said(script: &str) -> Result<(), String> {
+        let mut command = Command::new("sh");
+        let mut child = command.args(["-c", script]).stdout(Stdio::piped()).spawn().expect("it starts");
+        let came = Line::of(child.stdout.take(), "ready").come();
+        child.kill().expect("it is ours");
+        child.wait().expect("it has ended");
+        came
+    }
+
+    #[test]
+    fn a_line_is_heard_and_who_ends_without_it_has_said_why() {
+        assert_eq!(said("echo starting; echo all ready now; exec sleep 60"), Ok(()));
+        let ended = said("echo the port is taken").expect_err("it ended");
+        assert!(ended.contains("it has ended") && ended.contains("the port is taken"), "{ended}");
     }
 
     #[test]
