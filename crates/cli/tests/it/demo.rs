@@ -188,7 +188,7 @@ fn read_models_are_compared_with_the_log_and_built_anew() {
     let audited = ensue.run(&["projection", "audit", "orders_view", "-o", "json"]).ok().object();
     assert_eq!((&audited["clean"], &audited["documents_found"]), (&json!(true), &json!(20)));
     let rebuilt = ensue.run(&["projection", "rebuild", "sales", "-o", "json"]).ok().object();
-    assert_eq!(members(&rebuilt), ["difference", "events", "generation", "projection", "seconds"]);
+    assert_eq!(members(&rebuilt), ["difference", "dropped", "events", "generation", "projection", "seconds"]);
     assert_eq!(rebuilt["generation"], json!({"version": 1, "number": 1}));
     ensue.run(&["projection", "audit", "sales"]).ok();
     let listed = ensue.run(&["projection", "ls"]).ok().out;
