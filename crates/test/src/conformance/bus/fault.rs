@@ -31,14 +31,14 @@ impl Traffic {
         let publishing = tokio::spawn({
             let (bus, to, confirmed) = (Arc::clone(bus), to.clone(), Arc::clone(&confirmed));
             async move {
-                let all = ids("event", messages);
-                let (first, last) = all.split_at(messages - 1);
-                for id in first {
-                    publish_stubbornly(&bus, message(&to, "A", id)).await;
+                let mut all = ids("event", messages);
+                let last = all.pop().expect("there are messages");
+                for id in all {
+                    publish_stubbornly(&bus, message(&to, "A", &id)).await;
                     confirmed.fetch_add(1, Ordering::SeqCst);
                 }
                 may_end.await.expect("the case goes on");
-                publish_stubbornly(&bus, message(&to, "A", &last[0])).await;
+                publish_stubbornly(&bus, message(&to, "A", &last)).await;
             }
         });
         let taking = tokio::spawn({
@@ -60,8 +60,7 @@ impl Traffic {
 
     /// Asserts that everything came.
     async fn end(self) {
-        // One who publishes no more says below why.
-        drop(self.last.send(()));
+        let _publisher_has_failed = self.last.send(()).is_err();
         self.publishing.await.expect("everything is confirmed in the end");
         let mut came = self.taking.await.expect("everything that was confirmed comes");
         came.sort();
