@@ -72,6 +72,8 @@ pub(super) async fn run<P: Projection>(
 ) -> Result<Rebuilt, Error> {
     let (store, host) = (Arc::clone(&materials.store), materials.host.clone());
     let began = host.clock.monotonic();
+    // Before the build, which ends with an error where it changes.
+    let dropped = store.dropped(Position::ZERO, Position::MAX).await?;
     generation::clear(&*store, P::NAME, Pace::new(materials.load, &host)).await?;
     let live = generation::settle(&*store, P::NAME, P::VERSION).await?;
     let site = Site::open(&*store, P::NAME, P::VERSION).await?;
@@ -89,7 +91,6 @@ pub(super) async fn run<P: Projection>(
     };
     let seconds = host.clock.monotonic().saturating_sub(began).as_secs_f64();
     generation::clear(&*store, P::NAME, Pace::new(load, &host)).await?;
-    let dropped = store.dropped(Position::ZERO, Position::MAX).await?;
     Ok(Rebuilt { generation, events, dropped, seconds, difference })
 }
 

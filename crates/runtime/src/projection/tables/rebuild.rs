@@ -35,6 +35,8 @@ pub(super) async fn run<P: TableProjection>(
     lanes: Option<&Holder>,
 ) -> Result<Rebuilt, Error> {
     let began = keeper.host.clock.monotonic();
+    // Before the build, which ends with an error where it changes.
+    let dropped = keeper.log.dropped(Position::ZERO, Position::MAX).await?;
     clear(keeper).await?;
     let live = keeper.live().await?;
     let old = tables_of(&*keeper.target, P::NAME, None).await?.unwrap_or_default();
@@ -54,7 +56,6 @@ pub(super) async fn run<P: TableProjection>(
         }
     };
     let seconds = keeper.host.clock.monotonic().saturating_sub(began).as_secs_f64();
-    let dropped = keeper.log.dropped(Position::ZERO, Position::MAX).await?;
     Ok(Rebuilt { generation, events, dropped, seconds, difference: None })
 }
 

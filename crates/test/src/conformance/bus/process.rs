@@ -88,7 +88,7 @@ pub fn await_serving(child: &mut Child, serves: impl Fn() -> bool) {
         let ended = child.try_wait().expect("it is ours");
         assert_eq!(ended, None, "it has ended, and does not serve");
         assert!(began.elapsed() < SERVING_MAX, "it does not serve after {SERVING_MAX:?}");
-        thread::park_timeout(LOOK_EVERY);
+        thread::sleep(LOOK_EVERY);
     }
 }
 
