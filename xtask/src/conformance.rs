@@ -9,7 +9,7 @@ use crate::test;
 use crate::tree;
 
 /// The generated page, relative to the root.
-const PAGE: &str = "docs/conformance.md";
+pub(crate) const PAGE: &str = "docs/conformance.md";
 
 /// Where a run of the suite notes what it found.
 pub(crate) const FOLDER_VARIABLE: &str = "ENSUE_CONFORMANCE_FOLDER";
@@ -99,11 +99,16 @@ fn render(table: &Table) -> String {
     let heading: Vec<String> = brokers.iter().map(|broker| format!(" {broker} |")).collect();
     let head = format!("| case |{}\n|---|{}\n", heading.concat(), "---|".repeat(brokers.len()));
     let rows = table.iter().map(|(case, row)| {
-        let name = case.split_once(' ').map_or(case.as_str(), |(_, name)| name).replace('_', " ");
+        let name = words(case.split_once(' ').map_or(case.as_str(), |(_, name)| name));
         let cells: Vec<String> = brokers.iter().map(|broker| cell(row.get(*broker))).collect();
         format!("| {name} | {} |\n", cells.join(" | "))
     });
     head + &rows.collect::<Vec<_>>().concat()
+}
+
+/// The name of a case as the page writes it.
+pub(crate) fn words(case: &str) -> String {
+    case.replace('_', " ")
 }
 
 /// A case that a broker has not run is shown as such: the page is then not to be committed.

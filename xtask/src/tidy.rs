@@ -10,6 +10,7 @@ use crate::tree::Tree;
 use crate::workspace::{self, Package};
 
 mod assertion;
+mod case;
 mod header;
 mod length;
 mod link;
@@ -68,6 +69,7 @@ fn check(tree: &Tree, packages: &[Package], beside: &[Package]) -> Result<Vec<Fi
     findings.extend(link::check(tree));
     findings.extend(page::check(tree));
     findings.extend(promise::check(tree));
+    findings.extend(case::check(tree));
     let map = tree.text(MAP).ok_or_else(|| format!("{MAP} is missing: tidy reads its tables"))?;
     findings.extend(seam::check(&tree.sources, map));
     findings.extend(queue::check(&tree.sources, map));
