@@ -66,10 +66,10 @@ struct Own {
 
 /// The stream that a type names; the tags that it gives join those that the event came with.
 fn by_registration(known: &Registration, envelope: &mut Envelope) -> Result<StreamName, Error> {
-    let draft = known.check(envelope)?;
-    let missing: Vec<Tag> = draft.tags.into_iter().filter(|tag| !envelope.tags.contains(tag)).collect();
+    let place = known.check(envelope)?;
+    let missing: Vec<Tag> = place.tags.into_iter().filter(|tag| !envelope.tags.contains(tag)).collect();
     envelope.tags.extend(missing);
-    Ok(draft.stream)
+    Ok(place.stream)
 }
 
 /// The stream that a catalogue names: the key is a field of the body, or where it is computed, the event's own hint.

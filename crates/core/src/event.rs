@@ -96,13 +96,33 @@ pub struct Draft {
 impl Draft {
     /// Turns a typed event into its draft. Fails if its key or tags break a rule of names.
     pub fn of<E: Event>(event: &E) -> Result<Self, Error> {
+        let Place { stream, tags } = Place::of(event)?;
         Ok(Self {
-            stream: StreamName::new(E::INFO.topic, event.key())?,
+            stream,
             event_type: EventType::new(E::INFO.event_type)?,
             schema_version: E::INFO.version,
-            tags: event.tags().iter().map(|(name, value)| Tag::new(name, value)).collect::<Result<_, _>>()?,
+            tags,
             data: to_json(E::INFO.event_type, event)?,
             later: None,
+        })
+    }
+}
+
+/// Where an event goes and by what it is found there, as its type knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// Where it goes.
+    pub stream: StreamName,
+    /// By what it can be found.
+    pub tags: Vec<Tag>,
+}
+
+impl Place {
+    /// The place of a typed event. Fails if its key or tags break a rule of names.
+    pub fn of<E: Event>(event: &E) -> Result<Self, Error> {
+        Ok(Self {
+            stream: StreamName::new(E::INFO.topic, event.key())?,
+            tags: event.tags().iter().map(|(name, value)| Tag::new(name, value)).collect::<Result<_, _>>()?,
         })
     }
 }

@@ -34,7 +34,7 @@ pub use commit::{Append, AppendCondition, Appended, Commit, CommitError, Committ
 pub use emits::Emits;
 pub use envelope::{Envelope, Recorded, Trace};
 pub use error::{Code, Error, Kind};
-pub use event::{Draft, Event, EventInfo, EventSet, Unknown};
+pub use event::{Draft, Event, EventInfo, EventSet, Place, Unknown};
 pub use futures_util::future::BoxFuture;
 pub use futures_util::stream::BoxStream;
 pub use host::{Clock, Entropy, Host};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ensue_core::{
-    Append, Code, Commit, CommitError, Draft, Envelope, Error, Event, EventId, EventInfo, Expected, Host,
+    Append, Code, Commit, CommitError, Envelope, Error, Event, EventId, EventInfo, Expected, Host, Place,
     Position, Read, RecordWrite, Recorded, Revision, Source, Store, StoreExt, StreamName, Timestamp, event,
 };
 use futures_util::TryStreamExt;
@@ -231,7 +231,7 @@ pub struct Registry {
 pub struct Registration {
     /// Type, topic and key.
     pub info: EventInfo,
-    check: fn(&Envelope) -> Result<Draft, Error>,
+    check: fn(&Envelope) -> Result<Place, Error>,
     upcast: fn(u32, &mut event::Body) -> Result<(), Error>,
 }
 
@@ -265,9 +265,9 @@ impl Registry {
 }
 
 impl Registration {
-    /// Decodes and validates the body, and makes of it what an application would have appended: stream and tags come from
-    /// the type. `E0105` if the body does not fit the type, `E0106` if it breaks a rule of the type.
-    pub fn check(&self, envelope: &Envelope) -> Result<Draft, Error> {
+    /// Decodes and validates the body, and says where an application would have appended it. `E0105` if the body does not fit the type,
+    /// `E0106` if it breaks a rule of the type, `E0110` if its version is newer than this program.
+    pub fn check(&self, envelope: &Envelope) -> Result<Place, Error> {
         (self.check)(envelope)
     }
 
@@ -277,10 +277,10 @@ impl Registration {
     }
 }
 
-fn check<E: Event>(envelope: &Envelope) -> Result<Draft, Error> {
+fn check<E: Event>(envelope: &Envelope) -> Result<Place, Error> {
     let event: E = event::decode_event(envelope)?;
     check_rules(&event)?;
-    Draft::of(&event)
+    Place::of(&event)
 }
 
 /// Whether an event keeps the rules of its type (`E0106`).

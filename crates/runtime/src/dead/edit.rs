@@ -174,10 +174,10 @@ fn check(original: &Recorded, data: &[u8], registry: &Registry) -> Result<(), Er
         data: Bytes::copy_from_slice(data),
         ..original.envelope.clone()
     };
-    let draft = known.check(&envelope)?;
-    if draft.stream != original.stream {
+    let place = known.check(&envelope)?;
+    if place.stream != original.stream {
         let message =
-            format!("the edited body belongs to {}, the original to {}", draft.stream, original.stream);
+            format!("the edited body belongs to {}, the original to {}", place.stream, original.stream);
         return Err(Error::new(Code::RULE_BROKEN, message)
             .with_fix("keep the key: an edit keeps its place in the order of its key"));
     }

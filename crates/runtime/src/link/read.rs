@@ -72,8 +72,8 @@ impl Reader {
             parsed.schema_version = known.map(|known| known.info.version);
         }
         let (mut envelope, own_key) = self.envelope(parsed, came, now)?;
-        let draft = known.map(|known| known.check(&envelope)).transpose()?;
-        let of_type = draft.as_ref().map(|draft| &draft.stream);
+        let place = known.map(|known| known.check(&envelope)).transpose()?;
+        let of_type = place.as_ref().map(|place| &place.stream);
         let topic = match (&self.topic, own_topic, of_type) {
             (Some(topic), _, _) => topic.clone(),
             (None, Some(own), _) => Topic::new(own)?,
@@ -86,7 +86,7 @@ impl Reader {
             let message = format!("topic `{}` is written by Ensue alone", stream.topic);
             return Err(Error::new(Code::RESERVED, message));
         }
-        for tag in draft.map(|draft| draft.tags).unwrap_or_default() {
+        for tag in place.map(|place| place.tags).unwrap_or_default() {
             if !envelope.tags.contains(&tag) {
                 envelope.tags.push(tag);
             }
