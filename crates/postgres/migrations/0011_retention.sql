@@ -139,8 +139,10 @@ CREATE FUNCTION ensue.lock_retention() RETURNS void LANGUAGE sql AS $$
 $$;
 
 -- How long a topic keeps its events, at least; NULL for ever. Nothing is dropped by this: `ensue.trim` does it. Others wait for both while they
--- wait for others, so they do not wait for long.
-CREATE FUNCTION ensue.retain(topic text, keep interval) RETURNS void LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
+-- wait for others, so they do not wait for long. And only who owns the tables comes so far: he calls what the server itself comes with, whoever
+-- may make functions that are called the same.
+CREATE FUNCTION ensue.retain(topic text, keep interval) RETURNS void
+LANGUAGE plpgsql SET lock_timeout = '500ms' SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     head bigint;
@@ -176,7 +178,7 @@ END $$;
 -- A topic loses its events in their order, so that a stream always ends where it ended. The last event of the log stays, and says where
 -- that is.
 CREATE FUNCTION ensue.trim(upto bigint, OUT topic text, OUT events bigint, OUT "until" bigint)
-LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
+LANGUAGE plpgsql SET lock_timeout = '500ms' SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     one ensue.retention;

@@ -35,8 +35,6 @@ const SERVER_VERSION_MIN: i32 = 15;
 /// How often it is tried to migrate while somebody is at the tables, and from one try to the next, or others would only ever wait.
 const TRIES_MAX: u32 = 60;
 const PACE: Duration = Duration::from_secs(1);
-/// Of so many tries one waits for longer.
-const PATIENT_EVERY: u32 = 5;
 
 /// Makes sure that the server will do and that the schema is the one this program knows.
 pub(crate) async fn prepare(pool: &Arc<Pool>) -> Result<(), Error> {
@@ -125,7 +123,8 @@ async fn applied(connection: &Connection) -> Result<usize, Error> {
 }
 
 /// Applies what is missing, between the transactions of others who use the store meanwhile. While it waits for one that is open, whoever
-/// comes waits behind it; so it waits for a moment only, and again some time later.
+/// comes waits behind it; so it waits for a moment only, and again some time later. So it does if it was ended for somebody who waited for it in a
+/// circle.
 async fn migrate_in_turn(connection: &Connection) -> Result<(), Error> {
     let mut pace = interval(PACE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -133,8 +132,10 @@ async fn migrate_in_turn(connection: &Connection) -> Result<(), Error> {
     loop {
         pace.tick().await;
         tries += 1;
-        match migrate(connection, tries % PATIENT_EVERY == 0).await {
-            Err(error) if error.code() == Code::DATABASE_TIMEOUT && tries < TRIES_MAX => {
+        match migrate(connection).await {
+            Err(error)
+                if [Code::DATABASE_TIMEOUT, Code::BUSY].contains(&error.code()) && tries < TRIES_MAX =>
+            {
                 connection.batch_execute("ROLLBACK").await.map_err(refused)?;
             }
             done => return done,
@@ -142,27 +143,21 @@ async fn migrate_in_turn(connection: &Connection) -> Result<(), Error> {
     }
 }
 
-/// Applies what is missing. `E0427` while somebody is at the tables: shorter than it takes a server to look for who waits for each other in a
-/// circle, so that nobody else is ended for it. The server's own upkeep gives way only to who waits for longer; a patient try does, before it holds
-/// anything that others could wait for.
-async fn migrate(connection: &Connection, is_patient: bool) -> Result<(), Error> {
-    // The lock is the transaction's, so it also holds behind a pooler. The number is the word `ensue`.
-    let begin = "BEGIN; SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock(x'656e737565'::bigint); \
-        SET LOCAL lock_timeout = '500ms'; \
+/// Applies what is missing, once it has all tables for itself: what it does then may take its time, and is done once. `E0427` while somebody is at
+/// them.
+async fn migrate(connection: &Connection) -> Result<(), Error> {
+    // The lock is the transaction's, so it also holds behind a pooler. The number is the word `ensue`. Who owns the tables calls what the server
+    // itself comes with, whoever may make functions that are called the same.
+    let begin = "BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL search_path = pg_catalog, pg_temp; SELECT pg_advisory_xact_lock(x'656e737565'::bigint); \
         CREATE SCHEMA IF NOT EXISTS ensue; \
         CREATE TABLE IF NOT EXISTS ensue.migrations (number bigint PRIMARY KEY, name text NOT NULL, \
         checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())";
     connection.batch_execute(begin).await.map_err(refused)?;
-    let missing = (1..).zip(MIGRATIONS).skip(applied(connection).await?);
-    if is_patient {
-        let lock = "SET LOCAL lock_timeout = '1500ms'; \
-            DO $$ BEGIN \
-                IF to_regclass('ensue.events') IS NOT NULL THEN LOCK TABLE ensue.events IN ACCESS EXCLUSIVE MODE; END IF; \
-            END $$; \
-            SET LOCAL lock_timeout = '500ms'";
-        connection.batch_execute(lock).await.map_err(refused)?;
+    let applied = applied(connection).await?;
+    if applied < MIGRATIONS.len() {
+        lock(connection).await?;
     }
-    for (number, (name, text)) in missing {
+    for (number, (name, text)) in (1..).zip(MIGRATIONS).skip(applied) {
         connection
             .batch_execute(text)
             .await
@@ -176,6 +171,25 @@ async fn migrate(connection: &Connection, is_patient: bool) -> Result<(), Error>
             .map_err(refused)?;
     }
     connection.batch_execute("COMMIT").await.map_err(refused)
+}
+
+/// Takes the tables.
+///
+/// The server's own upkeep gives way only to who has waited for a while (`deadlock_timeout`). So it is waited for by a lock for which neither who
+/// reads nor who writes waits, and which keeps it away from then on. All others are waited for for less than that, so that nobody is ended for it;
+/// and for readers at the end, who wait behind it for as short as can be.
+async fn lock(connection: &Connection) -> Result<(), Error> {
+    let sql = "SELECT coalesce(string_agg(oid::regclass::text, ', ' ORDER BY relname = 'events', relname), '') FROM pg_class \
+        WHERE relnamespace = 'ensue'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition";
+    let row = connection.query_typed_one(sql, &[]).await.map_err(refused)?;
+    let tables: &str = column(&row, 0)?;
+    for (at_most, mode) in [("5s", "SHARE UPDATE EXCLUSIVE"), ("800ms", "ACCESS EXCLUSIVE")] {
+        let patience = format!("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = '{at_most}'");
+        connection.batch_execute(&patience).await.map_err(refused)?;
+        connection.batch_execute(&format!("LOCK TABLE {tables} IN {mode} MODE")).await.map_err(refused)?;
+    }
+    let forever = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '500ms'";
+    connection.batch_execute(forever).await.map_err(refused)
 }
 
 fn refused(cause: tokio_postgres::Error) -> Error {

@@ -12,6 +12,7 @@ mod given;
 mod held;
 mod killed;
 mod languages;
+mod migration;
 mod misfortune;
 mod pooled;
 mod portable;

@@ -105,6 +105,25 @@ async fn a_partition_is_opened_in_one_step_and_another_one_dropped_in_the_next()
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn a_topic_whose_events_somebody_needs_has_no_more_than_seventeen_partitions() {
+    let database = Database::new().await;
+    let (store, client) = (database.open().await, database.session().await);
+    let mut history = History::default();
+    store.retain(&ticks(), Some(DAY)).await.expect("it is ours");
+    for _ in 0..20 {
+        imported(&store, history.more(3, 48)).await;
+        assert_eq!(trimmed(&store, Position::ZERO).await, 0, "all of it is needed");
+    }
+    assert_eq!(store.retention().await.expect("readable").first().map(|kept| kept.partitions), Some(17));
+    assert_left(&store, &client, &history.events).await;
+    imported(&store, history.more(3, 1)).await;
+    // Sixteen go. The last one has grown, and holds events that are not past their time.
+    assert_eq!(trimmed(&store, EVERYTHING).await, 32);
+    assert_left(&store, &client, &history.without_ticks(48)).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
 async fn events_of_before_go_in_their_order_and_a_stream_never_has_a_hole() {
     let database = Database::new().await;
     let (store, client) = (database.open().await, database.session().await);

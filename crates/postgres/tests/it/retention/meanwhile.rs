@@ -143,7 +143,8 @@ async fn writers_and_readers_go_on_while_partitions_are_opened_and_dropped() {
         let mut trimmed = Vec::new();
         let step = store.trim(EVERYTHING, &mut trimmed).await;
         // Who reads or writes at each of its tries may be in the way; the next call goes on.
-        assert!(step.as_ref().err().is_none_or(|error| error.code() == Code::DATABASE_TIMEOUT), "{step:?}");
+        let is_in_the_way = |error: &Error| [Code::DATABASE_TIMEOUT, Code::BUSY].contains(&error.code());
+        assert!(step.as_ref().err().is_none_or(is_in_the_way), "{step:?}");
         let step: u64 = trimmed.iter().map(|trimmed| trimmed.events).sum();
         times += u32::from(step > 0);
         dropped += step;
@@ -184,6 +185,21 @@ async fn whoever_reads_in_a_long_transaction_is_waited_for_and_nothing_is_droppe
     assert_left(&store, &client, &history.events).await;
     assert_eq!(trimmed(&store, EVERYTHING).await, 200);
     assert_left(&store, &client, &history.without_ticks(300)).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn upkeep_of_the_server_holds_up_no_opening_of_partitions() {
+    let database = Database::new().await;
+    let (store, client) = (database.open().await, database.session().await);
+    // As long as it is at a table, VACUUM holds the lock that this is called after.
+    let upkeep = "BEGIN; LOCK TABLE ONLY ensue.events_kept IN SHARE UPDATE EXCLUSIVE MODE";
+    client.batch_execute(upkeep).await.expect("it is ours");
+    let mut history = of_two_days_ago(&store, 30).await;
+    imported(&store, history.more(30, 1)).await;
+    assert_eq!(store.retention().await.expect("readable").first().map(|kept| kept.partitions), Some(2));
+    client.batch_execute("COMMIT").await.expect("it is over");
+    assert_eq!(trimmed(&store, EVERYTHING).await, 20);
 }
 
 /// Both topics keep their events for a day, and have had some two days ago.
