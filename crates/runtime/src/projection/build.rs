@@ -59,7 +59,7 @@ pub(super) struct Builder<P: Projection> {
     is_unwritten: bool,
     pub(super) position: Position,
     pub(super) events: u64,
-    kept: Kept,
+    pub(super) kept: Kept,
     started: Duration,
     /// One for each lane; documents are counted with the first.
     pub(super) lanes: Vec<Tally>,

@@ -72,15 +72,13 @@ pub(super) async fn run<P: Projection>(
 ) -> Result<Rebuilt, Error> {
     let (store, host) = (Arc::clone(&materials.store), materials.host.clone());
     let began = host.clock.monotonic();
-    // Before the build, which ends with an error where it changes.
-    let dropped = store.dropped(Position::ZERO, Position::MAX).await?;
     generation::clear(&*store, P::NAME, Pace::new(materials.load, &host)).await?;
     let live = generation::settle(&*store, P::NAME, P::VERSION).await?;
     let site = Site::open(&*store, P::NAME, P::VERSION).await?;
     let generation = site.generation;
     let load = materials.load;
     let result = build_and_switch(materials, site, live, lanes).await;
-    let (events, difference) = match result {
+    let Done { events, dropped, difference } = match result {
         Ok(done) => done,
         Err((error, site)) => {
             // Fenced: if another build has taken over, this one is on record as left over already.
@@ -94,12 +92,20 @@ pub(super) async fn run<P: Projection>(
     Ok(Rebuilt { generation, events, dropped, seconds, difference })
 }
 
+/// What came of a build.
+struct Done {
+    events: u64,
+    /// Of the log, before the build had read anything.
+    dropped: u64,
+    difference: Option<Difference>,
+}
+
 async fn build_and_switch<P: Projection>(
     materials: Materials<P>,
     site: Site,
     live: Live,
     lanes: Option<&Holder>,
-) -> Result<(u64, Option<Difference>), (Error, Site)> {
+) -> Result<Done, (Error, Site)> {
     let gate = Arc::clone(&materials.gate);
     let mut builder = match prepare(materials, &site).await {
         Ok(prepared) => Builder::new(site, prepared),
@@ -121,7 +127,7 @@ async fn build_and_switch<P: Projection>(
     }
     .await;
     match worked {
-        Ok(difference) => Ok((builder.events, difference)),
+        Ok(difference) => Ok(Done { events: builder.events, dropped: builder.kept.dropped(), difference }),
         Err(error) => Err((error, builder.site)),
     }
 }

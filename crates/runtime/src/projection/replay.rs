@@ -32,6 +32,11 @@ pub(super) struct Kept {
 }
 
 impl Kept {
+    /// What had been dropped before.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.unwrap_or_default()
+    }
+
     /// `E0413` where events were dropped since the first call.
     pub(super) async fn check(&mut self, log: &dyn Store, name: &str) -> Result<(), Error> {
         let dropped = log.dropped(Position::ZERO, Position::MAX).await?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use ensue::core::{Error, Position, Store};
+use ensue::core::{Code, Error, Position, Store};
 use ensue::runtime::projection::{Building, Load, ReadModel, Rebuilt};
 use serde::Serialize;
 
@@ -19,6 +19,9 @@ const SHOWN_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Rebuild {
     /// Its name, such as `orders_view`
     name: String,
+    /// Also where the log has dropped events: what the old one holds of them will be gone
+    #[arg(long)]
+    without_dropped: bool,
     #[command(flatten)]
     load: HowMuch,
 }
@@ -57,24 +60,27 @@ impl Rebuild {
     pub(crate) async fn run(self, session: &mut Session) -> Result<(), Failure> {
         let store = session.place.open().await?;
         let model = super::named(session, &store, &self.name)?;
-        self.warn(session, &*store).await?;
+        if !self.without_dropped {
+            self.refuse_to_lose(&*store).await?;
+        }
         let rebuilt = watched(session, &model, self.load.load()).await?;
         let words = in_words(&self.name, &rebuilt);
         session.output.one(&Report { projection: &self.name, rebuilt: &rebuilt }, &words)?;
         Ok(())
     }
 
-    /// Says, while it can still be stopped, that the new one may hold less than the old one.
-    async fn warn(&self, session: &Session, store: &dyn Store) -> Result<(), Error> {
+    /// What a read model has made of events that are gone cannot be made again.
+    async fn refuse_to_lose(&self, store: &dyn Store) -> Result<(), Error> {
         let dropped = store.dropped(Position::ZERO, Position::MAX).await?;
-        if dropped > 0 {
-            let dropped = count(dropped, "event");
-            session.output.say(&format!(
-                "the log has dropped {dropped} past their time: what {} made of them will be gone; to keep it, stop this now",
-                self.name
-            ));
+        if dropped == 0 {
+            return Ok(());
         }
-        Ok(())
+        let message = format!(
+            "the log has dropped {} past their time: a new {} would lack what the old one has made of them",
+            count(dropped, "event"),
+            self.name
+        );
+        Err(Error::new(Code::EVENTS_DROPPED, message).with_fix("say `--without-dropped` if that is meant"))
     }
 }
 

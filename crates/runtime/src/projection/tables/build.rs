@@ -32,7 +32,7 @@ pub(super) struct Builder<P> {
     /// Everything up to here is in the tables.
     pub(super) position: Position,
     pub(super) events: u64,
-    kept: Kept,
+    pub(super) kept: Kept,
     /// One for each lane.
     pub(super) lanes: Vec<Tally>,
     pace: Pace,

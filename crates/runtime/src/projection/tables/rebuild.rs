@@ -4,8 +4,7 @@
 use std::sync::Arc;
 
 use ensue_core::{
-    Code, Commit, CommitError, Error, Position, RecordScan, RecordWrite, Replacement, SqlSession, Store,
-    StoreExt,
+    Code, Commit, CommitError, Error, RecordScan, RecordWrite, Replacement, SqlSession, Store, StoreExt,
 };
 
 use super::TableProjection;
@@ -35,8 +34,6 @@ pub(super) async fn run<P: TableProjection>(
     lanes: Option<&Holder>,
 ) -> Result<Rebuilt, Error> {
     let began = keeper.host.clock.monotonic();
-    // Before the build, which ends with an error where it changes.
-    let dropped = keeper.log.dropped(Position::ZERO, Position::MAX).await?;
     clear(keeper).await?;
     let live = keeper.live().await?;
     let old = tables_of(&*keeper.target, P::NAME, None).await?.unwrap_or_default();
@@ -44,8 +41,8 @@ pub(super) async fn run<P: TableProjection>(
     let site = Site::open(&*keeper.target, P::NAME, P::VERSION).await?;
     let generation = site.generation;
     let result = build_and_switch(keeper, site, (live, &old), (load, progress), lanes).await;
-    let events = match result {
-        Ok(events) => events,
+    let (events, dropped) = match result {
+        Ok(done) => done,
         Err((error, site)) => {
             let taken_over = site.check(&*keeper.target).await.err();
             let error = taken_over.filter(|error| error.code() == Code::STALE_RECORD).unwrap_or(error);
@@ -65,13 +62,14 @@ async fn check_free<P: TableProjection>(keeper: &Keeper<P>, old: &[String]) -> R
     held_by_none::<P>(&session, old.to_vec()).await
 }
 
+/// How many events it took, and how many the log had dropped before it had read anything.
 async fn build_and_switch<P: TableProjection>(
     keeper: &Arc<Keeper<P>>,
     site: Site,
     (live, old): (Live, &[String]),
     (load, progress): (Load, &Arc<Progress>),
     lanes: Option<&Holder>,
-) -> Result<u64, (Error, Site)> {
+) -> Result<(u64, u64), (Error, Site)> {
     let mut builder = Builder::begin(Arc::clone(keeper), site, load, Arc::clone(progress)).await?;
     let worked: Result<(), Error> = async {
         builder.leave_out(&positions(&*keeper.log, P::NAME, &DISCARDED).await?);
@@ -88,7 +86,7 @@ async fn build_and_switch<P: TableProjection>(
     }
     .await;
     match worked {
-        Ok(()) => Ok(builder.events),
+        Ok(()) => Ok((builder.events, builder.kept.dropped())),
         Err(error) => Err((error, builder.site)),
     }
 }
