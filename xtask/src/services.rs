@@ -19,7 +19,7 @@ mod kafka;
 mod nats;
 mod place;
 pub(crate) mod postgres;
-mod process;
+pub(crate) mod process;
 mod pubsub;
 mod rabbitmq;
 mod restate;

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, IsTerminal, stderr};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -17,7 +16,7 @@ use serde_json::Value;
 
 use crate::cargo;
 use crate::conformance;
-use crate::services::{self, Purpose, Service};
+use crate::services::{self, Purpose, Service, process};
 use crate::tree;
 use crate::workspace::{self, Package};
 
@@ -188,24 +187,19 @@ fn run_on(services: &[&str], executable: &Executable, root: &Path) -> Result<boo
     ended
 }
 
-/// Runs a program to its end: whether it was content. One that hangs is killed, so that the others have their turn.
+/// Runs a program to its end: whether it was content. One that hangs is killed with what it has started, so that the others have their turn.
 fn end_of(command: &mut Command, suite: &str) -> Result<bool, String> {
     let failed = |error| format!("cannot run {suite}: {error}");
-    // With what it has started; but who sits at a terminal interrupts what belongs to it.
-    let is_group = !stderr().is_terminal();
-    if is_group {
-        command.process_group(0);
-    }
     let mut child = command.spawn().map_err(failed)?;
     let (ended, watch) = mpsc::channel::<()>();
     let (pid, name) = (child.id(), suite.to_owned());
-    let killed = if is_group { format!("-{pid}") } else { pid.to_string() };
     thread::spawn(move || {
         if watch.recv_timeout(SUITE_MAX) == Err(RecvTimeoutError::Timeout) {
             eprintln!(
                 "\n{name} still runs after {SUITE_MAX:?} and is killed: what it has not said `ok` of hangs"
             );
-            drop(Command::new("kill").args(["-KILL", "--", &killed]).status());
+            let family = process::family(pid).into_iter().map(|pid| pid.to_string());
+            drop(Command::new("kill").arg("-KILL").args(family).status());
         }
     });
     let status = child.wait().map_err(failed)?;

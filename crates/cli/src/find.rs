@@ -4,18 +4,13 @@ use ensue::core::{Code, Error, EventId, Position, Read, Recorded, Store, StoreEx
 use ensue::runtime::Catalogue;
 use futures_util::TryStreamExt;
 
-/// The event at a position or, if the text is none or nothing stood there, the newest one with this id. `E0414` if there
-/// is neither, or the event was dropped.
+/// The event at a position or, if the text is none or nothing stands there, the newest one with this id. `E0414` if there
+/// is neither.
 pub(crate) async fn event(store: &dyn Store, reference: &str) -> Result<Recorded, Error> {
     if let Ok(position) = reference.parse::<u64>().map(Position) {
         let read = Read::all().after(position.previous()).until(position).limit(1);
         if let Some(found) = store.collect(read).await?.pop().filter(|found| found.position == position) {
             return Ok(found);
-        }
-        if store.dropped(position.previous(), position).await? > 0 {
-            let message = format!("the event at position {position} was dropped: it was past its time");
-            return Err(Error::new(Code::NOT_FOUND, message)
-                .with_fix("`ensue store retention` says for how long each topic is kept"));
         }
     }
     let id = EventId::new(reference)?;
@@ -28,6 +23,13 @@ pub(crate) async fn event(store: &dyn Store, reference: &str) -> Result<Recorded
         if recorded.envelope.id == id {
             return Ok(recorded);
         }
+    }
+    if let Ok(position) = reference.parse::<u64>().map(Position)
+        && store.dropped(position.previous(), position).await? > 0
+    {
+        let message = format!("the event at position {position} was dropped: it was past its time");
+        return Err(Error::new(Code::NOT_FOUND, message)
+            .with_fix("`ensue store retention` says for how long each topic is kept"));
     }
     Err(Error::new(Code::NOT_FOUND, format!("there is no event `{id}`"))
         .with_fix("`ensue tail -e` lists the events of the store; give an id or a position"))

@@ -16,6 +16,7 @@ const SHIFTS_MAX: u16 = 10;
 pub(crate) struct Place {
     folder: PathBuf,
     name: &'static str,
+    wanted: Vec<u16>,
     ports: Vec<u16>,
     purpose: Purpose,
 }
@@ -23,7 +24,8 @@ pub(crate) struct Place {
 impl Place {
     /// With the ports that were chosen for it before, or those it would like.
     pub(crate) fn new(folder: &Path, name: &'static str, ports: &[u16], purpose: Purpose) -> Self {
-        let mut place = Self { folder: folder.to_owned(), name, ports: ports.to_vec(), purpose };
+        let mut place =
+            Self { folder: folder.to_owned(), name, wanted: ports.to_vec(), ports: ports.to_vec(), purpose };
         let chosen = fs::read_to_string(place.ports_file()).unwrap_or_default();
         let chosen: Vec<u16> = chosen.split_whitespace().filter_map(|port| port.parse().ok()).collect();
         if chosen.len() == ports.len() {
@@ -37,9 +39,13 @@ impl Place {
         let failed = |error: std::io::Error| format!("cannot make {}: {error}", self.folder.display());
         fs::create_dir_all(self.data()).map_err(failed)?;
         let shifts =
-            (0..SHIFTS_MAX).map(|shift| self.ports.iter().map(|port| port - shift * SHIFT).collect());
-        let free = |ports: &Vec<u16>| ports.iter().all(|port| is_free(*port));
-        self.ports = shifts.into_iter().find(free).ok_or_else(|| format!("{}: no free ports", self.name))?;
+            (0..SHIFTS_MAX).map(|shift| self.wanted.iter().map(|port| port - shift * SHIFT).collect());
+        let choices: Vec<Vec<u16>> = shifts.collect();
+        // As before, if that was one of them.
+        let before = choices.iter().find(|ports| **ports == self.ports);
+        let free = |ports: &&Vec<u16>| ports.iter().all(|port| is_free(*port));
+        let chosen = before.into_iter().chain(&choices).find(free);
+        self.ports = chosen.cloned().ok_or_else(|| format!("{}: no free ports", self.name))?;
         let line: Vec<String> = self.ports.iter().map(u16::to_string).collect();
         fs::write(self.ports_file(), line.join(" "))
             .map_err(|error| format!("cannot write {}: {error}", self.ports_file().display()))

@@ -46,6 +46,25 @@ fn without_our_files(command: &Command) -> Command {
     shell
 }
 
+/// A process and all that it and those have started, as far as they live.
+pub(crate) fn family(pid: u32) -> Vec<u32> {
+    let mut family = vec![pid];
+    let mut next = 0;
+    while let Some(pid) = family.get(next) {
+        family.extend(children(*pid));
+        next += 1;
+    }
+    family
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
 /// The pid of the living process that the file names.
 pub(crate) fn find(pid_file: &Path) -> Option<u32> {
     let text = fs::read_to_string(pid_file).ok()?;
@@ -147,6 +166,25 @@ mod tests {
         assert!(!listed(&without).contains("passwd"));
         let output = { without }.output().expect("a shell");
         assert!(String::from_utf8_lossy(&output.stdout).ends_with("/\nset\n"));
+    }
+
+    #[test]
+    fn the_family_of_a_process_is_all_that_it_has_started_and_those() {
+        let script = "sh -c 'sleep 60; true' & sleep 60 & wait";
+        let mut first = Command::new("sh").args(["-c", script]).spawn().expect("a shell");
+        // Itself, a shell with its sleep, and another sleep.
+        let mut all = family(first.id());
+        while all.len() < 4 {
+            thread::yield_now();
+            all = family(first.id());
+        }
+        let pids = all.iter().map(u32::to_string);
+        let killed = Command::new("kill").arg("-KILL").args(pids).status().expect("kill runs");
+        assert!(killed.success());
+        first.wait().expect("it is ours");
+        while all.iter().any(|pid| family(*pid).len() > 1) {
+            thread::yield_now();
+        }
     }
 
     #[test]

@@ -66,6 +66,8 @@ fn whoever_sees_a_record_of_a_commit_can_read_its_events() {
                 }
             }
         });
+        // However this ends, or the scope would wait for who looks.
+        let _over = Over(&is_over);
         // Each commit has one event, so its number is that of the event's position.
         for number in 0..COMMITS {
             let mut commit = commit("Order/1", Expected::Any, &[&format!("e{number}")]);
@@ -74,8 +76,16 @@ fn whoever_sees_a_record_of_a_commit_can_read_its_events() {
             let taken = block_on(log.commit(commit)).expect("taken");
             assert_eq!(taken.revision.0, taken.position().0);
         }
-        is_over.store(true, Ordering::Relaxed);
     });
+}
+
+/// Says that it is over when it is dropped.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[test]

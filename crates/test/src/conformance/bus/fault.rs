@@ -1,54 +1,54 @@
 //! Bad luck of the broker. Each case asserts that it happened.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ensue_core::Kind;
-use ensue_core::bus::{Bus, Declare, Outgoing, Topology};
+use ensue_core::bus::{Bus, Consumer, Declare, Outgoing, Settled, Topology};
 use ensue_core::name::Channel;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::words::{channel, declare, ids, join, message, open, pause, publish, publish_stubbornly, take};
+use super::words::{
+    channel, declare, id, ids, join, message, next, open, pause, publish, publish_stubbornly, take,
+};
 use super::{Broker, Fault};
 
-/// Messages that are published one by one and taken meanwhile by a group. The last one is held back to the end, so that whatever strikes
-/// before is in mid-stream, also where this machine was busy elsewhere for a moment.
+/// Messages that are published one by one and taken meanwhile by a group, without end until it is told: so whatever strikes is in
+/// mid-stream, also where this machine was busy elsewhere for a moment.
 struct Traffic {
-    messages: usize,
     confirmed: Arc<AtomicUsize>,
-    last: oneshot::Sender<()>,
-    publishing: JoinHandle<()>,
-    taking: JoinHandle<Vec<String>>,
+    may_end: oneshot::Sender<()>,
+    publishing: JoinHandle<usize>,
+    /// How many there are in the end.
+    published: watch::Sender<Option<usize>>,
+    taking: JoinHandle<BTreeSet<String>>,
 }
 
 impl Traffic {
-    fn start(broker: &Arc<dyn Broker>, bus: &Arc<dyn Bus>, to: &Channel, messages: usize) -> Self {
+    fn start(broker: &Arc<dyn Broker>, bus: &Arc<dyn Bus>, to: &Channel, at_least: usize) -> Self {
         let confirmed = Arc::new(AtomicUsize::new(0));
-        let (last, may_end) = oneshot::channel();
+        let (may_end, mut is_over) = oneshot::channel();
+        let (published, in_the_end) = watch::channel(None);
         let publishing = tokio::spawn({
             let (bus, to, confirmed) = (Arc::clone(bus), to.clone(), Arc::clone(&confirmed));
             async move {
-                let mut all = ids("event", messages);
-                let last = all.pop().expect("there are messages");
-                for id in all {
-                    publish_stubbornly(&bus, message(&to, "A", &id)).await;
-                    confirmed.fetch_add(1, Ordering::SeqCst);
+                let mut number = 0;
+                while number < at_least || is_over.try_recv().is_err() {
+                    publish_stubbornly(&bus, message(&to, "A", &format!("event-{number}"))).await;
+                    number = confirmed.fetch_add(1, Ordering::SeqCst) + 1;
                 }
-                may_end.await.expect("the case goes on");
-                publish_stubbornly(&bus, message(&to, "A", &last)).await;
+                number
             }
         });
         let taking = tokio::spawn({
             let (broker, bus, to) = (Arc::clone(broker), Arc::clone(bus), to.clone());
-            async move {
-                let mut consumer = join(&broker, &bus, &to, "one").await;
-                take(&bus, &mut consumer, &ids("event", messages)).await
-            }
+            async move { take_until(&bus, join(&broker, &bus, &to, "one").await, in_the_end).await }
         });
-        Self { messages, confirmed, last, publishing, taking }
+        Self { confirmed, may_end, publishing, published, taking }
     }
 
     /// Waits until this many are confirmed; there are more to come.
@@ -60,13 +60,31 @@ impl Traffic {
 
     /// Asserts that everything came.
     async fn end(self) {
-        let _publisher_has_failed = self.last.send(()).is_err();
-        self.publishing.await.expect("everything is confirmed in the end");
-        let mut came = self.taking.await.expect("everything that was confirmed comes");
-        came.sort();
-        came.dedup();
-        assert_eq!(came.len(), self.messages);
+        let _publisher_has_failed = self.may_end.send(()).is_err();
+        let published = self.publishing.await.expect("everything is confirmed in the end");
+        self.published.send_replace(Some(published));
+        let came = self.taking.await.expect("everything that was confirmed comes");
+        assert_eq!(came, ids("event", published).into_iter().collect());
     }
+}
+
+/// Takes and acknowledges until as many have come as there are in the end.
+async fn take_until(
+    bus: &Arc<dyn Bus>,
+    mut consumer: Box<dyn Consumer>,
+    mut published: watch::Receiver<Option<usize>>,
+) -> BTreeSet<String> {
+    let mut came = BTreeSet::new();
+    while published.borrow_and_update().is_none_or(|published| came.len() < published) {
+        let deliveries = tokio::select! {
+            deliveries = next(&mut consumer) => deliveries,
+            Ok(()) = published.changed() => continue,
+        };
+        came.extend(deliveries.iter().map(|delivery| id(bus, delivery)));
+        // One that is not settled comes again.
+        drop(consumer.settle(deliveries.iter().map(|delivery| Settled::Ack(delivery.token)).collect()).await);
+    }
+    came
 }
 
 pub(super) async fn a_broker_killed_twice_in_mid_stream_loses_nothing(broker: Arc<dyn Broker>) {

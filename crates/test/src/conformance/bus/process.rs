@@ -8,8 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// One that does not serve by then never does.
-const SERVING_MAX: Duration = Duration::from_mins(1);
+/// One that does not serve by then never does; on a busy machine three brokers of Java that start at once take long.
+const SERVING_MAX: Duration = Duration::from_mins(3);
 /// How long is waited between two looks, so that the processor is left to who is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -81,7 +81,7 @@ impl Drop for Process {
 /// Waits until a process that was just started serves, which is asked of it again and again.
 ///
 /// # Panics
-/// If it ends instead, or takes more than a minute.
+/// If it ends instead, or takes more than three minutes.
 pub fn await_serving(child: &mut Child, serves: impl Fn() -> bool) {
     let began = Instant::now();
     while !serves() {
@@ -105,7 +105,9 @@ impl Line {
         let said = said.expect("it is piped");
         let (tell, heard) = channel();
         thread::spawn(move || {
-            let mut lines = BufReader::new(said).lines().map_while(Result::ok);
+            // Not everything that programs say is text.
+            let lines = BufReader::new(said).split(b'\n').map_while(Result::ok);
+            let mut lines = lines.map(|line| String::from_utf8_lossy(&line).into_owned());
             let mut before = String::new();
             let found = lines.by_ref().any(|line| {
                 before.extend([&line, "\n"]);
@@ -118,7 +120,7 @@ impl Line {
         Self { wanted, heard }
     }
 
-    /// Waits for it. `Err` with the reason where the process ends instead, or takes more than a minute.
+    /// Waits for it. `Err` with the reason where the process ends instead, or takes more than three minutes.
     pub fn come(self) -> Result<(), String> {
         match self.heard.recv_timeout(SERVING_MAX) {
             Ok(heard) => heard.map_err(|said| format!("it has ended, and had said: {said}")),
@@ -162,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_line_is_heard_and_who_ends_without_it_has_said_why() {
-        assert_eq!(said("echo starting; echo all ready now; exec sleep 60"), Ok(()));
+        assert_eq!(said("printf 'starting \\377\\n'; echo all ready now; exec sleep 60"), Ok(()));
         let ended = said("echo the port is taken").expect_err("it ended");
         assert!(ended.contains("it has ended") && ended.contains("the port is taken"), "{ended}");
     }
