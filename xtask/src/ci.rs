@@ -38,7 +38,7 @@ const STEPS: [Step; 7] = [
         held(cargo::run(root, &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"], &[]))
     }),
     ("tidy", |_| held(tidy::run(tidy::Mode::Check))),
-    ("test", |_| held(test::run(test::Scope::Everything))),
+    ("test", |_| held(test::run(test::Scope::Everything, 0))),
     ("documentation", |root| {
         // Libraries only: the binary `ensue` and the library `ensue` would write to the same place.
         let arguments = ["doc", "--workspace", "--no-deps", "--lib"];

@@ -24,7 +24,9 @@ const HELP: &str = "\
 usage: cargo xtask COMMAND
 
   tidy [--fix]       what a program can check of the style; --fix rewrites generated files
-  test [--embedded]  every suite of the workspace; fails and names a suite that was left out
+  test [--embedded] [--beside N]
+                     every suite of the workspace; fails and names a suite that was left out; --beside keeps N processors
+                     busy meanwhile, as on a machine that others use
   ci [STEP]          format, clippy, tidy, test, documentation, no-c-code, licences; or one of them
   conformance        runs the suite of buses on every broker, writes docs/conformance.md
   docs               writes docs/errors from the table of error codes
@@ -47,8 +49,7 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["tidy"] => tidy::run(tidy::Mode::Check),
         ["tidy", "--fix"] => tidy::run(tidy::Mode::Fix),
-        ["test"] => test::run(test::Scope::Everything),
-        ["test", "--embedded"] => test::run(test::Scope::Embedded),
+        ["test", words @ ..] => test::run_as(words),
         ["ci"] => ci::run(None),
         ["ci", step] => ci::run(Some(step)),
         ["conformance"] => conformance::run(),
