@@ -136,9 +136,14 @@ impl Cluster {
         self.node(number).gate.hold_commits();
     }
 
-    /// Lets a frozen process go on where it was, as if nothing had been. What was on its way to the store arrives.
+    /// Lets a frozen process go on where it was, as if nothing had been. What was on its way to the store arrives before it hears anything.
     pub async fn thaw(&self, number: usize) {
-        self.node(number).gate.open();
+        let node = self.node(number);
+        node.gate.let_arrive();
+        while node.line.is_under_way() {
+            tokio::task::yield_now().await;
+        }
+        node.gate.open();
         tokio::task::yield_now().await;
     }
 

@@ -24,6 +24,8 @@ enum Passage {
     /// For all but commits with events in them.
     Half,
     Frozen,
+    /// Still frozen, while what was on its way arrives.
+    Arriving,
     Cut,
 }
 
@@ -46,6 +48,10 @@ impl Gate {
         self.0.send_replace(Passage::Frozen);
     }
 
+    pub(super) fn let_arrive(&self) {
+        self.0.send_replace(Passage::Arriving);
+    }
+
     pub(super) fn open(&self) {
         self.0.send_replace(Passage::Open);
     }
@@ -62,8 +68,8 @@ impl Gate {
 
     /// Resolves when everything arrives.
     async fn pass_whole(&self) {
-        let mut passage = self.0.subscribe();
-        passage.wait_for(|passage| *passage == Passage::Open).await.expect("the sender is ours");
+        let arrives = |passage: &Passage| matches!(passage, Passage::Open | Passage::Arriving);
+        self.0.subscribe().wait_for(arrives).await.expect("the sender is ours");
     }
 }
 
@@ -73,11 +79,35 @@ pub(super) struct Line {
     gate: Arc<Gate>,
     calls: AtomicU64,
     refused: AtomicU64,
+    /// Commits with events that have left the process and have not arrived.
+    under_way: AtomicU64,
+}
+
+/// A commit that is under way.
+struct UnderWay<'a>(&'a AtomicU64);
+
+impl<'a> UnderWay<'a> {
+    fn begin(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Line {
     pub(super) fn new(store: Arc<MemoryStore>, gate: Arc<Gate>) -> Self {
-        Self { store, gate, calls: AtomicU64::new(0), refused: AtomicU64::new(0) }
+        Self {
+            store,
+            gate,
+            calls: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            under_way: AtomicU64::new(0),
+        }
     }
 
     pub(super) fn calls(&self) -> u64 {
@@ -86,6 +116,11 @@ impl Line {
 
     pub(super) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Whether a commit with events has left the process and has not arrived.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.under_way.load(Ordering::Relaxed) > 0
     }
 
     /// A call and its answer, each through the gate.
@@ -99,10 +134,12 @@ impl Line {
 
     async fn take(&self, commit: Commit) -> Result<Committed, CommitError> {
         let has_events = !commit.appends.is_empty();
+        let under_way = has_events.then(|| UnderWay::begin(&self.under_way));
         if has_events {
             self.gate.pass_whole().await;
         }
         let outcome = self.store.commit(commit).await;
+        drop(under_way);
         if let Err(CommitError::RecordConflict { write, .. }) = &outcome
             && has_events
             && write.space.as_str() == "checkpoint"
