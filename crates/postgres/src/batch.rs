@@ -268,23 +268,26 @@ async fn store(connection: &Connection, plan: &Plan) -> Result<(), Failure> {
         if plan.is_empty() {
             return Ok(());
         }
-        connection.query_typed(&sql, &parameters).await.map(|_| ()).map_err(|cause| {
-            match cause.as_db_error() {
-                Some(_) => Failure::Nothing(refused(cause)),
-                None => unknown(cause),
-            }
-        })
+        connection.query_typed(&sql, &parameters).await.map(|_| ()).map_err(|cause| not_done(WRITING, cause))
     };
-    let commit = async { connection.batch_execute("COMMIT").await.map_err(not_committed) };
+    let commit = async {
+        let committed = connection.batch_execute("COMMIT").await;
+        committed.map_err(|cause| not_done("the transaction was refused at its end", cause))
+    };
     let (written, committed) = connection.answer(WRITING, async { join!(write, commit) }).await;
-    written.and(committed)
+    match (written, committed) {
+        // The server answers a commit also where it has refused what was to be committed.
+        (Err(_), Err(unanswered)) => Err(unanswered),
+        (written, committed) => written.and(committed),
+    }
 }
 
-/// What the server refuses in so many words is taken back, such as by a constraint that was deferred to the end. A session that
-/// it ends may have committed before.
-fn not_committed(cause: tokio_postgres::Error) -> Failure {
+/// What the server refuses in so many words is taken back, such as by a constraint that was deferred to the end. A session that is ended may
+/// have committed before, whatever it is that was waited for: both are on their way at once, and a pooler that has lost the server says
+/// so to the first of them.
+fn not_done(trying: &str, cause: tokio_postgres::Error) -> Failure {
     match cause.as_db_error().and_then(DbError::parsed_severity) {
-        Some(Severity::Error) => Failure::Nothing(error::of("the transaction was refused at its end", cause)),
+        Some(Severity::Error) => Failure::Nothing(error::of(trying, cause)),
         _ => unknown(cause),
     }
 }

@@ -131,6 +131,14 @@ pub(crate) fn is_behind(error: &Error) -> bool {
     state(error).is_some_and(|state| state.code() == BEHIND)
 }
 
+/// Whether somebody else was in the way who may be gone the next time.
+pub(crate) fn is_of_lock(error: &Error) -> bool {
+    match state(error) {
+        None => error.code() == Code::DATABASE_TIMEOUT,
+        Some(state) => [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED].contains(state),
+    }
+}
+
 /// Whether a table that was named is not there.
 pub(crate) fn is_of_missing_table(error: &Error) -> bool {
     state(error) == Some(&SqlState::UNDEFINED_TABLE)

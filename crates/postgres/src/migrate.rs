@@ -2,11 +2,11 @@
 //! transaction. Whoever comes second waits and finds it done.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ensue_core::{Code, Error};
-use tokio::time::{MissedTickBehavior, interval};
-use tokio_postgres::types::Type;
+use tokio::time::interval;
+use tokio_postgres::types::{ToSql, Type};
 
 use crate::attributes::column;
 use crate::config::Migration;
@@ -32,9 +32,25 @@ const MIGRATIONS: [(&str, &str); 12] = [
 /// The oldest server that has what the migrations use.
 const SERVER_VERSION_MIN: i32 = 15;
 
-/// How often it is tried to migrate while somebody is at the tables, and from one try to the next, or others would only ever wait.
-const TRIES_MAX: u32 = 60;
-const PACE: Duration = Duration::from_secs(1);
+/// How long it is tried to migrate while somebody is at the tables, and how long others have them between two tries.
+const TRY_FOR: Duration = Duration::from_mins(1);
+const PAUSE: Duration = Duration::from_secs(1);
+/// Whoever has a lock for longer is not waited for in the way of others; in seconds.
+const SHORT: &str = "0.2";
+
+/// What there is to lock, as far as it is there: what is written to before what is only read, so that who reads waits for as short as can be.
+const TABLES: [&str; 10] = [
+    "heads",
+    "log",
+    "staged",
+    "records",
+    "tags",
+    "migrations",
+    "retention",
+    "partitions",
+    "dropped",
+    "events",
+];
 
 /// Makes sure that the server will do and that the schema is the one this program knows.
 pub(crate) async fn prepare(pool: &Arc<Pool>) -> Result<(), Error> {
@@ -98,7 +114,7 @@ async fn is_up_to_date(connection: &Connection) -> Result<bool, Error> {
 /// How many migrations were applied.
 async fn applied(connection: &Connection) -> Result<usize, Error> {
     let texts: Vec<&str> = MIGRATIONS.iter().map(|(_, sql)| *sql).collect();
-    let sql = "SELECT number, applied.name, applied.checksum = encode(sha256(convert_to(known.text, 'UTF8')), 'hex') \
+    let sql = "SELECT number, applied.name, applied.checksum = pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(known.text, 'UTF8')), 'hex') \
         FROM ensue.migrations AS applied \
         LEFT JOIN unnest($1) WITH ORDINALITY AS known (text, number) USING (number) ORDER BY number";
     let rows = connection.query_typed(sql, &[(&texts, Type::TEXT_ARRAY)]).await.map_err(refused)?;
@@ -122,24 +138,20 @@ async fn applied(connection: &Connection) -> Result<usize, Error> {
     Ok(rows.len())
 }
 
-/// Applies what is missing, between the transactions of others who use the store meanwhile. While it waits for one that is open, whoever
-/// comes waits behind it; so it waits for a moment only, and again some time later. So it does if it was ended for somebody who waited for it in a
-/// circle.
+/// Applies what is missing, between the transactions of others who use the store meanwhile.
 async fn migrate_in_turn(connection: &Connection) -> Result<(), Error> {
-    let mut pace = interval(PACE);
-    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut tries = 0;
+    let (began, mut pause) = (Instant::now(), interval(PAUSE));
     loop {
-        pace.tick().await;
-        tries += 1;
-        match migrate(connection).await {
-            Err(error)
-                if [Code::DATABASE_TIMEOUT, Code::BUSY].contains(&error.code()) && tries < TRIES_MAX =>
-            {
-                connection.batch_execute("ROLLBACK").await.map_err(refused)?;
-            }
+        let error = match migrate(connection).await {
+            Err(error) if error::is_of_lock(&error) => error,
             done => return done,
+        };
+        connection.batch_execute("ROLLBACK").await.map_err(refused)?;
+        if began.elapsed() > TRY_FOR {
+            return Err(holder(connection, None).await?.unwrap_or(error));
         }
+        pause.reset();
+        pause.tick().await;
     }
 }
 
@@ -147,8 +159,9 @@ async fn migrate_in_turn(connection: &Connection) -> Result<(), Error> {
 /// them.
 async fn migrate(connection: &Connection) -> Result<(), Error> {
     // The lock is the transaction's, so it also holds behind a pooler. The number is the word `ensue`. Who owns the tables calls what the server
-    // itself comes with, whoever may make functions that are called the same.
-    let begin = "BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL search_path = pg_catalog, pg_temp; SELECT pg_advisory_xact_lock(x'656e737565'::bigint); \
+    // itself comes with, whoever may make functions that are called the same. And who has waited sees what the other one has done.
+    let begin = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; \
+        SET LOCAL search_path = pg_catalog, pg_temp; SELECT pg_advisory_xact_lock(x'656e737565'::bigint); \
         CREATE SCHEMA IF NOT EXISTS ensue; \
         CREATE TABLE IF NOT EXISTS ensue.migrations (number bigint PRIMARY KEY, name text NOT NULL, \
         checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())";
@@ -173,23 +186,86 @@ async fn migrate(connection: &Connection) -> Result<(), Error> {
     connection.batch_execute("COMMIT").await.map_err(refused)
 }
 
-/// Takes the tables.
-///
-/// The server's own upkeep gives way only to who has waited for a while (`deadlock_timeout`). So it is waited for by a lock for which neither who
-/// reads nor who writes waits, and which keeps it away from then on. All others are waited for for less than that, so that nobody is ended for it;
-/// and for readers at the end, who wait behind it for as short as can be.
+/// Takes the tables, as far as this role may, while nobody has them for long: whoever comes while they are waited for waits behind that.
 async fn lock(connection: &Connection) -> Result<(), Error> {
-    let sql = "SELECT coalesce(string_agg(oid::regclass::text, ', ' ORDER BY relname = 'events', relname), '') FROM pg_class \
-        WHERE relnamespace = 'ensue'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition";
-    let row = connection.query_typed_one(sql, &[]).await.map_err(refused)?;
-    let tables: &str = column(&row, 0)?;
-    for (at_most, mode) in [("5s", "SHARE UPDATE EXCLUSIVE"), ("800ms", "ACCESS EXCLUSIVE")] {
-        let patience = format!("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = '{at_most}'");
-        connection.batch_execute(&patience).await.map_err(refused)?;
-        connection.batch_execute(&format!("LOCK TABLE {tables} IN {mode} MODE")).await.map_err(refused)?;
+    let sql = "SELECT string_agg(oid::regclass::text, ', ' ORDER BY place) \
+        FROM unnest($1) WITH ORDINALITY AS known (name, place) JOIN pg_class ON oid = to_regclass('ensue.' || name) \
+        WHERE has_table_privilege(oid, 'UPDATE, DELETE, TRUNCATE')";
+    let names: &[&str] = &TABLES;
+    let rows = connection.query_typed(sql, &[(&names, Type::TEXT_ARRAY)]).await.map_err(refused)?;
+    let Some(tables) = rows.first().map(|row| column::<Option<&str>>(row, 0)).transpose()?.flatten() else {
+        return Ok(());
+    };
+    if has_upkeep(connection).await? {
+        send_upkeep_away(connection, tables).await?;
     }
-    let forever = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '500ms'";
-    connection.batch_execute(forever).await.map_err(refused)
+    check_nobody_stays(connection).await?;
+    // Shorter than it takes a server to look for who waits for each other in a circle, so that nobody else is ended for it.
+    let patience = "SELECT set_config('lock_timeout', least(100, setting::bigint / 10)::text, true) \
+        FROM pg_settings WHERE name = 'deadlock_timeout'";
+    connection.batch_execute(patience).await.map_err(refused)?;
+    connection.batch_execute(&format!("LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE")).await.map_err(refused)
+}
+
+/// The server's own upkeep gives way to who has waited for `deadlock_timeout`. It is waited for by a lock for which neither who reads nor who
+/// writes events waits. That is let go of at once: to hold one lock of a table and want another one can end others who do the same.
+async fn send_upkeep_away(connection: &Connection, tables: &str) -> Result<(), Error> {
+    let patience = "SAVEPOINT upkeep; SELECT set_config('lock_timeout', (2 * setting::bigint + 500)::text, true) \
+        FROM pg_settings WHERE name = 'deadlock_timeout'";
+    connection.batch_execute(patience).await.map_err(refused)?;
+    let lock = format!("LOCK TABLE {tables} IN SHARE UPDATE EXCLUSIVE MODE");
+    connection.batch_execute(&lock).await.map_err(refused)?;
+    connection.batch_execute("ROLLBACK TO SAVEPOINT upkeep").await.map_err(refused)
+}
+
+/// Others who have a lock on one of the tables `$1` or on a partition.
+const HOLDERS: &str = "SELECT virtualtransaction, pid, mode, relation::regclass::text AS of \
+    FROM pg_locks JOIN pg_class ON oid = relation \
+    WHERE relnamespace = 'ensue'::regnamespace AND (relname = ANY ($1) OR relispartition) AND locktype = 'relation' AND granted \
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+        AND pid IS DISTINCT FROM pg_backend_pid()";
+
+/// Whether the server's own upkeep, or somebody's, is at a table.
+async fn has_upkeep(connection: &Connection) -> Result<bool, Error> {
+    let sql =
+        format!("SELECT EXISTS (SELECT FROM ({HOLDERS}) AS held WHERE mode = 'ShareUpdateExclusiveLock')");
+    let tables: &[&str] = &TABLES;
+    let row = connection.query_typed_one(&sql, &[(&tables, Type::TEXT_ARRAY)]).await.map_err(refused)?;
+    column(&row, 0)
+}
+
+/// `E0427` with who it is where somebody has a table for longer than a moment.
+async fn check_nobody_stays(connection: &Connection) -> Result<(), Error> {
+    let sql = format!("SELECT DISTINCT virtualtransaction FROM ({HOLDERS}) AS held");
+    let tables: &[&str] = &TABLES;
+    let rows = connection.query_typed(&sql, &[(&tables, Type::TEXT_ARRAY)]).await.map_err(refused)?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let before: Vec<&str> = rows.iter().map(|row| column(row, 0)).collect::<Result<_, _>>()?;
+    connection.batch_execute(&format!("SELECT pg_sleep({SHORT})")).await.map_err(refused)?;
+    holder(connection, Some(&before)).await?.map_or(Ok(()), Err)
+}
+
+/// The error that names somebody who has a table, among these transactions.
+async fn holder(connection: &Connection, among: Option<&[&str]>) -> Result<Option<Error>, Error> {
+    let sql = format!(
+        "SELECT CASE WHEN held.pid IS NULL THEN 'a prepared transaction' ELSE 'session ' || held.pid END \
+            || coalesce(' (' || nullif(concat_ws(', ', nullif(application_name, ''), nullif(backend_type, 'client backend'), state), '') || ')', ''), \
+            of \
+        FROM ({HOLDERS}) AS held LEFT JOIN pg_stat_activity AS activity ON activity.pid = held.pid \
+        WHERE $2 IS NULL OR virtualtransaction = ANY ($2) ORDER BY xact_start, held.pid, of LIMIT 1"
+    );
+    let tables: &[&str] = &TABLES;
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] =
+        [(&tables, Type::TEXT_ARRAY), (&among, Type::TEXT_ARRAY)];
+    let rows = connection.query_typed(&sql, &parameters).await.map_err(refused)?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let (who, of): (&str, &str) = (column(row, 0)?, column(row, 1)?);
+    let message = format!("{who} is at {of}, and a migration needs the tables for itself");
+    Ok(Some(Error::new(Code::DATABASE_TIMEOUT, message).with_fix(
+        "migrate when that is over, or end it: `SELECT pg_terminate_backend(SESSION)`, `ROLLBACK PREPARED`",
+    )))
 }
 
 fn refused(cause: tokio_postgres::Error) -> Error {
@@ -199,6 +275,16 @@ fn refused(cause: tokio_postgres::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_made_is_locked() {
+        for (name, text) in MIGRATIONS {
+            let made = text.split("CREATE TABLE ensue.").skip(1);
+            for table in made.filter_map(|rest| rest.split([' ', '(']).next()) {
+                assert!(TABLES.contains(&table), "{table} of {name}");
+            }
+        }
+    }
 
     #[test]
     fn a_server_older_than_fifteen_is_refused_with_its_version() {

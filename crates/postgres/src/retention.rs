@@ -65,7 +65,7 @@ impl PostgresStore {
         // Of what came before the topic had partitions there is mostly nothing left, which an index by topic knows, and a look by position
         // would find out at the end of the log.
         let sql = "SELECT retention.topic, extract(epoch FROM keep)::float8, count(one.partition), \
-                coalesce(sum(pg_total_relation_size(format('ensue.events_%s', one.partition)::regclass)), 0)::bigint, \
+                coalesce(sum(pg_total_relation_size(('ensue.events_' || one.partition)::regclass)), 0)::bigint, \
                 least(old.recorded_at, min(( \
                     SELECT recorded_at FROM ensue.events WHERE events.partition = one.partition ORDER BY position LIMIT 1))), \
                 least(CASE WHEN old.recorded_at <= clock_timestamp() - keep THEN old.position END, \

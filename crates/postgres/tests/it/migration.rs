@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ensue_core::{Read, StoreExt};
+use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 use crate::given::Database;
@@ -74,33 +75,53 @@ async fn a_store_of_before_keeps_its_events_its_rights_and_its_guard() {
     assert_eq!(store.collect(Read::all()).await.expect("nothing is missing").len(), 31);
 }
 
+/// Waits until it is so, which the migration makes true.
+async fn until<T>(client: &Client, sql: &str, migrating: &JoinHandle<T>) {
+    while !client.query_one(sql, &[]).await.expect("valid SQL").get::<_, bool>(0) {
+        assert!(!migrating.is_finished(), "it ends before {sql}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a PostgreSQL: cargo xtask test"]
-async fn a_migration_waits_for_who_has_written_and_nobody_who_reads_waits_for_it() {
-    let database = Database::new().await;
-    let (writer, reader) = (database.session().await, database.session().await);
-    migrate_to_the_tenth(&writer).await;
-    writer
-        .batch_execute("BEGIN; SELECT ensue.append('orders', 'ORD-1', 'OrderPlaced', '{}')")
-        .await
-        .expect("valid SQL");
-    let config = database.config();
-    let migrating = tokio::spawn(async move { config.open().await });
-    let tries = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock' \
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-    for _ in 0..3 {
-        while reader.query_one(tries, &[]).await.expect("valid SQL").get::<_, i64>(0) == 0 {}
-        // Neither a reader nor the writer, who would then wait for the migration that waits for him.
-        for client in [&reader, &writer] {
-            let read = "SET lock_timeout = '50ms'; SELECT count(*) FROM ensue.events";
-            client.batch_execute(read).await.expect("the events are not taken before what is written to");
+async fn a_migration_waits_for_who_stays_at_the_tables_and_nobody_waits_for_it() {
+    // Who has written, and who reads: what is read last and what is written to first.
+    for held in ["SELECT ensue.append('orders', 'ORD-1', 'OrderPlaced', '{}')", "SELECT FROM ensue.events"] {
+        let database = Database::new().await;
+        let (holder, other) = (database.session().await, database.session().await);
+        migrate_to_the_tenth(&holder).await;
+        holder.batch_execute(&format!("BEGIN; {held}")).await.expect("valid SQL");
+        let config = database.config();
+        let migrating = tokio::spawn(async move { config.open().await });
+        for _ in 0..3 {
+            // It looks who is there, and gives up; again and again.
+            let looks = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' \
+                AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))";
+            until(&other, looks, &migrating).await;
+            let use_it = "SET lock_timeout = '20ms'; SELECT ensue.append('orders', 'ORD-2', 'OrderPlaced', '{}'); \
+                SELECT * FROM ensue.read(0, 10)";
+            other.batch_execute(use_it).await.expect("it writes and reads while the migration looks");
+            holder.batch_execute("SELECT FROM ensue.events").await.expect("so does who is in its way");
+            until(&other, &format!("SELECT NOT ({looks})"), &migrating).await;
         }
-        while reader.query_one(tries, &[]).await.expect("valid SQL").get::<_, i64>(0) > 0 {}
+        holder.batch_execute("COMMIT").await.expect("it is over");
+        let store = migrating.await.expect("it ends").expect("nobody is in its way");
+        let events = store.collect(Read::all()).await.expect("nothing is missing").len();
+        assert_eq!(events, 3 + usize::from(held.contains("append")));
     }
-    assert!(!migrating.is_finished(), "the writer is still at it");
-    writer.batch_execute("COMMIT").await.expect("it is over");
-    let store = migrating.await.expect("it ends").expect("the writer is done");
-    assert_eq!(store.collect(Read::all()).await.expect("nothing is missing").len(), 1);
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn what_is_not_of_the_store_and_what_its_owner_gave_up_hold_up_no_migration() {
+    let database = Database::new().await;
+    let (client, other) = (database.session().await, database.session().await);
+    migrate_to_the_tenth(&client).await;
+    let beside = "CREATE TABLE ensue.a_backup AS SELECT * FROM ensue.heads; \
+        REVOKE UPDATE, DELETE, TRUNCATE ON ensue.events FROM CURRENT_USER";
+    client.batch_execute(beside).await.expect("valid SQL");
+    other.batch_execute("BEGIN; SELECT FROM ensue.a_backup").await.expect("valid SQL");
+    database.open().await;
 }
 
 /// A server whose upkeep of tables begins soon, takes for ever, and gives way to who waits for two seconds.
@@ -115,14 +136,17 @@ async fn a_migration_has_upkeep_of_the_server_give_way_and_holds_up_nobody_meanw
     migrate_to_the_tenth(&client).await;
     let events = "SELECT ensue.append('orders', 'ORD-1', 'OrderPlaced', '{}') FROM generate_series(1, 5000); SELECT ensue.number()";
     client.batch_execute(events).await.expect("valid SQL");
-    let upkeep = "SELECT count(*) FROM pg_locks WHERE relation = 'ensue.events'::regclass AND mode = 'ShareUpdateExclusiveLock' AND ";
-    let count = async |whose: &str| {
-        client.query_one(&format!("{upkeep}{whose}"), &[]).await.expect("readable").get::<_, i64>(0)
-    };
-    while count("granted").await == 0 {}
+    let upkeep = "SELECT EXISTS (SELECT FROM pg_locks WHERE mode = 'ShareUpdateExclusiveLock' AND granted \
+        AND relation = 'ensue.events'::regclass)";
+    while !client.query_one(upkeep, &[]).await.expect("valid SQL").get::<_, bool>(0) {}
     let config = server.config();
     let migrating = tokio::spawn(async move { config.open().await });
-    while count("NOT granted").await == 0 {}
+    until(
+        &client,
+        "SELECT EXISTS (SELECT FROM pg_locks WHERE mode = 'ShareUpdateExclusiveLock' AND NOT granted)",
+        &migrating,
+    )
+    .await;
     let use_it = "SET lock_timeout = '50ms'; SELECT ensue.append('orders', 'ORD-1', 'OrderPlaced', '{}'); \
         SELECT count(*) FROM ensue.events";
     other.batch_execute(use_it).await.expect("nobody waits for who waits for upkeep");

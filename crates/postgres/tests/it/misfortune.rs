@@ -80,7 +80,7 @@ async fn a_commit_whose_line_is_cut_is_unknown_and_its_repetition_knows() {
     let (line, config) = line_to(&database).await;
     let store = config.open().await.expect("an empty database");
     for (version, cut, was_stored) in
-        [(0, Cut::Commit, false), (1, Cut::Answer, true), (2, Cut::Commit, false)]
+        [(0, Cut::Commit, false), (1, Cut::Answer, true), (2, Cut::Commit, false), (3, Cut::Pooler, true)]
     {
         line.cut(&[cut]);
         let commit = append("a", Expected::Exact(Version(version)), &[&format!("a{}", version + 1)]);
@@ -91,12 +91,17 @@ async fn a_commit_whose_line_is_cut_is_unknown_and_its_repetition_knows() {
         assert_eq!(committed.repeated, was_stored, "{cut:?}");
         assert_eq!(committed.position(), Position(version + 1));
     }
+    // What a pooler says to the write says nothing of the commit: the store does not try again by itself what expects no version.
+    line.cut(&[Cut::Pooler]);
+    let error =
+        Error::from(store.commit(append("b", Expected::Any, &["b1"])).await.expect_err("nobody knows"));
+    assert_eq!(error.code(), Code::OUTCOME_UNKNOWN, "{error:?}");
     line.cut(&[Cut::Decision]);
-    let commit = append("a", Expected::Exact(Version(3)), &["a4"]);
+    let commit = append("a", Expected::Exact(Version(4)), &["a5"]);
     let committed = store.commit(commit).await.expect("nothing was under way, so it is tried again");
     assert!(!committed.repeated);
-    assert_eq!(line.happened().len(), 4);
-    assert_eq!(log(&store).await, ["a 1 a1", "a 2 a2", "a 3 a3", "a 4 a4"]);
+    assert_eq!(line.happened().len(), 6);
+    assert_eq!(log(&store).await, ["a 1 a1", "a 2 a2", "a 3 a3", "a 4 a4", "b 1 b1", "a 5 a5"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -19,6 +20,9 @@ pub(crate) enum Cut {
     Commit,
     /// Where the next `COMMIT` is answered: it took hold, and the answer does not arrive.
     Answer,
+    /// Where the next write is answered, by a pooler that has lost the server meanwhile and says so to what it waits for; the commit behind the write
+    /// took hold.
+    Pooler,
 }
 
 /// A message of either side: its kind, and the whole of it.
@@ -67,6 +71,10 @@ struct Cuts {
 }
 
 impl Cuts {
+    fn is_due(&self, cut: Cut) -> bool {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner).front() == Some(&cut)
+    }
+
     /// Whether the line breaks here.
     fn happens(&self, cut: Cut) -> bool {
         let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
@@ -120,6 +128,7 @@ async fn carry(client: TcpStream, server: u16, cuts: Arc<Cuts>) -> io::Result<()
     let server = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).await?;
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
+    let is_held = AtomicBool::new(false);
     let up = async {
         to_server.write_all(&first_words(&mut from_client).await?).await?;
         loop {
@@ -132,14 +141,24 @@ async fn carry(client: TcpStream, server: u16, cuts: Arc<Cuts>) -> io::Result<()
             if breaks {
                 return Ok(());
             }
+            if message.kind == b'P' && message.holds(b"ensue.write_batch") && cuts.is_due(Cut::Pooler) {
+                is_held.store(true, Ordering::Relaxed);
+            }
             to_server.write_all(&message.bytes).await?;
         }
     };
     let down = async {
         loop {
             let message = Message::read(&mut from_server).await?;
-            if message.kind == b'C' && message.holds(b"COMMIT\0") && cuts.happens(Cut::Answer) {
+            let is_commit = message.kind == b'C' && message.holds(b"COMMIT\0");
+            if is_commit && cuts.happens(Cut::Answer) {
                 return Ok(());
+            }
+            if is_held.load(Ordering::Relaxed) {
+                if is_commit && cuts.happens(Cut::Pooler) {
+                    return to_client.write_all(&lost_the_server()).await;
+                }
+                continue;
             }
             to_client.write_all(&message.bytes).await?;
         }
@@ -148,6 +167,11 @@ async fn carry(client: TcpStream, server: u16, cuts: Arc<Cuts>) -> io::Result<()
         ended = up => ended,
         ended = down => ended,
     }
+}
+
+/// What PgBouncer says whose link to the server is gone.
+fn lost_the_server() -> Vec<u8> {
+    message(b'E', b"SFATAL\0VFATAL\0C08P01\0Mserver conn crashed?\0\0")
 }
 
 /// A server that says it is of this version, such as 140011 for 14.11, whatever it is asked. Answers with its port.
