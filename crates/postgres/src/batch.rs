@@ -18,6 +18,7 @@ use tokio_postgres::{Client, Row};
 use crate::attributes::{column, metadata, number, signed, tag};
 use crate::decide::{Held, Outcome, Plan, Standing, State, decide, places};
 use crate::error;
+use crate::head::Head;
 use crate::pool::{Connection, Parameters, Pool};
 use crate::select::Statement;
 
@@ -65,9 +66,11 @@ impl Touched {
 /// head that the transaction leaves.
 pub(crate) async fn write(
     pool: &Arc<Pool>,
+    head: &Head,
     commits: &[&Commit],
     waits: Waits,
 ) -> Result<(Vec<Option<Outcome>>, Position), Failure> {
+    let seen = head.seen().map_err(Failure::Nothing)?;
     let connection = pool.get().await.map_err(Failure::Nothing)?;
     connection.soil();
     let begin = begin(pool);
@@ -77,6 +80,7 @@ pub(crate) async fn write(
     let (begun, state) = connection.answer(WRITING, loaded).await;
     let state = begun.and(state).map_err(unloaded)?;
     let before = state.head;
+    head.check(seen, before).map_err(Failure::Nothing)?;
     let (outcomes, plan) = decide(commits, state);
     if plan.is_empty() && waits == Waits::ForOthers {
         // The rows that hold the streams must not outlive a refusal.
@@ -90,10 +94,15 @@ pub(crate) async fn write(
 
 /// Ends a transaction that the application has worked in with its one commit. Unless that is taken as new, everything is
 /// taken back: of a repetition the application's part was taken with the commit that it repeats.
-pub(crate) async fn finish(connection: &Connection, commit: &Commit) -> Result<Outcome, Failure> {
-    let commits = [commit];
+pub(crate) async fn finish(
+    connection: &Connection,
+    head: &Head,
+    commit: &Commit,
+) -> Result<Outcome, Failure> {
+    let (commits, seen) = ([commit], head.seen().map_err(Failure::Nothing)?);
     let loaded = load(connection, &commits, Waits::ForOthers);
     let state = connection.answer(WRITING, loaded).await.map_err(unloaded)?;
+    head.check(seen, state.head).map_err(Failure::Nothing)?;
     let (outcomes, plan) = decide(&commits, state);
     let outcome = outcomes.into_iter().next().flatten();
     if matches!(&outcome, Some(Ok(committed)) if !committed.repeated) {

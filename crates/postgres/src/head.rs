@@ -1,9 +1,12 @@
 //! The readable head: told at once by whoever commits here, looked up for what others append.
+//!
+//! It never goes back, unless the log has lost its end: then what this process remembers is not true any more, and all calls fail from
+//! there on (`E0418`).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use ensue_core::{Error, Position};
+use ensue_core::{Code, Error, Position};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
@@ -15,11 +18,16 @@ use crate::pool::Pool;
 pub(crate) struct Head {
     known: watch::Sender<Position>,
     looked_up: Mutex<Option<Instant>>,
+    /// Servers that are only read may follow their primary at different distances.
+    may_go_back: bool,
+    /// Why nothing is done any more.
+    lost: OnceLock<Error>,
 }
 
 impl Head {
-    pub(crate) fn new() -> Self {
-        Self { known: watch::Sender::new(Position::ZERO), looked_up: Mutex::default() }
+    pub(crate) fn new(may_go_back: bool) -> Self {
+        let known = watch::Sender::new(Position::ZERO);
+        Self { known, looked_up: Mutex::default(), may_go_back, lost: OnceLock::new() }
     }
 
     /// Wakes whoever waits for this position.
@@ -31,14 +39,30 @@ impl Head {
         });
     }
 
+    /// Up to where the log reached, to whoever asks it afterwards. `E0418` where it was found to reach less far.
+    pub(crate) fn seen(&self) -> Result<Position, Error> {
+        self.lost.get().map_or_else(|| Ok(*self.known.borrow()), |error| Err(error.clone()))
+    }
+
+    /// `E0418` where the log ends before what was seen before it was asked.
+    pub(crate) fn check(&self, seen: Position, head: Position) -> Result<(), Error> {
+        if head >= seen || self.may_go_back {
+            return Ok(());
+        }
+        let message = format!("the log ends at position {head}, and this process has seen it end at {seen}");
+        Err(self.lost.get_or_init(|| Error::new(Code::LOST_TAIL, message)).clone())
+    }
+
     /// The head as the database has it, after what others have committed was given its positions: step by step, each of which stays and is
     /// told, so that a long backlog is not begun from anew when something breaks off. With it, where events up to it are.
     pub(crate) async fn look_up(&self, pool: &Arc<Pool>) -> Result<(Position, Partitions), Error> {
         let sql = "SELECT head, is_behind, partitions, topics, afters, untils FROM ensue.look_up()";
         loop {
+            let seen = self.seen()?;
             let rows = pool.rows("cannot read the head", sql, Vec::new()).await?;
             let Some(row) = rows.first() else { return Ok((Position::ZERO, Partitions::default())) };
             let head = Position(number(column(row, 0)?));
+            self.check(seen, head)?;
             self.tell(head);
             if !column::<bool>(row, 1)? {
                 return Ok((head, Partitions::of(row)?));
@@ -48,6 +72,7 @@ impl Head {
 
     /// Resolves once the head is past `after`.
     pub(crate) async fn past(&self, after: Position, pool: &Arc<Pool>) -> Result<Position, Error> {
+        self.seen()?;
         let mut known = self.known.subscribe();
         let told = async {
             let head = known.wait_for(|head| *head > after).await;

@@ -9,7 +9,7 @@ use ensue_core::{
 };
 use futures_util::{FutureExt, StreamExt, stream};
 
-use crate::config::Config;
+use crate::config::{Config, Migration};
 use crate::head::Head;
 use crate::migrate;
 use crate::pool::Pool;
@@ -44,7 +44,7 @@ impl PostgresStore {
     pub(crate) async fn open(config: Config) -> Result<Self, Error> {
         let pool = Arc::new(Pool::new(config));
         migrate::prepare(&pool).await?;
-        let head = Arc::new(Head::new());
+        let head = Arc::new(Head::new(pool.config().migration == Migration::ToRead));
         let writer = Writer::start(Arc::clone(&pool), Arc::clone(&head));
         Ok(Self { pool, head, writer })
     }

@@ -77,7 +77,7 @@ impl Joined {
         commit.check(self.capabilities)?;
         let open = &self.session.0;
         open.is_over.store(true, Ordering::Relaxed);
-        let outcome = match batch::finish(&open.connection, &commit).await {
+        let outcome = match batch::finish(&open.connection, &self.head, &commit).await {
             Ok(outcome) => outcome,
             Err(Failure::Behind(error) | Failure::Nothing(error) | Failure::Unknown(error)) => {
                 return Err(error.into());

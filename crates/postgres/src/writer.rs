@@ -68,7 +68,7 @@ impl Task {
 
     async fn write(&self, batch: Vec<Request>) {
         let commits: Vec<&Commit> = batch.iter().map(|request| &request.commit).collect();
-        match batch::write(&self.pool, &commits, Waits::Never).await {
+        match batch::write(&self.pool, &self.head, &commits, Waits::Never).await {
             Ok((outcomes, head)) => {
                 for (request, outcome) in batch.into_iter().zip(outcomes) {
                     match outcome {
@@ -103,7 +103,7 @@ impl Task {
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             pace.tick().await;
-            let error = match batch::write(&self.pool, &[commit], Waits::ForOthers).await {
+            let error = match batch::write(&self.pool, &self.head, &[commit], Waits::ForOthers).await {
                 Ok((outcomes, head)) => match outcomes.into_iter().next().flatten() {
                     Some(outcome) => {
                         self.head.tell(head);

@@ -12,6 +12,7 @@ mod given;
 mod held;
 mod killed;
 mod languages;
+mod lost;
 mod migration;
 mod misfortune;
 mod pooled;

@@ -153,6 +153,23 @@ impl Server {
         }
     }
 
+    /// Stops it, copies what it holds, and starts it again.
+    pub(crate) fn copied(&self) -> PathBuf {
+        let copy = self.folder.path().join("copy");
+        self.stop_immediately();
+        run(Command::new("cp").arg("--archive").args([&self.data(), &copy]));
+        self.start();
+        copy
+    }
+
+    /// Puts the copy in the place of what it holds, as a restore does.
+    pub(crate) fn come_back_as(&self, copy: &Path) {
+        self.stop_immediately();
+        fs::remove_dir_all(self.data()).expect("the folder is ours");
+        fs::rename(copy, self.data()).expect("the folder is ours");
+        self.start();
+    }
+
     /// The processes that serve: the first and its children. None if it does not run.
     fn processes(&self) -> BTreeSet<u32> {
         let Some(first) = self.lock().as_ref().map(Child::id) else { return BTreeSet::new() };

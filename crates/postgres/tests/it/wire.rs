@@ -169,7 +169,7 @@ async fn carry(client: TcpStream, server: u16, cuts: Arc<Cuts>) -> io::Result<()
     }
 }
 
-/// What PgBouncer says whose link to the server is gone.
+/// What `PgBouncer` says whose link to the server is gone.
 fn lost_the_server() -> Vec<u8> {
     message(b'E', b"SFATAL\0VFATAL\0C08P01\0Mserver conn crashed?\0\0")
 }
