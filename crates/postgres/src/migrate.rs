@@ -14,7 +14,7 @@ use crate::error;
 use crate::pool::{Connection, Pool};
 
 /// In the order in which they are applied; the first has number 1. One that was released is never changed.
-const MIGRATIONS: [(&str, &str); 12] = [
+const MIGRATIONS: [(&str, &str); 13] = [
     ("log", include_str!("../migrations/0001_log.sql")),
     ("positions", include_str!("../migrations/0002_positions.sql")),
     ("sql", include_str!("../migrations/0003_sql.sql")),
@@ -27,6 +27,7 @@ const MIGRATIONS: [(&str, &str); 12] = [
     ("whole", include_str!("../migrations/0010_whole.sql")),
     ("retention", include_str!("../migrations/0011_retention.sql")),
     ("light", include_str!("../migrations/0012_light.sql")),
+    ("copies", include_str!("../migrations/0013_copies.sql")),
 ];
 
 /// The oldest server that has what the migrations use.
@@ -72,13 +73,26 @@ pub(crate) async fn prepare(pool: &Arc<Pool>) -> Result<(), Error> {
             }
         }
     }
+    if pool.config().migration != Migration::ToRead {
+        take_over(&connection).await?;
+    }
     connection.clean();
+    Ok(())
+}
+
+/// Has a logical copy of a store go on behind the original.
+async fn take_over(connection: &Connection) -> Result<(), Error> {
+    let row = connection.query_typed_one("SELECT ensue.is_copy()", &[]).await.map_err(refused)?;
+    if column(&row, 0)? {
+        connection.batch_execute("SELECT ensue.take_over()").await.map_err(refused)?;
+    }
     Ok(())
 }
 
 async fn check_server(connection: &Connection, migration: Migration) -> Result<(), Error> {
     let sql = "SELECT current_setting('server_version_num')::integer, current_setting('server_encoding'), \
-        pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean";
+        pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean, \
+        current_setting('transaction_isolation')";
     let row = connection.query_typed_one(sql, &[]).await.map_err(refused)?;
     check_version(column(&row, 0)?)?;
     let encoding: &str = column(&row, 1)?;
@@ -89,6 +103,15 @@ async fn check_server(connection: &Connection, migration: Migration) -> Result<(
     }
     if column(&row, 2)? && migration != Migration::ToRead {
         return Err(Error::new(Code::DATABASE_READ_ONLY, "the database takes no writes"));
+    }
+    let isolation: &str = column(&row, 3)?;
+    if isolation != "read committed" && migration != Migration::ToRead {
+        let message = format!(
+            "transactions begin as {isolation} here, and events would wait for their positions for ever"
+        );
+        return Err(Error::new(Code::UNSUPPORTED, message).with_fix(
+            "ALTER ROLE … IN DATABASE … SET default_transaction_isolation = 'read committed' for the role that comes in here",
+        ));
     }
     Ok(())
 }

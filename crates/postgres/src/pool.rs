@@ -207,6 +207,8 @@ impl Connection {
             self.give_up(&error);
             return Err(error);
         };
+        // The server may act on the request to cancel later than it answers it, and would end somebody else's statement.
+        self.soil();
         let message = format!("{trying}: no answer within {} ms", limit.as_millis());
         let error = Error::new(Code::DATABASE_TIMEOUT, message).with_fix(error::FIX_HELD);
         Err(match cancelled {

@@ -30,6 +30,25 @@ async fn pile_up(client: &Client, events: u64) {
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn large_events_get_their_positions_in_steps_of_their_bytes() {
+    let database = Database::new().await;
+    let (store, client) = (database.open().await, database.session().await);
+    // 40 MB.
+    let large = "SELECT ensue.append('Test', 'a', 'Happened', to_jsonb(repeat('x', 1000000))) FROM generate_series(1, 40)";
+    client.batch_execute(large).await.expect("valid SQL");
+    let step = async || {
+        let row =
+            client.query_one("SELECT head, is_behind FROM ensue.look_up()", &[]).await.expect("readable");
+        (row.get::<_, i64>(0), row.get::<_, bool>(1))
+    };
+    assert_eq!(step().await, (16, true));
+    assert_eq!(step().await, (32, true));
+    assert_eq!(step().await, (40, false));
+    assert_eq!(store.collect(Read::all()).await.expect("nothing is missing").len(), 40);
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
 async fn a_backlog_is_worked_off_in_steps_that_stay_and_in_order() {
     let database = Database::new().await;
     let store = database.open().await;

@@ -94,3 +94,53 @@ async fn a_database_that_takes_no_writes_is_refused_at_the_start() {
     let error = database.config().open().await.expect_err("it takes no writes");
     assert_eq!((error.code(), error.kind()), (Code::DATABASE_READ_ONLY, Kind::Denied));
 }
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn a_database_whose_transactions_see_nothing_new_is_refused_at_the_start() {
+    let database = Database::new().await;
+    let client = database.session().await;
+    let set = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = %L', \
+        current_database(), 'repeatable read'); END $$";
+    client.batch_execute(set).await.expect("valid SQL");
+    let error = database.config().open().await.expect_err("it would wait for ever");
+    assert_eq!(error.code(), Code::UNSUPPORTED, "{error:?}");
+    assert!(error.message().contains("repeatable read"), "{error}");
+}
+
+/// Replication by `CREATE SUBSCRIPTION` copies tables and no sequences.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn a_copy_without_its_sequences_goes_on_behind_what_was_given() {
+    let database = Database::new().await;
+    let (store, client) = (database.open().await, database.session().await);
+    store
+        .retain(&"ticks".parse().expect("a topic"), Some(std::time::Duration::from_mins(1)))
+        .await
+        .expect("it is ours");
+    let appended = |id: &str| {
+        format!("SELECT ensue.append('Test', 'a', 'Happened', '{{}}', NULL, '{{\"id\": \"{id}\"}}')")
+    };
+    for id in ["a1", "a2", "a3"] {
+        client.batch_execute(&appended(id)).await.expect("valid SQL");
+        // What was given is on record, and forgotten about once nobody can hold it.
+        log(&store).await;
+    }
+    drop(store);
+    let forget = "SELECT setval('ensue.ticket', 1, false), \
+        setval(pg_get_serial_sequence('ensue.partitions', 'partition'), 1, false)";
+    client.batch_execute(forget).await.expect("it is ours");
+    client.batch_execute(&appended("early")).await.expect("valid SQL");
+    let read = "SELECT count(*) FROM ensue.read(0, 10)";
+    let seen = async || client.query_one(read, &[]).await.expect("readable").get::<_, i64>(0);
+    assert_eq!(seen().await, 3, "its ticket was given before");
+    let store = database.open().await;
+    assert_eq!(log(&store).await, ["a 1 a1", "a 2 a2", "a 3 a3", "a 4 early"]);
+    store.commit(append("a", Expected::Any, &["a5"])).await.expect("it goes on");
+    client.batch_execute(&appended("a6")).await.expect("valid SQL");
+    assert_eq!(log(&store).await.len(), 6);
+    store
+        .retain(&"tocks".parse().expect("a topic"), Some(std::time::Duration::from_mins(1)))
+        .await
+        .expect("it has a number of its own");
+}

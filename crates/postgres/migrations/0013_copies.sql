@@ -1,0 +1,31 @@
+-- A logical copy of the database goes on where the original stood, and functions that whoever owns the tables calls call none of somebody else's.
+
+-- Sequences are not copied along with tables (`CREATE SUBSCRIPTION`): tickets that were given would be given again, where nobody looks for
+-- them any more. Whether it is so here.
+CREATE FUNCTION ensue.is_copy() RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT ticket.last_value < log.mark_ticket FROM ensue.ticket, ensue.log
+$$;
+
+-- Has a logical copy go on behind what was given. Whoever is to use it calls this before anybody appends; what was appended nevertheless is found.
+CREATE FUNCTION ensue.take_over() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    state ensue.log;
+BEGIN
+    SELECT * INTO STRICT state FROM ensue.log FOR UPDATE;
+    IF NOT ensue.is_copy() THEN
+        RETURN;
+    END IF;
+    PERFORM setval('ensue.ticket', greatest(state.mark_ticket,
+        (SELECT max(lower(tickets)) FROM unnest(state.unseen) AS tickets),
+        (SELECT max(ticket) FROM ensue.staged), (SELECT max(revision) FROM ensue.records)));
+    PERFORM setval(pg_get_serial_sequence('ensue.partitions', 'partition'), max(partition)) FROM ensue.partitions;
+    UPDATE ensue.log SET unseen = '{[1,)}', mark_xid = NULL;
+END $$;
+
+ALTER FUNCTION ensue.catch_up() SET search_path = pg_catalog, pg_temp;
+ALTER FUNCTION ensue.look_up() SET search_path = pg_catalog, pg_temp;
+ALTER FUNCTION ensue.load_batch SET search_path = pg_catalog, pg_temp;
+ALTER FUNCTION ensue.write_batch SET search_path = pg_catalog, pg_temp;
+ALTER FUNCTION ensue.await SET search_path = pg_catalog, pg_temp;
+ALTER FUNCTION ensue.take SET search_path = pg_catalog, pg_temp;
+ALTER FUNCTION ensue.import SET search_path = pg_catalog, pg_temp;
