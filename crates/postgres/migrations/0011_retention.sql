@@ -313,11 +313,12 @@ BEGIN
 END $$;
 
 -- As before, and each event goes where its topic says.
-CREATE OR REPLACE FUNCTION ensue.write_batch(
+DROP FUNCTION ensue.write_batch;
+CREATE FUNCTION ensue.write_batch(
     streams_topics text[], streams_keys text[], versions_before bigint[], versions_after bigint[],
     topics text[], keys text[], versions bigint[], event_types text[], flows text[], metadata text[], bodies bytea[],
     tags text[], tagged bigint[],
-    put_spaces text[], put_keys bytea[], put_values bytea[], put_revisions bigint[], put_expiries timestamptz[],
+    put_spaces text[], put_keys bytea[], put_values bytea[], put_before bigint[], put_revisions bigint[], put_expiries timestamptz[],
     deleted_spaces text[], deleted_keys bytea[]
 ) RETURNS void LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
 DECLARE
@@ -352,13 +353,22 @@ BEGIN
 
     DELETE FROM ensue.records USING unnest(deleted_spaces, deleted_keys) AS gone (space, key)
     WHERE (records.space, records.key) = (gone.space, gone.key);
+    UPDATE ensue.records SET value = put.value, revision = put.revision, expires_at = put.expires_at
+    FROM unnest(put_spaces, put_keys, put_values, put_before, put_revisions, put_expiries)
+        AS put (space, key, value, before, revision, expires_at)
+    WHERE (records.space, records.key, records.revision) = (put.space, put.key, before) AND before > 0;
+    GET DIAGNOSTICS known = ROW_COUNT;
+    -- What was not there has no row to lock, so somebody may have put it meanwhile.
     INSERT INTO ensue.records (space, key, value, revision, expires_at)
-    SELECT * FROM unnest(put_spaces, put_keys, put_values, put_revisions, put_expiries)
+    SELECT space, key, value, revision, expires_at
+    FROM unnest(put_spaces, put_keys, put_values, put_before, put_revisions, put_expiries)
+        AS put (space, key, value, before, revision, expires_at)
+    WHERE before = 0 ORDER BY space, key
     ON CONFLICT (space, key) DO UPDATE
         SET value = excluded.value, revision = excluded.revision, expires_at = excluded.expires_at
-        WHERE records.revision < excluded.revision;
+        WHERE records.expires_at <= clock_timestamp();
     GET DIAGNOSTICS new = ROW_COUNT;
-    PERFORM ensue.insist(new = cardinality(put_spaces));
+    PERFORM ensue.insist(known + new = cardinality(put_spaces));
 END $$;
 
 -- As before, and each event goes where its topic says.

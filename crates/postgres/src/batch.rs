@@ -322,6 +322,7 @@ struct Rows<'a> {
     tagged: Vec<i64>,
     put: (Vec<&'a str>, Vec<&'a [u8]>),
     values: Vec<&'a [u8]>,
+    put_before: Vec<i64>,
     revisions: Vec<i64>,
     expiries: Vec<Option<SystemTime>>,
     deleted: (Vec<&'a str>, Vec<&'a [u8]>),
@@ -345,11 +346,15 @@ impl<'a> Rows<'a> {
             rows.tags.extend(event.tags.iter().map(tag));
             rows.tagged.resize(rows.tags.len(), place);
         }
-        for ((space, key), value) in &plan.records {
+        for ((space, key), (before, value)) in &plan.records {
             let Some(value) = value else {
-                rows.deleted.extend([(space.as_str(), key.as_ref())]);
+                // What was not there is not deleted: somebody may have put it meanwhile.
+                if *before > Revision::ZERO {
+                    rows.deleted.extend([(space.as_str(), key.as_ref())]);
+                }
                 continue;
             };
+            rows.put_before.push(signed(before.0));
             rows.put.extend([(space.as_str(), key.as_ref())]);
             rows.values.push(&value.bytes);
             rows.revisions.push(signed(value.revision.0));
@@ -359,7 +364,7 @@ impl<'a> Rows<'a> {
     }
 
     /// In the order of `ensue.write_batch`.
-    fn parameters(&self) -> [(&(dyn ToSql + Sync), Type); 20] {
+    fn parameters(&self) -> [(&(dyn ToSql + Sync), Type); 21] {
         [
             (&self.streams.0, Type::TEXT_ARRAY),
             (&self.streams.1, Type::TEXT_ARRAY),
@@ -377,6 +382,7 @@ impl<'a> Rows<'a> {
             (&self.put.0, Type::TEXT_ARRAY),
             (&self.put.1, Type::BYTEA_ARRAY),
             (&self.values, Type::BYTEA_ARRAY),
+            (&self.put_before, Type::INT8_ARRAY),
             (&self.revisions, Type::INT8_ARRAY),
             (&self.expiries, Type::TIMESTAMPTZ_ARRAY),
             (&self.deleted.0, Type::TEXT_ARRAY),

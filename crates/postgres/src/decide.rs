@@ -54,8 +54,8 @@ pub(crate) struct Plan {
     pub(crate) streams: HashMap<StreamName, (Version, Version)>,
     /// Events in order of position, from the one behind the head.
     pub(crate) events: Vec<(StreamName, Version, Envelope)>,
-    /// The last value of each record; `None` deletes.
-    pub(crate) records: HashMap<(Space, Bytes), Option<Value>>,
+    /// The revision of each record before, zero where there was none, and its last value; `None` deletes.
+    pub(crate) records: HashMap<(Space, Bytes), (Revision, Option<Value>)>,
 }
 
 /// The value of a record.
@@ -215,8 +215,9 @@ impl State {
                 (left, Some(value))
             }
         };
+        let before = plan.records.get(&id(write)).map_or_else(|| self.revision(write), |(before, _)| *before);
         self.records.insert(id(write), left);
-        plan.records.insert(id(write), value);
+        plan.records.insert(id(write), (before, value));
     }
 
     fn version(&self, stream: &StreamName) -> Version {

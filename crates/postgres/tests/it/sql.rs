@@ -1,6 +1,11 @@
 //! What any language does: append and read with SQL, inside a transaction of its own.
 
-use ensue_core::{Expected, Read, Store, StoreExt, Timestamp, Version};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ensue_core::{
+    Commit, CommitError, Expected, Read, RecordWrite, Revision, Space, Store, StoreExt, Timestamp, Version,
+};
 use tokio_postgres::Client;
 
 use crate::given::{Database, append, log};
@@ -222,4 +227,34 @@ async fn an_append_is_taken_with_the_rest_of_its_transaction_or_not_at_all() {
     assert_eq!(log(&store).await, ["a 1 a", "c 1 c"], "a roll-back leaves neither event nor gap");
     client.batch_execute(&both("b", "COMMIT")).await.expect("the stream does not exist");
     assert_eq!(log(&store).await, ["a 1 a", "c 1 c", "b 1 b"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn a_record_that_was_not_there_is_put_once_although_sql_puts_it_at_the_same_moment() {
+    let database = Database::new().await;
+    let (store, client, witness) =
+        (Arc::new(database.open().await), database.session().await, database.session().await);
+    let space = || Space::new("shop.seen").expect("a space");
+    let put = r#"BEGIN; SELECT ensue.commit('{"records": [{"space": "shop.seen", "key": "message-7", "value": "by SQL", "expected_revision": 0}]}')"#;
+    client.batch_execute(put).await.expect("it is the first");
+    let committing = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move {
+            let write = RecordWrite::put(space(), "message-7", "by Rust").expect(Revision::ZERO);
+            store.commit(Commit { records: vec![write], ..append("a", Expected::Any, &["a1"]) }).await
+        }
+    });
+    // It has found no record, and waits for whoever puts one.
+    let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted)";
+    while !witness.query_one(waits, &[]).await.expect("valid SQL").get::<_, bool>(0) {
+        assert!(!committing.is_finished(), "it cannot know");
+    }
+    client.batch_execute("COMMIT").await.expect("it is taken");
+    let refused = committing.await.expect("it does not panic");
+    assert!(matches!(refused, Err(CommitError::RecordConflict { .. })), "{refused:?}");
+    let record =
+        store.record(space(), Bytes::from("message-7")).await.expect("readable").expect("it is there");
+    assert_eq!(record.value, "by SQL");
+    assert_eq!(log(&store).await, Vec::<String>::new(), "and nothing else of the commit");
 }
