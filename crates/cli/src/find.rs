@@ -17,19 +17,19 @@ pub(crate) async fn event(store: &dyn Store, reference: &str) -> Result<Recorded
     if let Some(found) = of_flow(store, &id).await?.into_iter().find(|recorded| recorded.envelope.id == id) {
         return Ok(found);
     }
-    // Events have no index by id: the flow of the event is not known, so the log is searched from its end.
-    let mut events = store.read(Read::all().backward());
-    while let Some(recorded) = events.try_next().await? {
-        if recorded.envelope.id == id {
-            return Ok(recorded);
-        }
-    }
     if let Ok(position) = reference.parse::<u64>().map(Position)
         && store.dropped(position.previous(), position).await? > 0
     {
         let message = format!("the event at position {position} was dropped: it was past its time");
         return Err(Error::new(Code::NOT_FOUND, message)
             .with_fix("`ensue store retention` says for how long each topic is kept"));
+    }
+    // Events have no index by id: the flow of the event is not known, so the log is searched from its end.
+    let mut events = store.read(Read::all().backward());
+    while let Some(recorded) = events.try_next().await? {
+        if recorded.envelope.id == id {
+            return Ok(recorded);
+        }
     }
     Err(Error::new(Code::NOT_FOUND, format!("there is no event `{id}`"))
         .with_fix("`ensue tail -e` lists the events of the store; give an id or a position"))

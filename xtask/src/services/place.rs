@@ -38,9 +38,8 @@ impl Place {
     pub(crate) fn make(&mut self) -> Result<(), String> {
         let failed = |error: std::io::Error| format!("cannot make {}: {error}", self.folder.display());
         fs::create_dir_all(self.data()).map_err(failed)?;
-        let shifts =
-            (0..SHIFTS_MAX).map(|shift| self.wanted.iter().map(|port| port - shift * SHIFT).collect());
-        let choices: Vec<Vec<u16>> = shifts.collect();
+        let shifted = |shift| self.wanted.iter().map(|port| port.checked_sub(shift * SHIFT)).collect();
+        let choices: Vec<Vec<u16>> = (0..SHIFTS_MAX).filter_map(shifted).collect();
         // As before, if that was one of them.
         let before = choices.iter().find(|ports| **ports == self.ports);
         let free = |ports: &&Vec<u16>| ports.iter().all(|port| is_free(*port));

@@ -176,7 +176,7 @@ codes! {
         "Copy into an empty store, or into the one that an interrupted copy has begun."
     EVENTS_DROPPED 417 NotFound "the events were dropped"
         "The topic does not keep its events for ever, and what was asked for is made of events that are past their time and gone. Without them an aggregate would be another one, and a read model that is built anew would lack what it has made of them."
-        "Keep the topics of aggregates for ever: `ensue store retain TOPIC --for-ever`. What is gone can only come from a backup."
+        "Keep the topics of aggregates for ever: `ensue store retain TOPIC --for-ever`. What is gone can only come from a backup. A read model is built without it by `ensue projection rebuild --without-dropped`."
     LOST_TAIL 418 Poisoned "the log has lost its end"
         "The database ends before a position that this process has seen there: it was restored from a backup, a standby took over that had not received everything, or the server was told not to wait for its disk. What was acknowledged behind that is gone, and what this process remembers of it is not true any more, so it does nothing more."
         "Start the process again: it goes on from what the database holds. Then have what is missing sent again by whoever it came from, and see that a commit waits for the standby (`synchronous_standby_names`)."

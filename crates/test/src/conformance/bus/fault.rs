@@ -54,6 +54,7 @@ impl Traffic {
     /// Waits until this many are confirmed; there are more to come.
     async fn await_confirmed(&self, count: usize) {
         while self.confirmed.load(Ordering::SeqCst) < count {
+            assert!(!self.publishing.is_finished(), "a message was refused for good");
             pause().await;
         }
     }
