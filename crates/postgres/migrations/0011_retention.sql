@@ -319,7 +319,7 @@ CREATE FUNCTION ensue.write_batch(
     topics text[], keys text[], versions bigint[], event_types text[], flows text[], metadata text[], bodies bytea[],
     tags text[], tagged bigint[],
     put_spaces text[], put_keys bytea[], put_values bytea[], put_before bigint[], put_revisions bigint[], put_expiries timestamptz[],
-    deleted_spaces text[], deleted_keys bytea[]
+    deleted_spaces text[], deleted_keys bytea[], deleted_before bigint[]
 ) RETURNS void LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
 DECLARE
     state ensue.log;
@@ -351,14 +351,16 @@ BEGIN
         UPDATE ensue.log SET head = state.head + cardinality(topics), recorded_at = state.recorded_at;
     END IF;
 
-    DELETE FROM ensue.records USING unnest(deleted_spaces, deleted_keys) AS gone (space, key)
-    WHERE (records.space, records.key) = (gone.space, gone.key);
+    -- What was not there (`before` is zero) may have lapsed, or be the place that this transaction itself has taken, of revision zero; anything else
+    -- somebody has put meanwhile, for it had no row to lock.
+    DELETE FROM ensue.records USING unnest(deleted_spaces, deleted_keys, deleted_before) AS gone (space, key, before)
+    WHERE (records.space, records.key) = (gone.space, gone.key)
+        AND (records.revision = before OR before = 0 AND records.expires_at <= clock_timestamp());
     UPDATE ensue.records SET value = put.value, revision = put.revision, expires_at = put.expires_at
     FROM unnest(put_spaces, put_keys, put_values, put_before, put_revisions, put_expiries)
         AS put (space, key, value, before, revision, expires_at)
     WHERE (records.space, records.key, records.revision) = (put.space, put.key, before) AND before > 0;
     GET DIAGNOSTICS known = ROW_COUNT;
-    -- What was not there has no row to lock, so somebody may have put it meanwhile.
     INSERT INTO ensue.records (space, key, value, revision, expires_at)
     SELECT space, key, value, revision, expires_at
     FROM unnest(put_spaces, put_keys, put_values, put_before, put_revisions, put_expiries)
@@ -366,7 +368,7 @@ BEGIN
     WHERE before = 0 ORDER BY space, key
     ON CONFLICT (space, key) DO UPDATE
         SET value = excluded.value, revision = excluded.revision, expires_at = excluded.expires_at
-        WHERE records.expires_at <= clock_timestamp();
+        WHERE records.revision = 0 OR records.expires_at <= clock_timestamp();
     GET DIAGNOSTICS new = ROW_COUNT;
     PERFORM ensue.insist(known + new = cardinality(put_spaces));
 END $$;

@@ -63,7 +63,7 @@ impl Touched {
 }
 
 /// The outcome of each commit, in one transaction; `None` for one that has to wait for others. Answers besides with the
-/// head that the transaction leaves.
+/// head that the transaction leaves, zero if none is known.
 pub(crate) async fn write(
     pool: &Arc<Pool>,
     head: &Head,
@@ -83,11 +83,13 @@ pub(crate) async fn write(
     head.check(seen, before).map_err(Failure::Nothing)?;
     let (outcomes, plan) = decide(commits, state);
     if plan.is_empty() && waits == Waits::ForOthers {
-        // The rows that hold the streams must not outlive a refusal.
+        // The rows that hold the streams must not outlive a refusal. With them goes what was numbered in this transaction, so nobody has
+        // seen the head yet.
         roll_back(&connection).await?;
-    } else {
-        store(&connection, &plan).await?;
+        connection.clean();
+        return Ok((outcomes, Position::ZERO));
     }
+    store(&connection, &plan).await?;
     connection.clean();
     Ok((outcomes, Position(before.0 + plan.events.len() as u64)))
 }
@@ -285,6 +287,7 @@ async fn store(connection: &Connection, plan: &Plan) -> Result<(), Failure> {
     };
     let (written, committed) = connection.answer(WRITING, async { join!(write, commit) }).await;
     match (written, committed) {
+        (Err(Failure::Unknown(error)), _) => Err(Failure::Unknown(error)),
         // The server answers a commit also where it has refused what was to be committed.
         (Err(_), Err(unanswered)) => Err(unanswered),
         (written, committed) => written.and(committed),
@@ -326,6 +329,7 @@ struct Rows<'a> {
     revisions: Vec<i64>,
     expiries: Vec<Option<SystemTime>>,
     deleted: (Vec<&'a str>, Vec<&'a [u8]>),
+    deleted_before: Vec<i64>,
 }
 
 impl<'a> Rows<'a> {
@@ -348,10 +352,8 @@ impl<'a> Rows<'a> {
         }
         for ((space, key), (before, value)) in &plan.records {
             let Some(value) = value else {
-                // What was not there is not deleted: somebody may have put it meanwhile.
-                if *before > Revision::ZERO {
-                    rows.deleted.extend([(space.as_str(), key.as_ref())]);
-                }
+                rows.deleted.extend([(space.as_str(), key.as_ref())]);
+                rows.deleted_before.push(signed(before.0));
                 continue;
             };
             rows.put_before.push(signed(before.0));
@@ -364,7 +366,7 @@ impl<'a> Rows<'a> {
     }
 
     /// In the order of `ensue.write_batch`.
-    fn parameters(&self) -> [(&(dyn ToSql + Sync), Type); 21] {
+    fn parameters(&self) -> [(&(dyn ToSql + Sync), Type); 22] {
         [
             (&self.streams.0, Type::TEXT_ARRAY),
             (&self.streams.1, Type::TEXT_ARRAY),
@@ -387,6 +389,7 @@ impl<'a> Rows<'a> {
             (&self.expiries, Type::TIMESTAMPTZ_ARRAY),
             (&self.deleted.0, Type::TEXT_ARRAY),
             (&self.deleted.1, Type::BYTEA_ARRAY),
+            (&self.deleted_before, Type::INT8_ARRAY),
         ]
     }
 }

@@ -18,16 +18,16 @@ use crate::pool::Pool;
 pub(crate) struct Head {
     known: watch::Sender<Position>,
     looked_up: Mutex<Option<Instant>>,
-    /// Servers that are only read may follow their primary at different distances.
-    may_go_back: bool,
+    /// Whether standbys are read, which may follow their primary at different distances.
+    reads_standbys: bool,
     /// Why nothing is done any more.
     lost: OnceLock<Error>,
 }
 
 impl Head {
-    pub(crate) fn new(may_go_back: bool) -> Self {
+    pub(crate) fn new(reads_standbys: bool) -> Self {
         let known = watch::Sender::new(Position::ZERO);
-        Self { known, looked_up: Mutex::default(), may_go_back, lost: OnceLock::new() }
+        Self { known, looked_up: Mutex::default(), reads_standbys, lost: OnceLock::new() }
     }
 
     /// Wakes whoever waits for this position.
@@ -46,23 +46,37 @@ impl Head {
 
     /// `E0418` where the log ends before what was seen before it was asked.
     pub(crate) fn check(&self, seen: Position, head: Position) -> Result<(), Error> {
-        if head >= seen || self.may_go_back {
+        if head >= seen {
             return Ok(());
         }
         let message = format!("the log ends at position {head}, and this process has seen it end at {seen}");
         Err(self.lost.get_or_init(|| Error::new(Code::LOST_TAIL, message)).clone())
     }
 
+    /// The same of who may be a standby that has not come as far yet: then it is asked again (`E0421`).
+    fn check_standby(&self, seen: Position, head: Position, is_standby: bool) -> Result<(), Error> {
+        match is_standby {
+            false => self.check(seen, head),
+            true if head >= seen || self.reads_standbys => Ok(()),
+            true => {
+                let message = format!(
+                    "a standby answers, which has received the log up to position {head} and not yet up to {seen}"
+                );
+                Err(Error::new(Code::DATABASE_UNREACHABLE, message))
+            }
+        }
+    }
+
     /// The head as the database has it, after what others have committed was given its positions: step by step, each of which stays and is
     /// told, so that a long backlog is not begun from anew when something breaks off. With it, where events up to it are.
     pub(crate) async fn look_up(&self, pool: &Arc<Pool>) -> Result<(Position, Partitions), Error> {
-        let sql = "SELECT head, is_behind, partitions, topics, afters, untils FROM ensue.look_up()";
+        let sql = "SELECT head, is_behind, partitions, topics, afters, untils, pg_catalog.pg_is_in_recovery() FROM ensue.look_up()";
         loop {
             let seen = self.seen()?;
             let rows = pool.rows("cannot read the head", sql, Vec::new()).await?;
             let Some(row) = rows.first() else { return Ok((Position::ZERO, Partitions::default())) };
             let head = Position(number(column(row, 0)?));
-            self.check(seen, head)?;
+            self.check_standby(seen, head, column(row, 6)?)?;
             self.tell(head);
             if !column::<bool>(row, 1)? {
                 return Ok((head, Partitions::of(row)?));
@@ -108,5 +122,24 @@ impl Head {
             *looked_up = Some(Instant::now());
         }
         is_due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_standby_that_is_behind_is_asked_again_and_a_log_without_its_end_is_not() {
+        let head = Head::new(false);
+        head.tell(Position(5));
+        let seen = head.seen().expect("nothing is lost");
+        let behind = head.check_standby(seen, Position(3), true).expect_err("it has not received all");
+        assert_eq!((behind.code(), behind.is_retryable()), (Code::DATABASE_UNREACHABLE, true));
+        assert_eq!(head.seen().expect("and nothing is lost"), Position(5));
+        Head::new(true).check_standby(seen, Position(3), true).expect("standbys are read");
+        let lost = head.check_standby(seen, Position(3), false).expect_err("this one has lost it");
+        assert_eq!((lost.code(), lost.is_retryable()), (Code::LOST_TAIL, false));
+        assert_eq!(head.seen().expect_err("for good").code(), Code::LOST_TAIL);
     }
 }

@@ -164,6 +164,7 @@ async fn applied(connection: &Connection) -> Result<usize, Error> {
 /// Applies what is missing, between the transactions of others who use the store meanwhile.
 async fn migrate_in_turn(connection: &Connection) -> Result<(), Error> {
     let (began, mut pause) = (Instant::now(), interval(PAUSE));
+    let mut named = None;
     loop {
         let error = match migrate(connection).await {
             Err(error) if error::is_of_lock(&error) => error,
@@ -171,7 +172,11 @@ async fn migrate_in_turn(connection: &Connection) -> Result<(), Error> {
         };
         connection.batch_execute("ROLLBACK").await.map_err(refused)?;
         if began.elapsed() > TRY_FOR {
-            return Err(holder(connection, None).await?.unwrap_or(error));
+            return Err(named.unwrap_or(error));
+        }
+        // Not the server, but we: who it is is known.
+        if std::error::Error::source(&error).is_none() {
+            named = Some(error);
         }
         pause.reset();
         pause.tick().await;
@@ -216,6 +221,10 @@ async fn lock(connection: &Connection) -> Result<(), Error> {
         WHERE has_table_privilege(oid, 'UPDATE, DELETE, TRUNCATE')";
     let names: &[&str] = &TABLES;
     let rows = connection.query_typed(sql, &[(&names, Type::TEXT_ARRAY)]).await.map_err(refused)?;
+    // Shorter than it takes a server to look for who waits for each other in a circle, so that nobody else is ended for it.
+    let patience = "SELECT set_config('lock_timeout', greatest(1, least(100, setting::bigint / 10))::text, true) \
+        FROM pg_settings WHERE name = 'deadlock_timeout'";
+    connection.batch_execute(patience).await.map_err(refused)?;
     let Some(tables) = rows.first().map(|row| column::<Option<&str>>(row, 0)).transpose()?.flatten() else {
         return Ok(());
     };
@@ -223,10 +232,6 @@ async fn lock(connection: &Connection) -> Result<(), Error> {
         send_upkeep_away(connection, tables).await?;
     }
     check_nobody_stays(connection).await?;
-    // Shorter than it takes a server to look for who waits for each other in a circle, so that nobody else is ended for it.
-    let patience = "SELECT set_config('lock_timeout', least(100, setting::bigint / 10)::text, true) \
-        FROM pg_settings WHERE name = 'deadlock_timeout'";
-    connection.batch_execute(patience).await.map_err(refused)?;
     connection.batch_execute(&format!("LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE")).await.map_err(refused)
 }
 
@@ -267,17 +272,17 @@ async fn check_nobody_stays(connection: &Connection) -> Result<(), Error> {
     }
     let before: Vec<&str> = rows.iter().map(|row| column(row, 0)).collect::<Result<_, _>>()?;
     connection.batch_execute(&format!("SELECT pg_sleep({SHORT})")).await.map_err(refused)?;
-    holder(connection, Some(&before)).await?.map_or(Ok(()), Err)
+    holder(connection, &before).await?.map_or(Ok(()), Err)
 }
 
-/// The error that names somebody who has a table, among these transactions.
-async fn holder(connection: &Connection, among: Option<&[&str]>) -> Result<Option<Error>, Error> {
+/// The error that names the one of these transactions that has a table, if there still is one.
+async fn holder(connection: &Connection, among: &[&str]) -> Result<Option<Error>, Error> {
     let sql = format!(
         "SELECT CASE WHEN held.pid IS NULL THEN 'a prepared transaction' ELSE 'session ' || held.pid END \
             || coalesce(' (' || nullif(concat_ws(', ', nullif(application_name, ''), nullif(backend_type, 'client backend'), state), '') || ')', ''), \
             of \
         FROM ({HOLDERS}) AS held LEFT JOIN pg_stat_activity AS activity ON activity.pid = held.pid \
-        WHERE $2 IS NULL OR virtualtransaction = ANY ($2) ORDER BY xact_start, held.pid, of LIMIT 1"
+        WHERE virtualtransaction = ANY ($2) ORDER BY xact_start, held.pid, of LIMIT 1"
     );
     let tables: &[&str] = &TABLES;
     let parameters: [(&(dyn ToSql + Sync), Type); 2] =

@@ -79,6 +79,7 @@ impl<'a> Reading<'a> {
 
     /// Fetches the next page.
     async fn turn(&mut self) -> Result<(), Error> {
+        self.head.seen()?;
         let rows_max = self.page_rows.min(self.rest.limit);
         if rows_max == 0 || self.rest.after >= self.rest.until {
             self.stage = Stage::Exhausted;

@@ -80,7 +80,11 @@ impl Store for PostgresStore {
     }
 
     fn scan(&self, scan: RecordScan) -> BoxFuture<'_, Result<RecordPage, Error>> {
-        async move { scan::page(&self.pool, &scan).await }.boxed()
+        async move {
+            self.head.seen()?;
+            scan::page(&self.pool, &scan).await
+        }
+        .boxed()
     }
 
     fn advanced(&self, after: Position) -> BoxFuture<'_, Result<Position, Error>> {
@@ -93,6 +97,7 @@ impl Store for PostgresStore {
 
     fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Transaction>, Error>> {
         async move {
+            self.head.seen()?;
             let joined = Joined::begin(&self.pool, &self.head, &CAPABILITIES).await?;
             Ok(Box::new(joined) as Box<dyn Transaction>)
         }

@@ -84,7 +84,8 @@ impl Joined {
             }
         };
         open.connection.clean();
-        if let Ok(committed) = &outcome {
+        // Of a repetition everything was taken back.
+        if let Some(committed) = outcome.as_ref().ok().filter(|committed| !committed.repeated) {
             self.head.tell(committed.position());
         }
         outcome

@@ -1,6 +1,9 @@
 //! Tables of the application and one commit, in one transaction.
 
-use ensue_core::{Code, CommitError, Expected, Store, Transaction};
+use bytes::Bytes;
+use ensue_core::{
+    Code, Commit, CommitError, Expected, RecordScan, RecordWrite, Revision, Space, Store, Transaction,
+};
 use ensue_postgres::Session;
 
 use crate::given::{Database, append, log};
@@ -63,4 +66,42 @@ async fn a_transaction_that_is_dropped_leaves_nothing_and_gives_its_connection_b
     }
     assert_eq!(orders(&database).await, [""; 0]);
     store.commit(append("a", Expected::NoStream, &["a1"])).await.expect("a connection is free");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a PostgreSQL: cargo xtask test"]
+async fn a_record_that_was_not_there_is_put_and_deleted_whichever_way_its_commit_goes() {
+    let database = Database::new().await;
+    let (store, client) = (database.open().await, database.session().await);
+    let space = || Space::new("shop.seen").expect("a space");
+    let of = |write: RecordWrite| Commit { records: vec![write], ..Commit::default() };
+    let records = async || store.scan(RecordScan::all(space())).await.expect("readable").records;
+    for way in ["alone", "joined", "behind a held stream"] {
+        let commit = async |commit: Commit| match way {
+            "alone" => store.commit(commit).await,
+            "joined" => store.begin().await.expect("a connection is free").commit(commit).await,
+            // Whoever waits for somebody is decided alone, once that one is gone.
+            _ => {
+                client
+                    .batch_execute("BEGIN; SELECT ensue.append('Test', 'held', 'Happened', '{}')")
+                    .await
+                    .expect("valid SQL");
+                let commit = Commit { appends: append("held", Expected::Any, &["behind"]).appends, ..commit };
+                let (outcome, ()) = tokio::join!(store.commit(commit), async {
+                    let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted)";
+                    while !client.query_one(waits, &[]).await.expect("valid SQL").get::<_, bool>(0) {}
+                    client.batch_execute("COMMIT").await.expect("it is over");
+                });
+                outcome
+            }
+        };
+        let delete = || RecordWrite::delete(space(), Bytes::from("a"));
+        commit(of(delete())).await.expect(way);
+        assert_eq!(records().await, [], "{way}: what was not there is not there");
+        commit(of(RecordWrite::put(space(), "a", "first").expect(Revision::ZERO))).await.expect(way);
+        let there = records().await;
+        assert!(matches!(there.as_slice(), [record] if record.value == "first"), "{way}: {there:?}");
+        commit(of(delete().expect(there[0].revision))).await.expect(way);
+        assert_eq!(records().await, [], "{way}");
+    }
 }

@@ -171,7 +171,7 @@ async fn carry(client: TcpStream, server: u16, cuts: Arc<Cuts>) -> io::Result<()
 
 /// What `PgBouncer` says whose link to the server is gone.
 fn lost_the_server() -> Vec<u8> {
-    message(b'E', b"SFATAL\0VFATAL\0C08P01\0Mserver conn crashed?\0\0")
+    message(b'E', b"SFATAL\0C08P01\0Mserver conn crashed?\0\0")
 }
 
 /// A server that says it is of this version, such as 140011 for 14.11, whatever it is asked. Answers with its port.
