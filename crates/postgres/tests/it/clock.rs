@@ -30,6 +30,12 @@ async fn a_clock_that_jumps_changes_no_order_and_no_revision_twice() {
         DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = fake, pg_catalog, public', current_database()); END $$";
     client.batch_execute(fake).await.expect("valid SQL");
     let store = database.open().await;
+    // Nobody else's clock is asked, so they have to be told to.
+    let ask_it = "DO $$ DECLARE one regprocedure; BEGIN \
+        FOR one IN SELECT oid FROM pg_proc WHERE pronamespace = 'ensue'::regnamespace LOOP \
+            EXECUTE format('ALTER FUNCTION %s RESET search_path', one); \
+        END LOOP; END $$";
+    client.batch_execute(ask_it).await.expect("it is ours");
     let client = database.session().await;
     let sql = |id: &str| {
         format!("SELECT ensue.append('Test', 's', 'Happened', '{{}}', NULL, '{{\"id\": \"{id}\"}}')")
